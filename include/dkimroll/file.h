@@ -1,0 +1,50 @@
+/* Files: bounded reading, atomic replacement, exclusive creation, and the walk that finds unsafe parents. */
+#ifndef DKIMROLL_FILE_H
+#define DKIMROLL_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "dkimroll/error.h"
+
+/* Owner and mode of a file to be made. */
+struct file_rights {
+  uid_t owner;
+  gid_t group;
+  mode_t mode;
+};
+
+/* Reads a regular file of at most maximum octets. *ret_data is NUL-terminated (not counted); caller frees. ret_status may be
+ * NULL: else fstat of what was read. ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_LIMIT, ERROR_SYSTEM. */
+int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_size, struct stat *ret_status,
+              struct error *error) ERROR_USE_RESULT;
+
+/* Replaces path atomically: temporary file in the same directory with O_EXCL and rights, full write, fsync, rename, fsync of the
+ * directory. On any failure path is as it was and the temporary file is gone. path must not be a symbolic link (resolve first). */
+int file_replace(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
+    ERROR_USE_RESULT;
+
+/* Creates path, which must not exist (ERROR_EXISTS): written completely under a temporary name, fsync, linked to its name (link(2)
+ * never overwrites), fsync of the directory. */
+int file_create(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
+    ERROR_USE_RESULT;
+
+/* Makes the directory and its missing parents, each with rights; existing ones are left as they are. */
+int file_make_directories(const char *path, const struct file_rights *rights, struct error *error) ERROR_USE_RESULT;
+
+/* Opens and takes flock(2) LOCK_EX on path (created if missing) without waiting: ERROR_BUSY if someone else has it. */
+int file_lock(const char *path, int *ret_descriptor, struct error *error) ERROR_USE_RESULT;
+
+/* fsync of the directory that holds path. */
+int file_sync_parent(const char *path, struct error *error) ERROR_USE_RESULT;
+
+/* realpath(3); caller frees. */
+int file_resolve(const char *path, char **ret_path, struct error *error) ERROR_USE_RESULT;
+
+/* "user:group", "user" (group: the user's own), numbers too. ERROR_NOT_FOUND names what is unknown. */
+int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struct error *error) ERROR_USE_RESULT;
+
+#endif

@@ -1,0 +1,200 @@
+/* The life of keys: states, timing, planner, invariants. Pure: no input or output, no log, no clock; everything is in the arguments. Words, states
+ * and formulas: docs/architecture.md, after RFC 7583 and RFC 6376. */
+#ifndef DKIMROLL_LIFECYCLE_H
+#define DKIMROLL_LIFECYCLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dkimroll/clock.h"
+#include "dkimroll/error.h"
+#include "dkimroll/policy.h"
+#include "dkimroll/selector.h"
+#include "dkimroll/transport.h"
+
+enum {
+  LINEAGE_KEYS_MAX = 32,       /* living keys of one lineage: 90d life against weeks of retirement need 3; a burst of `rotate` stops here */
+  KEY_SIGHTINGS_MAX = 64,      /* server addresses of one zone */
+  KEY_PLACEMENTS_MAX = POLICY_SIGNERS_MAX,
+  PLAN_REASONS_MAX = 8,
+  PLAN_REASON_TEXT_MAX = 256,
+};
+
+/* RFC 7583 section 3.1, read for DKIM. */
+enum key_state {
+  KEY_RESERVED = 0, /* the selector is taken, the private key file is not confirmed yet: the intent to generate */
+  KEY_GENERATED = 1,
+  KEY_PUBLISHED = 2,
+  KEY_READY = 3,
+  KEY_ACTIVE = 4,
+  KEY_RETIRED = 5,
+  KEY_REVOKED = 6,
+  KEY_REMOVED = 7,
+};
+const char *key_state_name(enum key_state state);
+
+/* key x server address. */
+struct sighting {
+  char host[DNS_NAME_TEXT_SIZE];
+  char address[ADDRESS_TEXT_SIZE];
+  bool right;             /* the last answer was right */
+  bool no_route;          /* skipped: no route to this family, and the same name server is right at another address */
+  unsigned count;         /* right answers in a row */
+  int64_t right_since;    /* first of them; TIME_UNSET if not right */
+  int64_t last_wrong_at;  /* last wrong or missing answer; TIME_UNSET never */
+  int64_t seen_at;        /* last observation */
+  char answer[160];       /* what it said, for status */
+};
+
+/* key x signer. */
+struct placement {
+  int64_t signer_id;      /* row of the signer version that it was made with */
+  const struct policy_signer *signer; /* borrowed from the store */
+  char *key_path;         /* owned */
+  bool file_made;         /* the private key file exists */
+  int64_t switched_at;    /* TIME_UNSET: not yet */
+  int64_t proved_at;
+  int64_t drained_at;     /* the signer's entry of this (retired) key is withdrawn */
+  bool destroyed;         /* private key destroyed or archived */
+  char *failure;          /* last failure, NULL none; owned */
+};
+
+struct key {
+  int64_t id; /* row; 0: not stored yet */
+  char selector[SELECTOR_SIZE];
+  enum key_algorithm algorithm;
+  unsigned bits;
+  enum key_state state;
+  int64_t state_since;
+  char *record;      /* TXT content while it lives; NULL while KEY_RESERVED; owned */
+  uint32_t ttl;      /* TTLtxt: the largest that the record ever had, seconds */
+  /* Facts, each with the time of its own completion; TIME_UNSET until then. */
+  int64_t created_at;
+  int64_t generated_at;
+  int64_t published_at;   /* last UPDATE that added the record, shown by read-back */
+  int64_t right_at;       /* the last server address was right for the first time: Dprp = right_at - published_at */
+  int64_t last_wrong_at;  /* end of the last wrong or missing sighting of any server */
+  int64_t confirmed_at;   /* last round in which every server was right; TIME_UNSET when the last round had a wrong one */
+  int64_t ready_at;
+  int64_t active_at;
+  int64_t retired_at;     /* the successor was proved on the last signer */
+  int64_t revoke_at;      /* F3 as it was computed; may only grow */
+  int64_t revoked_at;
+  int64_t deleted_at;     /* exact record deleted, shown by read-back */
+  int64_t removed_at;
+  int64_t ttl_negative;   /* TTLneg, largest seen; seconds */
+  int64_t ttl_old;        /* TTLold, seconds */
+  bool intent_open;       /* an operation was started and its outcome is not stored */
+  int intent;             /* enum plan_action */
+  int64_t intent_at;
+  /* What it was made with; undoing uses these. */
+  int64_t publisher_id;
+  const struct policy_publisher *publisher; /* borrowed from the store */
+  char zone[DNS_NAME_TEXT_SIZE];
+  char owner[DNS_NAME_TEXT_SIZE];
+  char primary_server[ADDRESS_TEXT_SIZE];
+  struct sighting *sightings; /* owned */
+  size_t sighting_count;
+  struct placement placements[KEY_PLACEMENTS_MAX];
+  size_t placement_count;
+};
+
+struct lineage {
+  int64_t id;
+  char domain[DNS_NAME_TEXT_SIZE];
+  char slot[SELECTOR_SIZE];
+  bool managed;   /* false: gone from the policy; keeps signing, nothing is deleted */
+  bool forgotten; /* `forget` ended it */
+  int64_t rules_id, publisher_id;
+  const struct policy_rules *rules; /* borrowed from the store, like all below */
+  const struct policy_publisher *publisher;
+  int64_t signer_ids[POLICY_SIGNERS_MAX];
+  const struct policy_signer *signers[POLICY_SIGNERS_MAX];
+  size_t signer_count;
+  char *zone;      /* explicit in the policy; NULL; owned */
+  char **senders;  /* owned; never empty */
+  size_t sender_count;
+  bool held;
+  char *hold_reason;       /* owned */
+  int64_t hold_until;      /* TIME_NEVER: until released */
+  bool rotate_requested;   /* somebody asked for a new key */
+  unsigned failures;       /* of the present step, in a row */
+  int64_t retry_at;        /* back-off: not before; TIME_UNSET none */
+  int64_t parked_at;       /* given up with an alarm until something changes; TIME_UNSET no */
+  char *failure;           /* last failure with its remedy; NULL none; owned */
+  int64_t next_moment;     /* when the engine looks again */
+  struct key *keys; /* owned; living ones, oldest first: all but KEY_REMOVED that is stored */
+  size_t key_count; /* at most LINEAGE_KEYS_MAX */
+};
+
+void key_release(struct key *key);
+void lineage_release(struct lineage *lineage);
+/* Appends a key with every moment TIME_UNSET and returns it; pointers to other keys are invalid afterwards. NULL: out of memory, or
+ * LINEAGE_KEYS_MAX reached. */
+struct key *lineage_add_key(struct lineage *lineage);
+struct key *lineage_active_key(struct lineage *lineage); /* NULL: none */
+struct key *lineage_find_key(struct lineage *lineage, const char *selector);
+/* The entry of the lineage's slot in its rules; NULL: the slot is gone from the policy. */
+const struct policy_key *lineage_rule(const struct lineage *lineage);
+
+/* What the planner may count with: now credited to gates, and whether the clock is attested (see engine/clock). */
+struct plan_clock {
+  int64_t now;
+  bool attested;
+};
+
+enum plan_action {
+  PLAN_NONE = 0,
+  PLAN_GENERATE = 1,  /* keys[key] is KEY_RESERVED, or key == key_count: a new one */
+  PLAN_PUBLISH = 2,   /* ADD: first time, or a record that vanished */
+  PLAN_CONFIRM = 3,   /* one round of observation */
+  PLAN_READY = 4,     /* no effect: F1 has passed */
+  PLAN_ACTIVATE = 5,  /* with a fresh round of observation first */
+  PLAN_WITHDRAW = 6,  /* the retired key's KeyTable entry */
+  PLAN_REVOKE = 7,    /* REPLACE by empty p= */
+  PLAN_DELETE = 8,    /* exact record */
+  PLAN_CONFIRM_ABSENT = 9,
+  PLAN_DESTROY = 10,  /* private key: destroy or archive, then KEY_REMOVED */
+  PLAN_ATTEST = 11,   /* a signed exchange with the primary, to know that the clock is right */
+  PLAN_ABANDON = 12,  /* no effect: a key that was never published and is not wanted any more */
+};
+const char *plan_action_name(enum plan_action action);
+
+/* Why not yet. gate is a stable name ("successor-proved", "negative-cache", "retire-window"); opens TIME_NEVER: no time opens it. */
+struct plan_reason {
+  const char *gate;
+  int64_t opens;
+  char text[PLAN_REASON_TEXT_MAX];
+};
+
+struct plan {
+  enum plan_action action; /* PLAN_NONE: nothing to do before next */
+  size_t key;              /* index into lineage->keys; key_count for a new one */
+  int64_t next;            /* when to plan again if nothing happens before; TIME_NEVER */
+  struct plan_reason reasons[PLAN_REASONS_MAX];
+  size_t reason_count;
+  bool needs_person;       /* nothing that dkimroll does alone will open it */
+};
+
+/* The most urgent thing to do for lineage, or when and why not. */
+void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock, struct plan *ret_plan);
+/* The same for one key alone, for status: its next step, when, and what it waits for. */
+void plan_key(const struct lineage *lineage, size_t key, const struct plan_clock *clock, struct plan *ret_plan);
+
+/* One thing that happened, for the append-only log. Strings are owned. */
+struct event {
+  int64_t id; /* row number, rising; 0: not stored yet */
+  int64_t at; /* wall seconds */
+  int64_t lineage_id;
+  char *domain;
+  char *slot;
+  char *selector; /* NULL: about the lineage */
+  char *kind;     /* "state", "failed", "alarm", "healed", "held", "released", "requested", "sync", ... */
+  char *from;     /* state names for kind "state"; else NULL */
+  char *to;
+  char *reason;
+};
+void event_release(struct event *event);
+
+#endif

@@ -1,0 +1,31 @@
+/* Structured log: to journald when stderr is its stream ($JOURNAL_STREAM, sd-journal(3)), else lines on stderr. Only engine, daemon and
+ * cli call it above debug. */
+#ifndef DKIMROLL_LOG_H
+#define DKIMROLL_LOG_H
+
+#include <stdbool.h>
+
+/* Values are those of syslog(3). */
+enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
+
+/* One event. Fields may be NULL. Strings from outside are made printable before they are written. */
+struct log_event {
+  enum log_level level;
+  const char *domain;
+  const char *selector;
+  const char *from; /* key state before and after */
+  const char *to;
+  const char *reason;  /* the message; must not be NULL */
+  const char *remedy;
+};
+
+struct log {
+  enum log_level maximum; /* quieter ones are dropped */
+  bool journal;
+};
+
+/* Decides once where lines go. */
+void log_open(struct log *ret_log, enum log_level maximum);
+void log_write(const struct log *log, const struct log_event *event);
+
+#endif

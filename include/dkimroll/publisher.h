@@ -1,0 +1,74 @@
+/* Publishers: how records get into DNS. An ops table; rfc2136 is the first. */
+#ifndef DKIMROLL_PUBLISHER_H
+#define DKIMROLL_PUBLISHER_H
+
+#include "dkimroll/error.h"
+#include "dkimroll/loop.h"
+#include "dkimroll/policy.h"
+#include "dkimroll/selector.h"
+#include "dkimroll/transport.h"
+
+enum {
+  PUBLISH_ITEMS_MAX = 2000,
+  PUBLISH_MESSAGE_MAX = 60000, /* octets of an update before TSIG; the whole must fit 65,535 with room for long owner names */
+  PUBLISH_RECORDS_MAX = 100,   /* of one message: both servers are near their best there (docs/architecture.md) */
+};
+
+enum publish_change {
+  PUBLISH_ADD = 1,     /* prerequisite: no TXT RRset and no CNAME at the name; adds the record */
+  PUBLISH_REPLACE = 2, /* prerequisite: exactly record_before is the TXT RRset; deletes it and adds record in one message (RFC 2136 3.4) */
+  PUBLISH_DELETE = 3,  /* prerequisite: exactly record_before; deletes that very RDATA (2.5.4) */
+};
+
+struct publish_item {
+  enum publish_change change;
+  const char *name;          /* owner name of the record: <selector>._domainkey.<domain> */
+  const char *record;        /* TXT content afterwards; NULL for DELETE */
+  const char *record_before; /* TXT content before; NULL for ADD */
+  uint32_t ttl;              /* seconds */
+  const char *zone;          /* known or explicit zone; NULL: discovered */
+  const char *owner;         /* where the record really lives (behind aliases), as observed; NULL: name */
+  const char *primary_server;       /* "address:port" of the primary if known; NULL: publisher->server, or the zone's MNAME */
+};
+
+struct publish_result {
+  struct error error;
+  bool already;          /* the wanted state held before: nothing was sent */
+  int64_t completed_at;  /* wall seconds of the read-back that showed it, 0 on error */
+  char zone[DNS_NAME_TEXT_SIZE];
+  char owner[DNS_NAME_TEXT_SIZE];
+  char primary_server[ADDRESS_TEXT_SIZE];
+};
+
+typedef void publisher_done(void *context, const struct publish_result *results, size_t count);
+
+struct publisher;
+struct publish_operation;
+
+struct publisher_ops {
+  /* Brings items (borrowed until done) into DNS: grouped by server and zone into few messages, read back from the primary after NOERROR. Idempotent: where the
+   * wanted state holds already it is a success, also when a reply was lost. Results are per item. done comes once, later, at the latest at deadline
+   * (boottime, milliseconds). Codes: ERROR_CONFLICT: something else stands at the name; ERROR_REFUSED: the server said no (key, ACL,
+   * zone not dynamic: the message tells which, with the remedy); ERROR_TIMEOUT, ERROR_UNREACHABLE: the server; ERROR_NOT_FOUND: no zone. */
+  int (*start)(struct publisher *publisher, const struct publish_item *items, size_t count, int64_t deadline,
+               publisher_done *done, void *context, struct publish_operation **ret_operation, struct error *error);
+  void (*cancel)(struct publisher *publisher, struct publish_operation *operation);
+  void (*destroy)(struct publisher *publisher);
+};
+
+struct publisher {
+  const struct publisher_ops *ops;
+};
+
+int publisher_start(struct publisher *publisher, const struct publish_item *items, size_t count, int64_t deadline,
+                    publisher_done *done, void *context, struct publish_operation **ret_operation, struct error *error)
+    ERROR_USE_RESULT;
+void publisher_cancel(struct publisher *publisher, struct publish_operation **operation);
+void publisher_destroy(struct publisher *publisher);
+
+/* RFC 2136 with TSIG over transport. Loads publisher->tsig_file at once (its errors come from here). policy is borrowed. */
+int publisher_rfc2136_new(struct loop *loop, struct transport *transport, struct entropy *entropy,
+                          const struct policy_publisher *policy, struct publisher **ret_publisher, struct error *error)
+    ERROR_USE_RESULT;
+
+#endif

@@ -1,0 +1,69 @@
+/* Signers: the software that signs, local to this host. An ops table; opendkim is the first. */
+#ifndef DKIMROLL_SIGNER_H
+#define DKIMROLL_SIGNER_H
+
+#include "dkimroll/entropy.h"
+#include "dkimroll/error.h"
+#include "dkimroll/keeper.h"
+#include "dkimroll/loop.h"
+#include "dkimroll/policy.h"
+#include "dkimroll/selector.h"
+
+enum { SIGNER_ITEMS_MAX = 5000 };
+
+/* One key of one domain at one signer. Strings are borrowed until done. */
+struct signer_item {
+  const char *domain;
+  const char *selector;          /* ACTIVATE, PROVE: the key that must sign. WITHDRAW: the key whose entry goes */
+  const char *key_path;          /* of that selector */
+  const char *previous_selector; /* ACTIVATE: the key that signs until now, NULL for the first; WITHDRAW: the key that signs */
+  const char *previous_key_path;
+  const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
+  size_t sender_count;
+};
+
+struct signer_result {
+  struct error error;    /* code 0: done and proved */
+  bool rolled_back;      /* ACTIVATE failed, and the tables of this item are as before and proved on the old key */
+  int64_t switched_at;   /* wall seconds: tables on disk with the new entry; 0 never */
+  int64_t completed_at;  /* wall seconds: proof arrived (ACTIVATE, PROVE) or tables written and reload asked for (WITHDRAW) */
+};
+
+typedef void signer_done(void *context, const struct signer_result *results, size_t count);
+
+struct signer;
+struct signer_operation;
+
+struct signer_ops {
+  /* Switches items to their new keys: KeyTable entry added (the old one stays), SigningTable switched, reload, proof by a message for each sender on a new
+   * connection; items that fail are taken back by the inverse edit, reloaded, and proved on the old key. Idempotent. */
+  int (*activate)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
+                  signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
+  /* Removes the KeyTable entries of keys that do not sign any more (and SigningTable entries if any still name them). */
+  int (*withdraw)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
+                  signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
+  /* Only the proof: one message for each sender. ERROR_PROOF says what the signer did instead. */
+  int (*prove)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
+               signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
+  /* For `dkimroll check`: tables readable and writable, foreign lines that would match first, reload possible, milter answering. One
+   * result for each item, and result[count] for the signer as a whole. */
+  int (*check)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
+               signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
+  void (*cancel)(struct signer *signer, struct signer_operation *operation);
+  void (*destroy)(struct signer *signer);
+};
+
+struct signer {
+  const struct signer_ops *ops;
+};
+
+/* OpenDKIM: tables and reload through keeper, the proof through a milter connection of its own. policy is borrowed. */
+int signer_opendkim_new(struct loop *loop, struct keeper *keeper, struct entropy *entropy,
+                        const struct policy_signer *policy, struct signer **ret_signer, struct error *error)
+    ERROR_USE_RESULT;
+
+/* Where the private key of selector goes: "<key-directory with %d>/<selector>.private". Caller frees. */
+int signer_key_path(const struct policy_signer *policy, const char *domain, const char *selector, char **ret_path,
+                    struct error *error) ERROR_USE_RESULT;
+
+#endif

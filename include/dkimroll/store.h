@@ -1,0 +1,142 @@
+/* The store: what dkimroll knows between turns. An ops table; SQLite is the embedded default. */
+#ifndef DKIMROLL_STORE_H
+#define DKIMROLL_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dkimroll/clock.h"
+#include "dkimroll/error.h"
+#include "dkimroll/lifecycle.h"
+#include "dkimroll/policy.h"
+
+enum {
+  STORE_CLAIM_MAX = 2000,      /* lineages at once */
+  STORE_SCHEMA_VERSION = 1,
+  STORE_BUSY_MS = 5000,        /* wait for another process's short transaction before ERROR_BUSY */
+};
+
+/* What the file system said of a policy file when it was compiled. */
+struct store_file_stamp {
+  char *path;
+  int64_t size, inode, device;
+  int64_t modified_ns, changed_ns; /* st_mtim and st_ctim in nanoseconds */
+};
+struct store_policy_stamp {
+  struct store_file_stamp *files; /* owned */
+  size_t file_count;
+  char digest[65];
+};
+void store_policy_stamp_release(struct store_policy_stamp *stamp);
+
+/* The clock as it was at the last commit, to tell a jump from the passing of time. */
+struct store_clock {
+  char boot_id[CLOCK_BOOT_ID_SIZE]; /* empty: never stored */
+  int64_t wall;      /* UTC seconds */
+  int64_t boottime;  /* milliseconds */
+  int64_t credited;  /* wall seconds that gates may count with */
+  bool attested;     /* the wall clock was attested in this boot */
+};
+
+enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4 };
+
+struct store_request {
+  int64_t id;
+  enum store_request_kind kind;
+  char *domain; /* owned */
+  char *reason; /* owned; NULL */
+  int64_t until; /* HOLD: end, or TIME_NEVER */
+  int64_t asked_at;
+  char *asked_by; /* "root (pid 4711)"; owned */
+};
+void store_request_release(struct store_request *request);
+
+/* Back-off of a resource ("dns 192.0.2.53:53", "signer local"). */
+struct store_resource {
+  char *name; /* owned */
+  unsigned failures;
+  int64_t retry_at; /* wall seconds */
+  char *failure;    /* owned */
+};
+void store_resource_release(struct store_resource *resource);
+
+/* Everything of one turn, or of the outcomes of one operation: one transaction. Pointers are borrowed. New keys and events get their id. Of a lineage
+ * all columns but those that belong to sync (domain, slot, managed, rules, publisher, signers, zone, senders) are written, with all its keys, their sightings and
+ * placements. ERROR_EXISTS: a new key's selector was used before in that domain (in any letter case, ever). */
+struct store_commit {
+  struct lineage *const *lineages;
+  size_t lineage_count;
+  struct event *events;
+  size_t event_count;
+  const struct store_clock *clock; /* NULL: unchanged */
+  const int64_t *requests_done;    /* ids of executed requests */
+  size_t request_done_count;
+  const struct store_resource *resources; /* failures 0: forget the row */
+  size_t resource_count;
+};
+
+enum store_select_kind {
+  STORE_SELECT_LINEAGES = 1, /* row: struct lineage (with all living keys), by domain then slot; filter: domain, after (id, exclusive, for paging by id when domain is NULL) */
+  STORE_SELECT_EVENTS = 2,   /* row: struct event, rising by id; filter: domain, after */
+  STORE_SELECT_REQUESTS = 3, /* row: struct store_request not executed yet, rising by id */
+  STORE_SELECT_RESOURCES = 4,/* row: struct store_resource */
+  STORE_SELECT_SIGNERS = 5,  /* row: struct policy_signer, every version that a key was made with */
+  STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state */
+  STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones; filter: domain */
+  STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text (I4: is a key file still named?) */
+};
+
+struct store_filter {
+  const char *domain; /* NULL: all */
+  const char *text;
+  int64_t after;      /* 0: from the first */
+  size_t limit;       /* 0: no limit */
+  bool descending;    /* EVENTS: newest first */
+};
+
+/* Gets one row, borrowed during the call. Non-zero ends the select, which returns that value. */
+typedef int store_row(void *context, const void *row);
+
+/* What one sync changed. */
+struct store_sync_report {
+  size_t domains, added, changed, unmanaged, returned;
+  size_t warnings; /* written as events of kind "sync" */
+};
+
+struct store;
+struct store_ops {
+  /* Becomes the one that executes (lease by flock(2), so it ends with the process): ERROR_BUSY says who holds it ("dkimroll run, pid 4711, since ...").
+   * holder: what to tell others. A second call is fine. */
+  int (*lease)(struct store *store, const char *holder, int64_t now, struct error *error);
+  /* Due lineages (managed or not; next_moment <= now), at most limit, most urgent first, except those in open_ids (already being worked on). domains (NULL: all)
+   * restricts. The caller releases each with lineage_release and frees the array. */
+  int (*claim)(struct store *store, int64_t now, size_t limit, const char *const *domains, size_t domain_count,
+               const int64_t *open_ids, size_t open_count, struct lineage **ret_lineages, size_t *ret_count,
+               struct error *error);
+  int (*commit)(struct store *store, const struct store_commit *commit, struct error *error);
+  int (*select)(struct store *store, enum store_select_kind kind, const struct store_filter *filter, store_row *row,
+                void *context, struct error *error);
+  /* Compiles the policy into lineages in one transaction and remembers stamp. New and changed lineages are due at once; those gone from the policy (domain or slot)
+   * become unmanaged; an unmanaged one that is in the policy again is managed again. */
+  int (*sync)(struct store *store, const struct policy *policy, const struct store_policy_stamp *stamp, int64_t now,
+              struct store_sync_report *ret_report, struct error *error);
+  /* Writes down a wish. Any process may, without the lease. domain must have a lineage (ERROR_NOT_FOUND). */
+  int (*request)(struct store *store, struct store_request *request, struct error *error);
+  /* ret_next: the earliest next_moment (TIME_NEVER: none), now if a request is open; ret_stamp and ret_clock may be NULL. Cheap: answers `run` with nothing due. The caller
+   * releases the stamp (file_count 0: never synced). */
+  int (*next_moment)(struct store *store, int64_t *ret_next, struct store_policy_stamp *ret_stamp,
+                     struct store_clock *ret_clock, struct error *error);
+  void (*close)(struct store *store);
+};
+
+struct store {
+  const struct store_ops *ops;
+};
+
+/* Opens or creates the SQLite store at path (":memory:" for tests; file mode 0600, directory made 0700). Migrates older schemas; refuses newer ones (ERROR_CONFIG says which
+ * version is needed). read_only: never creates, migrates or locks: for status, plan, history. */
+int store_sqlite_open(const char *path, bool read_only, struct store **ret_store, struct error *error) ERROR_USE_RESULT;
+void store_close(struct store *store); /* NULL is fine */
+
+#endif

@@ -11,6 +11,9 @@
 /* A moment that was never recorded. */
 #define TIME_UNSET INT64_MIN
 
+/* The longest duration that a policy may name: 100 years, so that sums of several never overflow. */
+#define DURATION_MAX (INT64_C(36525) * 86400)
+
 enum { CLOCK_BOOT_ID_SIZE = 37, TIME_TEXT_SIZE = 32, DURATION_TEXT_SIZE = 32 };
 
 /* One reading of all clocks; the engine takes one a turn. */
@@ -21,10 +24,15 @@ struct clock_reading {
   char boot_id[CLOCK_BOOT_ID_SIZE]; /* /proc/sys/kernel/random/boot_id, empty if unreadable */
 };
 
-/* Reads the real clocks. */
+/* Reads the real clocks. synchronised stays false where adjtimex(2) is forbidden, as ProtectClock= of systemd does. */
 void clock_read(struct clock_reading *ret_reading);
+/* The same, but boot_id, which does not change while the process lives, is left as it is. */
+void clock_refresh(struct clock_reading *reading);
+/* Milliseconds of CLOCK_BOOTTIME alone. */
+int64_t clock_boottime(void);
 
-/* moment + seconds; TIME_NEVER and TIME_UNSET stay what they are, overflow saturates to TIME_NEVER. */
+/* moment + seconds; TIME_NEVER and TIME_UNSET stay what they are, overflow saturates to TIME_NEVER (downwards: to the earliest
+ * moment that is not TIME_UNSET). */
 int64_t time_add(int64_t moment, int64_t seconds);
 int64_t time_max(int64_t a, int64_t b);
 int64_t time_min(int64_t a, int64_t b);
@@ -33,10 +41,12 @@ int64_t time_min(int64_t a, int64_t b);
 const char *time_format(int64_t moment, char buffer[TIME_TEXT_SIZE]);
 /* "2026-01-24T15:04:05Z", for JSON. Empty for TIME_UNSET, "never" for TIME_NEVER. */
 const char *time_format_iso(int64_t moment, char buffer[TIME_TEXT_SIZE]);
-/* Reads "2026-01-24", "2026-01-24T15:04:05Z", "2026-01-24 15:04[:05]" (UTC). false: none of these. */
+/* Reads "2026-01-24", "2026-01-24T15:04:05Z", "2026-01-24 15:04[:05]" (UTC), from 1970 to 9999, no leap seconds. false: none
+ * of these. */
 bool time_parse(const char *text, int64_t *ret_moment);
 
-/* Whole seconds as the two largest units that matter: "90d", "1h30m", "45s", "0s". */
+/* Whole seconds as the two largest units that matter: "90d", "1h30m", "45s", "0s"; "-5m" if negative; "never" and "-" for TIME_NEVER and
+ * TIME_UNSET. The largest unit is the day. */
 const char *duration_format(int64_t seconds, char buffer[DURATION_TEXT_SIZE]);
 /* Reads "90d", "1h30m", "2w", "3600" (seconds), units w d h m s in falling order, each once. At most 100 years.
  * false: not a duration. */

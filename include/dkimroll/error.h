@@ -48,7 +48,8 @@ int error_set(struct error *error, int code, const char *format, ...) __attribut
 int error_set_errno(struct error *error, int error_number, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Puts "context: " before the message and returns the code that is in *error. */
+/* Puts "context: " before the message and returns the code that is in *error. This function and the two below return
+ * ERROR_INTERNAL for NULL, since the code is then unknown and must not read as success: keep the code where error may be NULL. */
 int error_context(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Sets the remedy, replacing what was there, and returns the code that is in *error. */

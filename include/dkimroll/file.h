@@ -10,6 +10,9 @@
 
 #include "dkimroll/error.h"
 
+/* Temporary files are named "." NAME FILE_TEMPORARY_MARK and eight hexadecimal digits, beside NAME. Only a crash leaves one. */
+#define FILE_TEMPORARY_MARK ".dkimroll-"
+
 /* Owner and mode of a file to be made. */
 struct file_rights {
   uid_t owner;
@@ -18,12 +21,13 @@ struct file_rights {
 };
 
 /* Reads a regular file of at most maximum octets. *ret_data is NUL-terminated (not counted); caller frees. ret_status may be
- * NULL: else fstat of what was read. ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_LIMIT, ERROR_SYSTEM. */
+ * NULL: else fstat of what was read. ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_LIMIT, ERROR_SYSTEM, ERROR_INVALID (not a regular file). */
 int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_size, struct stat *ret_status,
               struct error *error) ERROR_USE_RESULT;
 
 /* Replaces path atomically: temporary file in the same directory with O_EXCL and rights, full write, fsync, rename, fsync of the
- * directory. On any failure path is as it was and the temporary file is gone. path must not be a symbolic link (resolve first). */
+ * directory. On any failure path is as it was and the temporary file is gone. path must not be a symbolic link (resolve first:
+ * ERROR_INVALID). One exception: if only the last fsync fails, the error is reported and path holds the new content. */
 int file_replace(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;
 
@@ -32,10 +36,12 @@ int file_replace(const char *path, const void *data, size_t size, const struct f
 int file_create(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;
 
-/* Makes the directory and its missing parents, each with rights; existing ones are left as they are. */
+/* Makes the directory and its missing parents, each with rights; existing ones are left as they are. ERROR_CONFLICT: a part
+ * of path is there but is no directory. */
 int file_make_directories(const char *path, const struct file_rights *rights, struct error *error) ERROR_USE_RESULT;
 
-/* Opens and takes flock(2) LOCK_EX on path (created if missing) without waiting: ERROR_BUSY if someone else has it. */
+/* Opens and takes flock(2) LOCK_EX on path (created if missing) without waiting: ERROR_BUSY if someone else has it. The lock ends
+ * when the descriptor is closed; the file stays, since removing it would let two processes lock two files of one name. */
 int file_lock(const char *path, int *ret_descriptor, struct error *error) ERROR_USE_RESULT;
 
 /* fsync of the directory that holds path. */
@@ -44,7 +50,8 @@ int file_sync_parent(const char *path, struct error *error) ERROR_USE_RESULT;
 /* realpath(3); caller frees. */
 int file_resolve(const char *path, char **ret_path, struct error *error) ERROR_USE_RESULT;
 
-/* "user:group", "user" (group: the user's own), numbers too. ERROR_NOT_FOUND names what is unknown. */
+/* "user:group", "user" (group: the user's own), numbers too. ERROR_NOT_FOUND names what is unknown. Asks the host's user
+ * database, which may be slow: for start-up, policy and keeper, never for a callback of the loop. */
 int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struct error *error) ERROR_USE_RESULT;
 
 #endif

@@ -16,6 +16,9 @@ enum {
   KEEPER_MESSAGE_MAX = 64 * 1024 * 1024, /* a batch of table edits: 10,000 entries of at most 5 KiB */
   KEEPER_PROTOCOL_VERSION = 1,
   KEEPER_WORKERS_MAX = 64,
+  KEEPER_JOBS_MAX = 100000, /* submitted and not done; beyond it ERROR_BUSY */
+  KEEPER_JOBS_OCTETS_MAX = 4 * KEEPER_MESSAGE_MAX, /* of all of them; the last one may exceed it */
+  KEEPER_DEATHS_MAX = 10, /* workers that died in a row without one job done between: the supervisor gives up and ends */
 };
 
 /* What a job does; the payload's shape is fixed by the module that owns the kind (key_jobs.h, opendkim_jobs.h). */
@@ -25,6 +28,7 @@ enum keeper_job {
   KEEPER_DESTROY = 3,
   KEEPER_ARCHIVE = 4,
   KEEPER_CHECK_KEY = 5,
+  KEEPER_COPY = 6,
   KEEPER_EDIT_TABLES = 16,
   KEEPER_READ_TABLES = 17,
   KEEPER_RELOAD = 18,
@@ -35,10 +39,13 @@ typedef void keeper_done(void *context, const struct error *result, const uint8_
 
 struct keeper;
 struct keeper_ops {
-  /* Queues a job; payload is copied. done comes exactly once, later; at deadline (boottime, milliseconds) with ERROR_TIMEOUT. A job that was given to
-   * a worker and times out may still take effect: jobs are idempotent. When the keeper is destroyed done comes with ERROR_CANCELLED. */
+  /* Queues a job; payload is copied. done comes exactly once, later; at deadline (boottime, milliseconds; or TIME_NEVER) with ERROR_TIMEOUT.
+   * A job that was given to a worker and times out may still take effect: jobs are idempotent; one that no worker has begun is
+   * dropped. When the keeper is destroyed done comes with ERROR_CANCELLED. When the supervisor is gone, all jobs and later submits fail with
+   * ERROR_UNREACHABLE. ERROR_BUSY, ERROR_LIMIT, ERROR_NO_MEMORY: not queued, and done never comes. */
   int (*submit)(struct keeper *keeper, enum keeper_job job, const struct buffer *payload, int64_t deadline,
                 keeper_done *done, void *context, struct error *error);
+  /* Not from inside a done. NULL is fine for keeper_destroy. */
   void (*destroy)(struct keeper *keeper);
 };
 
@@ -50,7 +57,8 @@ int keeper_submit(struct keeper *keeper, enum keeper_job job, const struct buffe
                   keeper_done *done, void *context, struct error *error) ERROR_USE_RESULT;
 void keeper_destroy(struct keeper *keeper);
 
-/* One kind of job, run in a worker: reads the request, writes the reply, returns 0 or an error with place and remedy. */
+/* One kind of job, run in a worker: reads the request, writes the reply, returns 0 or an error with place and remedy. Workers have umask 077,
+ * leave no core dumps, and ignore SIGINT, SIGTERM, SIGHUP and SIGPIPE, which a handler that starts a program sets back to default. */
 struct keeper_handler {
   enum keeper_job job;
   int (*run)(void *context, struct reader *request, struct buffer *reply, struct error *error);
@@ -58,10 +66,13 @@ struct keeper_handler {
 };
 
 /* The process side, in two steps because the fork must come before the loop, sockets and store exist. start: forks the supervisor
- * (workers 0: one per core) with handlers (borrowed for ever) and returns the descriptor of our end. The supervisor ends when our end is closed. */
+ * (workers 0: one per core) with handlers (borrowed for ever) and returns the descriptor of our end, which the caller closes or gives to
+ * keeper_connect. The supervisor keeps the rights that the caller has now, forks workers as jobs need them, and ends when our end is closed or
+ * the calling process ends (so it must not be one that only forks and leaves). Signals of the terminal do not end it. */
 int keeper_process_start(const struct keeper_handler *handlers, size_t handler_count, unsigned workers,
                          int *ret_descriptor, pid_t *ret_pid, struct error *error) ERROR_USE_RESULT;
-/* The loop side over that descriptor, which it owns from now on. destroy closes it and waits for the supervisor (bounded, then kills it). */
+/* The loop side over that descriptor, which it owns from now on (on failure the caller still does). destroy closes it and waits for the
+ * supervisor (bounded, then kills it). */
 int keeper_connect(struct loop *loop, int descriptor, pid_t pid, struct keeper **ret_keeper, struct error *error)
     ERROR_USE_RESULT;
 

@@ -5,24 +5,29 @@
 #include "dkimroll/keeper.h"
 #include "dkimroll/keypair.h"
 
-enum { KEY_ROOTS_MAX = 256 };
+enum {
+  KEY_ROOTS_MAX = 256,
+  KEY_JOBS_COUNT = 6, /* kinds of jobs */
+};
 
-/* Directories below which keys may be made, read, archived and destroyed: fixed parts of the policy's key-directory and archive-directory,
- * and those that keys in the store were made with. A job on any other path is refused with ERROR_PERMISSION. */
+/* Directories in and below which keys may be made, read, archived and destroyed: fixed parts of the policy's key-directory and archive-directory,
+ * and those that keys in the store were made with. A job on any other path is refused with ERROR_PERMISSION, and so is one that
+ * a symbolic link below leads out of them. */
 struct key_roots {
   char *paths[KEY_ROOTS_MAX]; /* owned */
   size_t count;
 };
 
-/* Adds the part of template before its first %-field, cut at the last '/'. ERROR_LIMIT, ERROR_INVALID ("/" alone, or not absolute). */
+/* Adds the part of template before its first %-field, cut at the last '/'; all of it if there is no field. One that is there already is not
+ * added twice. ERROR_LIMIT, ERROR_INVALID ("/" alone, with "..", or not absolute). */
 int key_roots_add(struct key_roots *roots, const char *path_template, struct error *error) ERROR_USE_RESULT;
 void key_roots_release(struct key_roots *roots);
 
-/* One key to make. owner is "user:group" as in the policy and resolved by the worker. */
+/* One key to make, or to copy. owner is "user:group" as in the policy and resolved by the worker. A mode with rights for others is refused. */
 struct key_generate_request {
   enum key_algorithm algorithm;
   unsigned bits;
-  const char *path;
+  const char *path;   /* the file to be made */
   const char *owner; /* NULL: the worker's own */
   mode_t mode;
 };
@@ -30,14 +35,16 @@ struct key_generate_request {
 /* Payloads for keeper_submit. A file that is at path already: GENERATE reads it, and answers with its public half if algorithm and bits are
  * those asked for (a repetition after a crash), else ERROR_EXISTS. */
 void key_jobs_generate(struct buffer *payload, const struct key_generate_request *request);
+/* COPY: puts the private key that is at source to request->path, for another signer; algorithm and bits do not count. */
+void key_jobs_copy(struct buffer *payload, const char *source, const struct key_generate_request *request);
 void key_jobs_path(struct buffer *payload, const char *path);                            /* READ_PUBLIC, DESTROY */
 void key_jobs_archive(struct buffer *payload, const char *path, const char *directory);   /* ARCHIVE */
 void key_jobs_check(struct buffer *payload, const char *path, const char *owner);         /* CHECK_KEY: keypair_check_safe as that user */
-/* Reads the reply of GENERATE and READ_PUBLIC. ERROR_PROTOCOL. Caller releases. */
+/* Reads the reply of GENERATE, COPY and READ_PUBLIC. ERROR_PROTOCOL. Caller releases. */
 int key_jobs_read_public(const uint8_t *reply, size_t reply_size, struct keypair_public *ret_public, struct error *error)
     ERROR_USE_RESULT;
 
-/* The handlers of the five kinds; roots is borrowed for ever. Returns their number (5); handlers has room for them. */
+/* The handlers of all kinds; roots is borrowed for ever. Returns their number; handlers has room for KEY_JOBS_COUNT. */
 size_t key_jobs_handlers(const struct key_roots *roots, struct keeper_handler *handlers);
 
 #endif

@@ -31,16 +31,24 @@ int keypair_generate(enum key_algorithm algorithm, unsigned bits, const char *pa
 /* Reads the private key at path and derives its public half. ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_INVALID. */
 int keypair_read_public(const char *path, struct keypair_public *ret_public, struct error *error) ERROR_USE_RESULT;
 
-/* Removes the file after overwriting its octets; absent already: success. A symbolic link is refused: ERROR_CONFLICT. */
+/* Puts the private key that is at source also at path, for a signer with another owner, as keypair_generate does it. The same octets at path
+ * already: success. ERROR_EXISTS: others. Caller releases *ret_public. */
+int keypair_copy(const char *source, const char *path, const struct file_rights *rights,
+                 struct keypair_public *ret_public, struct error *error) ERROR_USE_RESULT;
+
+/* Removes the file after overwriting its octets; absent already: success. A symbolic link is refused, and so is what does not look like
+ * a private key: ERROR_CONFLICT. */
 int keypair_destroy(const char *path, struct error *error) ERROR_USE_RESULT;
 
-/* Moves the file into directory (made with mode 0700 if missing) under its own name; the same key there already and none at path: success.
- * Works across file systems; the original goes only when the copy is on disk. */
+/* Moves the file into directory (made with mode 0700 if missing) under its own name, where only our own user can read it; the same key there
+ * already and none at path: success. ERROR_EXISTS: another one is there. Works across file systems; the original goes, as by
+ * keypair_destroy, only when the copy is on disk. */
 int keypair_archive(const char *path, const char *directory, struct error *error) ERROR_USE_RESULT;
 
 /* The rules that OpenDKIM applies with RequireSafeKeys (opendkim.conf(5); measured in docs/architecture.md): would the signer, running as
  * reader, accept the private key at path? ERROR_PERMISSION names the very object that is wrong (file or which parent, also behind
- * symbolic links), why, and the chmod or chown that repairs it. path need not exist: then only the parents that exist are judged. */
+ * symbolic links), why, and the chmod or chown that repairs it. path need not exist: then only the parents that exist are judged. Groups of
+ * the reader come from the host's user database; access control lists are not looked at. */
 int keypair_check_safe(const char *path, uid_t reader, gid_t reader_group, struct error *error) ERROR_USE_RESULT;
 
 #endif

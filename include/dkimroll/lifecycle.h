@@ -63,6 +63,7 @@ struct placement {
 struct key {
   int64_t id; /* row; 0: not stored yet */
   char selector[SELECTOR_SIZE];
+  char owner_name[DNS_NAME_TEXT_SIZE]; /* <selector>._domainkey.<domain>; filled in by lifecycle_reserve and the store from both */
   enum key_algorithm algorithm;
   unsigned bits;
   enum key_state state;
@@ -73,7 +74,8 @@ struct key {
   int64_t created_at;
   int64_t generated_at;
   int64_t published_at;   /* last UPDATE that added the record, shown by read-back */
-  int64_t right_at;       /* the last server address was right for the first time: Dprp = right_at - published_at */
+  int64_t right_at;       /* since when every server has been right without a break, TIME_UNSET if one is not */
+  int64_t propagation;    /* Dprp: seconds from the publication until every server was right for the first time; -1 unknown */
   int64_t last_wrong_at;  /* end of the last wrong or missing sighting of any server */
   int64_t confirmed_at;   /* last round in which every server was right; TIME_UNSET when the last round had a wrong one */
   int64_t ready_at;
@@ -82,6 +84,7 @@ struct key {
   int64_t revoke_at;      /* F3 as it was computed; may only grow */
   int64_t revoked_at;
   int64_t deleted_at;     /* exact record deleted, shown by read-back */
+  int64_t absent_at;      /* every server was seen without it after that */
   int64_t removed_at;
   int64_t ttl_negative;   /* TTLneg, largest seen; seconds */
   int64_t ttl_old;        /* TTLold, seconds */
@@ -138,7 +141,7 @@ struct key *lineage_find_key(struct lineage *lineage, const char *selector);
 /* The entry of the lineage's slot in its rules; NULL: the slot is gone from the policy. */
 const struct policy_key *lineage_rule(const struct lineage *lineage);
 
-/* What the planner may count with: now credited to gates, and whether the clock is attested (see engine/clock). */
+/* What the planner may count with: now credited to gates, and whether the clock is attested (include/dkimroll/engine_clock.h). */
 struct plan_clock {
   int64_t now;
   bool attested;
@@ -146,22 +149,24 @@ struct plan_clock {
 
 enum plan_action {
   PLAN_NONE = 0,
-  PLAN_GENERATE = 1,  /* keys[key] is KEY_RESERVED, or key == key_count: a new one */
-  PLAN_PUBLISH = 2,   /* ADD: first time, or a record that vanished */
-  PLAN_CONFIRM = 3,   /* one round of observation */
-  PLAN_READY = 4,     /* no effect: F1 has passed */
-  PLAN_ACTIVATE = 5,  /* with a fresh round of observation first */
-  PLAN_WITHDRAW = 6,  /* the retired key's KeyTable entry */
-  PLAN_REVOKE = 7,    /* REPLACE by empty p= */
-  PLAN_DELETE = 8,    /* exact record */
-  PLAN_CONFIRM_ABSENT = 9,
-  PLAN_DESTROY = 10,  /* private key: destroy or archive, then KEY_REMOVED */
-  PLAN_ATTEST = 11,   /* a signed exchange with the primary, to know that the clock is right */
-  PLAN_ABANDON = 12,  /* no effect: a key that was never published and is not wanted any more */
+  PLAN_GENERATE = 1,       /* keys[key] is KEY_RESERVED, or key == key_count: a new one */
+  PLAN_PUBLISH = 2,        /* ADD: the first time, or a record that vanished */
+  PLAN_CONFIRM = 3,        /* one round of observation */
+  PLAN_READY = 4,          /* no effect: F1 has passed */
+  PLAN_ACTIVATE = 5,       /* with a fresh round of observation first; also places an active key at a signer that was added */
+  PLAN_WITHDRAW = 6,       /* the retired key's entries at its signers */
+  PLAN_REVOKE = 7,         /* REPLACE by empty p= */
+  PLAN_DELETE = 8,         /* exact record */
+  PLAN_CONFIRM_ABSENT = 9, /* one round of observation */
+  PLAN_DESTROY = 10,       /* private key: destroy or archive, then KEY_REMOVED */
+  PLAN_ATTEST = 11,        /* a signed exchange with the primary, to know that the clock is right */
 };
+/* "generate", "publish", ... for logs, status and the store. */
 const char *plan_action_name(enum plan_action action);
+/* What the state will be called once the action has succeeded: KEY_PUBLISHED for PLAN_PUBLISH; the present one where it does not change. */
+enum key_state plan_action_target(enum plan_action action, enum key_state present);
 
-/* Why not yet. gate is a stable name ("successor-proved", "negative-cache", "retire-window"); opens TIME_NEVER: no time opens it. */
+/* Why not yet. gate is a stable name ("negative-cache", "retire-window"); opens TIME_NEVER: no time opens it. */
 struct plan_reason {
   const char *gate;
   int64_t opens;
@@ -170,6 +175,7 @@ struct plan_reason {
 
 struct plan {
   enum plan_action action; /* PLAN_NONE: nothing to do before next */
+  enum plan_action waiting; /* PLAN_NONE: the step that the reasons hold back; else equal to action */
   size_t key;              /* index into lineage->keys; key_count for a new one */
   int64_t next;            /* when to plan again if nothing happens before; TIME_NEVER */
   struct plan_reason reasons[PLAN_REASONS_MAX];
@@ -179,8 +185,45 @@ struct plan {
 
 /* The most urgent thing to do for lineage, or when and why not. */
 void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock, struct plan *ret_plan);
-/* The same for one key alone, for status: its next step, when, and what it waits for. */
+/* The same for one key alone (key_count: for the key that does not exist yet), for status: its next step, when, and what it waits for. */
 void plan_key(const struct lineage *lineage, size_t key, const struct plan_clock *clock, struct plan *ret_plan);
+
+/* One server's answer in a round of observation, as the engine got it from the observer. */
+struct sighting_report {
+  const char *host;
+  const char *address;
+  bool right;
+  bool no_route;
+  int64_t at;            /* wall seconds */
+  int64_t ttl;           /* of the TXT, -1 none */
+  int64_t ttl_negative;  /* -1 unknown */
+  const char *answer;
+};
+/* What one signer did. */
+struct placement_report {
+  int64_t signer_id;
+  const char *key_path;
+  int64_t switched_at;   /* 0: not */
+  int64_t completed_at;  /* wall seconds; 0: failed */
+  const char *failure;   /* NULL: success */
+};
+
+/* What an operation brought for one lineage. Strings are borrowed. */
+struct outcome {
+  enum plan_action action;
+  size_t key;
+  int64_t at;                 /* wall seconds of its completion */
+  const struct error *error;  /* NULL: success. Reports below are applied all the same */
+  const char *record;         /* GENERATE */
+  uint32_t ttl;               /* PUBLISH, REVOKE: seconds */
+  bool already;               /* PUBLISH: the primary had the record */
+  const char *zone, *owner, *primary_server; /* GENERATE, PUBLISH; NULL: unchanged */
+  int64_t ttl_negative, ttl_old; /* GENERATE (from the survey before publication): seconds; -1 unknown */
+  const struct sighting_report *sightings; /* CONFIRM, ACTIVATE, CONFIRM_ABSENT */
+  size_t sighting_count;
+  const struct placement_report *placements; /* GENERATE (file made), ACTIVATE, WITHDRAW, DESTROY */
+  size_t placement_count;
+};
 
 /* One thing that happened, for the append-only log. Strings are owned. */
 struct event {
@@ -196,5 +239,30 @@ struct event {
   char *reason;
 };
 void event_release(struct event *event);
+struct event_list {
+  struct event *items; /* owned */
+  size_t count, capacity;
+};
+void event_list_release(struct event_list *list);
+/* Appends one about key (NULL: about the lineage). ERROR_NO_MEMORY. */
+int event_list_add(struct event_list *list, const struct lineage *lineage, const struct key *key, int64_t at, const char *kind,
+                   const char *reason, struct error *error) ERROR_USE_RESULT;
+
+/* Takes over what an operation brought: facts, state, failures and back-off, with one event for each thing that happened. It is the only place in which
+ * a key's state changes. now: the planner's clock, for back-off. ERROR_INTERNAL: the outcome contradicts the state; nothing was changed. */
+int lifecycle_apply(struct lineage *lineage, const struct outcome *outcome, int64_t now, struct event_list *events,
+                    struct error *error) ERROR_USE_RESULT;
+
+/* Reserves the selector for a new key of lineage as its rules say: appends it as KEY_RESERVED with its placements. number: 1 for the bare date, n for "-n".
+ * *ret_index is its index. */
+int lifecycle_reserve(struct lineage *lineage, int64_t now, unsigned number, size_t *ret_index, struct event_list *events,
+                      struct error *error) ERROR_USE_RESULT;
+
+/* Invariants: may this step be started? Independent of the planner, and stricter than nothing it can propose: a refusal is a defect (ERROR_INTERNAL), is
+ * logged and parks the lineage. */
+int invariant_permits(const struct lineage *lineage, enum plan_action action, size_t key, const struct plan_clock *clock,
+                      struct error *error) ERROR_USE_RESULT;
+/* What held before must hold after: at most one active key; a lineage that had an active key has one; no state went back except to published. */
+int invariant_holds(const struct lineage *before, const struct lineage *after, struct error *error) ERROR_USE_RESULT;
 
 #endif

@@ -8,7 +8,8 @@
 /* Values are those of syslog(3). */
 enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARNING = 4, LOG_LEVEL_NOTICE = 5, LOG_LEVEL_INFO = 6, LOG_LEVEL_DEBUG = 7 };
 
-/* One event. Fields may be NULL. Strings from outside are made printable before they are written. */
+/* One event. In the journal the fields become DKIMROLL_DOMAIN, _SELECTOR, _FROM, _TO and _REMEDY beside MESSAGE and PRIORITY; on stderr
+ * one line: "warning: example.com server-20260124 ready -> published: reason; remedy: ...". Fields may be NULL. Strings from outside are made printable before they are written. */
 struct log_event {
   enum log_level level;
   const char *domain;

@@ -94,6 +94,11 @@ int message_update_add_text(struct message_update *update, const char *name, uin
                             struct error *error) ERROR_USE_RESULT;
 int message_update_delete_text(struct message_update *update, const char *name, const char *text, struct error *error)
     ERROR_USE_RESULT;
+/* The same for a TXT as a server holds it. Servers compare RDATA, where the strings are cut matters, and others cut them elsewhere than we do. */
+int message_update_require_rdata(struct message_update *update, const char *name, const uint8_t *rdata, size_t rdata_size,
+                                 struct error *error) ERROR_USE_RESULT;
+int message_update_delete_rdata(struct message_update *update, const char *name, const uint8_t *rdata, size_t rdata_size,
+                                struct error *error) ERROR_USE_RESULT;
 /* Upper bound of the octets on the wire so far. */
 size_t message_update_size(const struct message_update *update);
 /* Writes it. ERROR_LIMIT over capacity. */

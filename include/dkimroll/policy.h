@@ -18,6 +18,13 @@ enum {
   POLICY_SERVERS_MAX = 64,             /* servers of one publisher */
   POLICY_SENDERS_MAX = 64,             /* sender patterns of one domain */
   POLICY_DOMAINS_MAX = 2000000,
+  POLICY_ENTRIES_MAX = 1000,  /* policies, publishers, signers: named by people, and found by walking through them */
+  POLICY_FILES_MAX = 256,     /* domains-from */
+  POLICY_COMMAND_MAX = 32,    /* words of a reload command */
+  POLICY_NAME_MAX = 63,       /* octets of the name of a policy, publisher, signer or slot */
+  POLICY_STANDBY_MAX = 4,     /* keys ready in advance; each is a record and a file more */
+  POLICY_LIVING_KEYS_MAX = 24, /* keys of one slot that the policy's times keep alive at once; below LINEAGE_KEYS_MAX (lifecycle.h), so
+                                  that `rotate` always finds room */
 };
 
 enum key_algorithm { KEY_ALGORITHM_RSA = 1, KEY_ALGORITHM_ED25519 = 2 };
@@ -28,8 +35,9 @@ enum signing_table_format { SIGNING_TABLE_REFILE = 1, SIGNING_TABLE_FILE = 2 };
 enum reload_kind { RELOAD_NONE = 0, RELOAD_UNIT = 1, RELOAD_PID_FILE = 2, RELOAD_COMMAND = 3 };
 
 struct policy_place {
-  unsigned line; /* from 1 */
-  unsigned column;
+  unsigned line;   /* from 1 */
+  unsigned column; /* from 1, in characters */
+  unsigned file;   /* index into policy.files */
 };
 
 /* One slot under keys:. */
@@ -37,12 +45,13 @@ struct policy_key {
   char *slot;
   enum key_algorithm algorithm;
   unsigned bits;  /* RSA: 2048, 3072, 4096; Ed25519: 256 */
-  char *selector; /* strftime template of its own, or the policy's */
+  char *selector; /* template (selector.h): its own, or the policy's; always filled in by policy_load */
 };
 
 /* One named entry under policies:. All durations in seconds. */
 struct policy_rules {
   char *name;
+  char *selector; /* what keys without a template of their own got; readers use keys[].selector */
   struct policy_key *keys;
   size_t key_count;
   int64_t rotate_every; /* TIME_NEVER: only on demand */
@@ -59,7 +68,7 @@ struct policy_rules {
   int64_t retire_safety; /* Sret */
   int64_t tombstone;
   enum private_key_end private_key;
-  char *archive_directory; /* only with PRIVATE_KEY_ARCHIVE */
+  char *archive_directory; /* template with %d (policy_directory); only with PRIVATE_KEY_ARCHIVE, else NULL */
 };
 
 /* One entry under publishers:. Server texts are "192.0.2.53", "192.0.2.53:5300", "[2001:db8::53]:5300". */
@@ -67,11 +76,11 @@ struct policy_publisher {
   char *name;
   enum publisher_type type;
   char *server;    /* primary that takes updates; NULL: the zone's MNAME */
-  char *zone;      /* explicit zone for all its domains; NULL: discovered for each name */
+  char *zone;      /* explicit zone for all its domains, lower case, no final dot; NULL: discovered for each name */
   char *tsig_file; /* path or "credential:NAME"; NULL: unsigned updates */
   char **servers;  /* the authoritative servers to ask, instead of the discovered ones */
   size_t server_count;
-  char **ignore_servers; /* host names or addresses to leave out of the confirmation */
+  char **ignore_servers; /* host names (lower case, no final dot) or addresses to leave out of the confirmation */
   size_t ignore_server_count;
   char **resolvers; /* for SOA, NS and addresses of name servers; none: /etc/resolv.conf */
   size_t resolver_count;
@@ -84,7 +93,8 @@ struct policy_signer {
   char *key_table;
   enum signing_table_format signing_table_format;
   char *signing_table;
-  char *key_directory; /* template with %d */
+  bool multiple_signatures; /* opendkim.conf has MultipleSignatures: all matching lines sign, so a domain may have several slots */
+  char *key_directory; /* template; %d is the domain (policy_directory) */
   char *key_name;      /* template with %s and %d, or only %d (stable name) */
   char *owner;         /* "user:group" of private key files */
   mode_t mode;         /* of private key files, default 0600 */
@@ -93,7 +103,7 @@ struct policy_signer {
   char **reload_command;
   size_t reload_command_count;
   int64_t reload_timeout; /* seconds */
-  char *milter;           /* "inet:8891@127.0.0.1", "inet6:8891@::1", "unix:/run/opendkim/opendkim.sock", "local:..." */
+  char *milter;           /* "inet:8891@127.0.0.1", "inet6:8891@::1" (no brackets), "unix:/run/opendkim/opendkim.sock", "local:..." */
 };
 
 /* One domain, with references by name. */
@@ -105,7 +115,7 @@ struct policy_domain {
   size_t signers[POLICY_SIGNERS_MAX]; /* indexes into policy.signers */
   size_t signer_count;
   char *zone; /* explicit; NULL: the publisher's, or discovered */
-  char **senders; /* NULL with count 0: the default, "*@DOMAIN" */
+  char **senders; /* NULL with count 0: the default, "*@DOMAIN"; "@D" of the file is "*@D" here */
   size_t sender_count;
 };
 
@@ -122,36 +132,51 @@ struct policy {
   size_t domain_count;
   char **files; /* every file that was read: the policy and its domains-from, for the "unchanged" test */
   size_t file_count;
-  char digest[65]; /* SHA-256 of the octets of all files in that order, hexadecimal */
+  char digest[65]; /* SHA-256 of the octets of all files in that order, lower case hexadecimal */
 };
 
-/* One finding: "file:line:column: what, and what would be right". */
+/* One finding, to be shown as "file:line:column: message"; the message says what is wrong and what would be right. */
 struct policy_finding {
   char *file;
   struct policy_place place;
   char *message;
 };
 
-/* All findings of one reading. Caller frees with policy_findings_release. */
+/* All findings of one reading, by place, the policy before the files that it names. Caller frees with policy_findings_release. */
 struct policy_findings {
   struct policy_finding *items;
   size_t count;
   bool more; /* POLICY_ERRORS_MAX was reached */
 };
 
-/* Reads and checks the policy with the files that it names. ERROR_CONFIG: ret_findings lists every error, all in one go;
- * ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_SYSTEM: the file could not be read. Caller frees with policy_free. */
+/* Reads and checks the policy with the files that it names. ERROR_CONFIG: ret_findings lists every error, all in one go (a
+ * domains-from file that is missing or may not be read is one of them); ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_SYSTEM,
+ * ERROR_INVALID (no regular file), ERROR_LIMIT: the policy itself could not be read. ret_findings is always set, empty unless
+ * ERROR_CONFIG. Caller frees with policy_free. */
 int policy_load(const char *path, struct policy **ret_policy, struct policy_findings *ret_findings, struct error *error)
     ERROR_USE_RESULT;
 /* The same for text in memory; file is the name for findings and the base for relative domains-from paths. */
 int policy_parse(const char *file, const char *text, size_t size, struct policy **ret_policy,
                  struct policy_findings *ret_findings, struct error *error) ERROR_USE_RESULT;
-void policy_free(struct policy *policy);
+void policy_free(struct policy *policy); /* NULL is fine */
 void policy_findings_release(struct policy_findings *findings);
 
+/* How long a key must live at least by these rules, F7: rotate_every must be greater than this. It is twice what the policy itself says of
+ * the publication interval, publish.safety + confirm.sightings * confirm.every: the successor is published during the second half, and each
+ * key signs for at least as long as its successor takes. What only the zone knows (negative TTL, propagation) is measured later. */
+int64_t policy_shortest_life(const struct policy_rules *rules);
+/* The most keys of one slot that are alive at once by these rules (at most UINT_MAX): the active one, its successor, standby, and those on their way
+ * out. At most POLICY_LIVING_KEYS_MAX in a policy that was read. */
+unsigned policy_living_keys(const struct policy_rules *rules);
+
+/* A key-directory or archive-directory with %d replaced by domain. Caller frees. ERROR_INVALID: another % in it; ERROR_LIMIT over PATH_MAX. */
+int policy_directory(const char *directory_template, const char *domain, char **ret_path, struct error *error)
+    ERROR_USE_RESULT;
+
 /* The parts that keys remember of what they were made with: written as one line of JSON from the schema's tables (the same content
- * gives the same text; the name is part of it) and read back by the same schema, YAML being a superset. format: caller frees.
- * parse: ERROR_INVALID for text that format did not write. */
+ * gives the same text; the name is part of it) and read back by the same schema, YAML being a superset. format: caller frees; NULL texts
+ * and empty lists are left out. parse: ERROR_INVALID for text of another shape; bounds and rules between values are not applied, because
+ * what an earlier version accepted must stay readable as long as a key was made with it. Caller frees with the function below. */
 int policy_rules_format(const struct policy_rules *rules, char **ret_text, struct error *error) ERROR_USE_RESULT;
 int policy_rules_parse(const char *text, struct policy_rules **ret_rules, struct error *error) ERROR_USE_RESULT;
 int policy_publisher_format(const struct policy_publisher *publisher, char **ret_text, struct error *error)
@@ -160,6 +185,9 @@ int policy_publisher_parse(const char *text, struct policy_publisher **ret_publi
     ERROR_USE_RESULT;
 int policy_signer_format(const struct policy_signer *signer, char **ret_text, struct error *error) ERROR_USE_RESULT;
 int policy_signer_parse(const char *text, struct policy_signer **ret_signer, struct error *error) ERROR_USE_RESULT;
+/* Where the private key of selector goes: "<key-directory with %d>/<selector>.private". Caller frees. ERROR_LIMIT over PATH_MAX. */
+int policy_signer_key_path(const struct policy_signer *signer, const char *domain, const char *selector, char **ret_path,
+                           struct error *error) ERROR_USE_RESULT;
 void policy_rules_free(struct policy_rules *rules);
 void policy_publisher_free(struct policy_publisher *publisher);
 void policy_signer_free(struct policy_signer *signer);

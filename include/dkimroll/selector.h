@@ -14,6 +14,8 @@ enum {
   SELECTOR_NUMBER_MAX = 999, /* -2 ... -999 for further keys of one day */
 };
 
+/* %V is the ISO week without its year: near New Year it may repeat a selector of the same %Y, which "-2" then makes unique. */
+
 /* Checks a template: only %Y %m %d %H %M %j %V, lower case letters, digits and inner hyphens, and room for "-999" in 63
  * octets. ERROR_INVALID says what would be right. A template without any field is valid: "-2" and so on make it unique. */
 int selector_check_template(const char *template_text, struct error *error) ERROR_USE_RESULT;
@@ -22,7 +24,7 @@ int selector_check_template(const char *template_text, struct error *error) ERRO
 int selector_make(const char *template_text, int64_t now, unsigned number, char ret_selector[SELECTOR_SIZE],
                   struct error *error) ERROR_USE_RESULT;
 
-/* "<selector>._domainkey.<domain>" in lower case. ERROR_INVALID if a label or the whole name is too long or malformed. */
+/* "<selector>._domainkey.<domain>" in lower case; the selector may have several labels (RFC 6376 3.1), as imported ones do. ERROR_INVALID if a label or the whole name is too long or malformed. */
 int selector_owner_name(const char *selector, const char *domain, char ret_name[DNS_NAME_TEXT_SIZE], struct error *error)
     ERROR_USE_RESULT;
 

@@ -5,6 +5,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* text_nearest looks at names of at most this length, and takes one that is at most this many edits away. */
+enum { TEXT_NEAREST_LENGTH_MAX = 64, TEXT_NEAREST_DISTANCE_MAX = 2 };
+
 /* Copies text into buffer of size octets, always terminated. false: it did not fit and was cut. */
 bool text_copy(char *buffer, size_t size, const char *text);
 bool text_equal(const char *a, const char *b);           /* NULL equals NULL only */
@@ -19,7 +22,8 @@ bool text_parse_number(const char *text, long long minimum, long long maximum, l
 /* Copies that the caller frees; NULL only when out of memory (or text is NULL). */
 char *text_duplicate(const char *text);
 char *text_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Edit distance at most 2 picks "did you mean": the nearest of names (count), or NULL. */
+/* Edit distance at most 2, less than the length of text, case ignored, a swap of neighbours counted once, picks "did you mean":
+ * the nearest of names (count), the first among equals, or NULL. */
 const char *text_nearest(const char *text, const char *const *names, size_t count);
 
 #endif

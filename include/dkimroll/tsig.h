@@ -47,7 +47,7 @@ struct tsig_mac {
 };
 
 /* Appends a TSIG RR to the DNS message in message (capacity octets; *size in and out), raises ARCOUNT. now: UTC seconds. ERROR_LIMIT: no
- * room. The message must not hold one yet: ERROR_INVALID. */
+ * room in capacity or in 65,535 octets. The message must not hold one yet: ERROR_INVALID. On failure the message is as it was. */
 int tsig_sign(const struct tsig_key *key, int64_t now, uint8_t *message, size_t *size, size_t capacity,
               struct tsig_mac *ret_mac, struct error *error) ERROR_USE_RESULT;
 
@@ -55,13 +55,15 @@ int tsig_sign(const struct tsig_key *key, int64_t now, uint8_t *message, size_t 
 struct tsig_answer {
   bool present;
   bool verified;            /* MAC right, time within fudge, key and algorithm ours */
-  unsigned error;           /* enum tsig_error, or unknown value as it came */
+  enum tsig_error verdict;  /* our own: NOERROR where verified, else BADKEY, BADSIG (also unsigned or absent), BADTIME, BADTRUNC */
+  unsigned error;           /* the server's: enum tsig_error, or unknown value as it came */
   int64_t time_signed;      /* UTC seconds */
   int64_t server_time;      /* from Other Data with BADTIME; else 0 */
 };
 
 /* Checks the reply to a request signed with key (RFC 8945 5.3, 5.4): returns 0 with ret_answer filled in when the reply is well-formed; it is only
- * to be believed where ret_answer->verified. A signed BADTIME reply counts as verified though its time is far off (5.2.3). ERROR_PROTOCOL: malformed. */
+ * to be believed where ret_answer->verified. A signed BADTIME reply counts as verified though its time is far off (5.2.3). ERROR_PROTOCOL: malformed, which
+ * includes a TSIG elsewhere than last, two of them, and a MAC of a length that cannot be (5.1, 5.2.2.1). Truncated MACs are never verified. */
 int tsig_verify(const struct tsig_key *key, const struct tsig_mac *request_mac, int64_t now, const uint8_t *message,
                 size_t size, struct tsig_answer *ret_answer, struct error *error) ERROR_USE_RESULT;
 

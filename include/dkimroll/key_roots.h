@@ -1,0 +1,14 @@
+/* How the handlers of key_jobs.h judge the paths that they are given. */
+#ifndef DKIMROLL_KEY_ROOTS_H
+#define DKIMROLL_KEY_ROOTS_H
+
+#include "dkimroll/error.h"
+#include "dkimroll/key_jobs.h"
+
+/* An absolute path without "//", "/./" and a final "/". Caller frees. ERROR_INVALID: relative, too long, or with "..". */
+int key_path_normalise(const char *path, char **ret_path, struct error *error) ERROR_USE_RESULT;
+
+/* Whether directory, normalised, is one of roots or below one, also behind symbolic links. ERROR_PERMISSION. */
+int key_roots_check(const struct key_roots *roots, const char *directory, struct error *error) ERROR_USE_RESULT;
+
+#endif

@@ -1,0 +1,79 @@
+/* Numbers and letters of the milter protocol (mfdef.h of libmilter). */
+#ifndef DKIMROLL_MILTER_PROTOCOL_H
+#define DKIMROLL_MILTER_PROTOCOL_H
+
+#include <stdint.h>
+
+enum { MILTER_VERSION = 6, MILTER_VERSION_MIN = 2 };
+
+/* From the MTA. */
+enum milter_command {
+  MILTER_COMMAND_NEGOTIATE = 'O',
+  MILTER_COMMAND_MACRO = 'D',
+  MILTER_COMMAND_CONNECT = 'C',
+  MILTER_COMMAND_HELO = 'H',
+  MILTER_COMMAND_MAIL = 'M',
+  MILTER_COMMAND_RCPT = 'R',
+  MILTER_COMMAND_DATA = 'T',
+  MILTER_COMMAND_HEADER = 'L',
+  MILTER_COMMAND_END_OF_HEADERS = 'N',
+  MILTER_COMMAND_BODY = 'B',
+  MILTER_COMMAND_END_OF_MESSAGE = 'E',
+  MILTER_COMMAND_ABORT = 'A',
+  MILTER_COMMAND_QUIT = 'Q',
+};
+
+/* From the filter. */
+enum milter_reply {
+  MILTER_REPLY_ADD_RECIPIENT = '+',
+  MILTER_REPLY_DELETE_RECIPIENT = '-',
+  MILTER_REPLY_ADD_RECIPIENT_ARGUMENTS = '2',
+  MILTER_REPLY_SHUTDOWN = '4',
+  MILTER_REPLY_ACCEPT = 'a',
+  MILTER_REPLY_REPLACE_BODY = 'b',
+  MILTER_REPLY_CONTINUE = 'c',
+  MILTER_REPLY_DISCARD = 'd',
+  MILTER_REPLY_CHANGE_SENDER = 'e',
+  MILTER_REPLY_CONNECTION_FAILURE = 'f',
+  MILTER_REPLY_ADD_HEADER = 'h',
+  MILTER_REPLY_INSERT_HEADER = 'i',
+  MILTER_REPLY_MACRO_LIST = 'l',
+  MILTER_REPLY_CHANGE_HEADER = 'm',
+  MILTER_REPLY_PROGRESS = 'p',
+  MILTER_REPLY_QUARANTINE = 'q',
+  MILTER_REPLY_REJECT = 'r',
+  MILTER_REPLY_SKIP = 's',
+  MILTER_REPLY_TEMPFAIL = 't',
+  MILTER_REPLY_CODE = 'y',
+};
+
+/* Changes that the filter may ask for; we offer all, and carry out none but to look at added headers. */
+enum { MILTER_ACTIONS = 0x1ff };
+
+/* What the filter does not want to see (NO), and what it does not answer (NR). */
+enum milter_steps {
+  MILTER_NO_CONNECT = 0x1,
+  MILTER_NO_HELO = 0x2,
+  MILTER_NO_MAIL = 0x4,
+  MILTER_NO_RCPT = 0x8,
+  MILTER_NO_BODY = 0x10,
+  MILTER_NO_HEADERS = 0x20,
+  MILTER_NO_END_OF_HEADERS = 0x40,
+  MILTER_NR_HEADERS = 0x80,
+  MILTER_NO_UNKNOWN = 0x100,
+  MILTER_NO_DATA = 0x200,
+  MILTER_SKIP = 0x400,
+  MILTER_REJECTED_RCPT = 0x800,
+  MILTER_NR_CONNECT = 0x1000,
+  MILTER_NR_HELO = 0x2000,
+  MILTER_NR_MAIL = 0x4000,
+  MILTER_NR_RCPT = 0x8000,
+  MILTER_NR_DATA = 0x10000,
+  MILTER_NR_UNKNOWN = 0x20000,
+  MILTER_NR_END_OF_HEADERS = 0x40000,
+  MILTER_NR_BODY = 0x80000,
+  MILTER_LEADING_SPACE = 0x100000, /* header values go with the space behind the colon, both ways */
+  MILTER_STEPS = 0x1fffff,
+};
+
+#endif

@@ -1,0 +1,36 @@
+/* What a reading of the policy finds wrong, collected while it goes on, so that a postmaster sees every error in one go. */
+#ifndef DKIMROLL_POLICY_REPORT_H
+#define DKIMROLL_POLICY_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "dkimroll/error.h"
+#include "dkimroll/policy.h"
+
+/* The state of one reading. Zero is a fresh one; release it with policy_report_release. */
+struct policy_report {
+  struct policy_findings findings;
+  size_t total; /* findings ever made, also those beyond POLICY_ERRORS_MAX: tells whether a step found something */
+  char **files; /* names of the files, in the order in which they were read; owned */
+  size_t file_count;
+  bool stored;  /* the text was written by policy_*_format: shape counts, bounds and rules do not */
+  bool stopped; /* the text ended early (not YAML): what is missing must not be reported */
+  int failure;  /* ERROR_NO_MEMORY: what was read is of no use; 0 */
+};
+
+/* Adds a finding. */
+void policy_report_add(struct policy_report *report, struct policy_place place, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Adds a finding "where: message; remedy". where may be NULL. */
+void policy_report_error(struct policy_report *report, struct policy_place place, const char *where,
+                         const struct error *error);
+/* Notes that memory ran out. */
+void policy_report_no_memory(struct policy_report *report);
+/* Appends a file name (copied) and returns its index. */
+unsigned policy_report_add_file(struct policy_report *report, const char *name);
+/* Sorts the findings by file, line and column. */
+void policy_report_sort(struct policy_report *report);
+void policy_report_release(struct policy_report *report);
+
+#endif

@@ -1,0 +1,46 @@
+/* The formulas F1 to F5 of docs/architecture.md (RFC 7583 read for DKIM). Pure; every duration in seconds, every moment in UTC seconds. */
+#ifndef DKIMROLL_TIMING_H
+#define DKIMROLL_TIMING_H
+
+#include "dkimroll/lifecycle.h"
+
+enum {
+  TIMING_CONFIRM_SLOWEST = 900,    /* a record that some server lacks is looked for at least every 15 minutes */
+  TIMING_WATCH_SLOWEST = 3600,     /* a key that is ready is watched at least every hour */
+  TIMING_BACKOFF_FIRST = 15,       /* after the first failure of a step; doubles */
+  TIMING_BACKOFF_RETRYABLE = 3600, /* at most, where the step may succeed by itself */
+  TIMING_BACKOFF_PARKED = 86400,   /* a parked lineage is tried again once a day */
+  TIMING_FAILURES_PARK = 8,        /* failures in a row that park a lineage with an alarm */
+};
+
+/* Is this server right, or excused: no route to it while the same host is right at another address? */
+bool timing_sighting_counts(const struct key *key, size_t sighting);
+/* Since when every server has been right without a break (the latest right_since); TIME_UNSET if one is not, or none is known. */
+int64_t timing_right_since(const struct key *key);
+/* Fewest right answers in a row among all servers. */
+unsigned timing_sightings(const struct key *key);
+/* When the last round of observation was; TIME_UNSET none. */
+int64_t timing_observed_at(const struct key *key);
+/* When the next round is due. */
+int64_t timing_next_round(const struct key *key, const struct policy_rules *rules);
+
+/* F1: TIME_NEVER while a server is not right. */
+int64_t timing_ready(const struct key *key, const struct policy_rules *rules);
+/* Ipub as expected for the successor of active: Dprp + max(TTLneg, TTLold) + Spub + the sightings, from what the active key measured, at most
+ * half of a key's life. */
+int64_t timing_publication_interval(const struct key *active, const struct policy_rules *rules);
+/* When a successor of active is to be generated, and when it is to take over. TIME_NEVER: on demand only. */
+int64_t timing_generate(const struct key *active, const struct policy_rules *rules);
+int64_t timing_turn(const struct key *active, const struct policy_rules *rules);
+/* F2: last signature of a retired key. */
+int64_t timing_last_signature(const struct key *key, const struct policy_rules *rules);
+/* F3; never earlier than what was stored in key->revoke_at. */
+int64_t timing_revoke(const struct key *key, const struct policy_rules *rules);
+/* F4: dead in every cache. */
+int64_t timing_dead(const struct key *key);
+/* F5. */
+int64_t timing_remove(const struct key *key, const struct policy_rules *rules);
+/* Delay after so many failures in a row; deterministic jitter of up to a quarter from seed (the lineage's id). */
+int64_t timing_backoff(unsigned failures, bool retryable, uint64_t seed);
+
+#endif

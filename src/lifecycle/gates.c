@@ -1,0 +1,266 @@
+#include "gates.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "dkimroll/text.h"
+#include "dkimroll/timing.h"
+
+bool gate_closed(struct plan_reason *reason, int64_t opens, const char *format, ...) {
+  va_list arguments;
+  reason->opens = opens;
+  va_start(arguments, format);
+  vsnprintf(reason->text, sizeof reason->text, format, arguments);
+  va_end(arguments);
+  return false;
+}
+
+/* A gate that only time opens. */
+static bool gate_time(const struct gate_view *view, struct plan_reason *reason, int64_t opens, const char *what) {
+  char moment[TIME_TEXT_SIZE];
+  if (view->clock->now >= opens) return true;
+  return gate_closed(reason, opens, "%s until %s", what, time_format(opens, moment));
+}
+
+static bool gate_managed(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->lineage->managed) return true;
+  return gate_closed(reason, TIME_NEVER, "%s is not in the policy any more: it keeps signing and nothing is deleted; put it "
+                     "back, or end it with `dkimroll forget %s`", view->lineage->domain, view->lineage->domain);
+}
+
+static bool gate_not_held(const struct gate_view *view, struct plan_reason *reason) {
+  const struct lineage *lineage = view->lineage;
+  if (!lineage->held || view->clock->now >= lineage->hold_until) return true;
+  return gate_closed(reason, lineage->hold_until, "held%s%s; `dkimroll release %s` ends it",
+                     lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "", lineage->domain);
+}
+
+static bool gate_back_off(const struct gate_view *view, struct plan_reason *reason) {
+  const struct lineage *lineage = view->lineage;
+  char moment[TIME_TEXT_SIZE];
+  if (lineage->retry_at == TIME_UNSET || view->clock->now >= lineage->retry_at) return true;
+  return gate_closed(reason, lineage->retry_at, "failed %u time%s, tried again at %s: %s", lineage->failures,
+                     lineage->failures == 1 ? "" : "s", time_format(lineage->retry_at, moment),
+                     lineage->failure ? lineage->failure : "no reason stored");
+}
+
+static bool gate_clock_attested(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->clock->attested) return true;
+  return gate_closed(reason, TIME_NEVER, "the clock is not attested since this boot: it takes time synchronisation (the kernel's NTP state) "
+                     "or a TSIG reply of the primary");
+}
+
+static bool gate_room(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->lineage->key_count < LINEAGE_KEYS_MAX) return true;
+  return gate_closed(reason, TIME_NEVER, "%d keys of this domain are alive, no more are made until old ones are removed",
+                     LINEAGE_KEYS_MAX);
+}
+
+/* Is another key wanted: none at all, a standby, a request, or the end of the active key's life? */
+static bool gate_successor_wanted(const struct gate_view *view, struct plan_reason *reason) {
+  const struct lineage *lineage = view->lineage;
+  if (!view->active) {
+    if (view->coming == 0) return true;
+    return gate_closed(reason, TIME_NEVER, "a key is on its way already");
+  }
+  if (view->coming < lineage->rules->standby) return true;
+  if (view->coming > 0) return gate_closed(reason, TIME_NEVER, "a successor is on its way already");
+  if (lineage->rotate_requested) return true;
+  const int64_t opens = timing_generate(view->active, lineage->rules);
+  if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "the policy rotates only on demand: `dkimroll rotate %s`", lineage->domain);
+  return gate_time(view, reason, opens, "the active key's life lasts");
+}
+
+/* Before publication a key that the policy does not want any more is dropped; afterwards it goes its way. */
+static bool gate_still_wanted(const struct gate_view *view, struct plan_reason *reason) {
+  const struct policy_key *rule = lineage_rule(view->lineage);
+  if (rule && rule->algorithm == view->key->algorithm && rule->bits == view->key->bits) return true;
+  return gate_closed(reason, TIME_NEVER, "the policy asks for another kind of key now");
+}
+static bool gate_not_wanted(const struct gate_view *view, struct plan_reason *reason) {
+  return !gate_still_wanted(view, reason);
+}
+
+static bool gate_round_due(const struct gate_view *view, struct plan_reason *reason) {
+  return gate_time(view, reason, timing_next_round(view->key, view->lineage->rules), "no new look at the servers");
+}
+
+/* Names the first server that holds the key back, since when, and what it said. */
+static bool gate_servers_right(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *key = view->key;
+  char moment[TIME_TEXT_SIZE];
+  size_t wrong = 0, first = 0;
+  for (size_t i = key->sighting_count; i-- > 0;) {
+    if (timing_sighting_counts(key, i)) continue;
+    wrong++;
+    first = i;
+  }
+  if (key->sighting_count == 0) return gate_closed(reason, TIME_NEVER, "no server has been asked yet");
+  if (wrong > 0) {
+    const struct sighting *seen = &key->sightings[first];
+    const int64_t since = seen->right_since != TIME_UNSET ? seen->right_since : key->published_at;
+    return gate_closed(reason, TIME_NEVER, "%s (%s) does not serve the record: %s, at %s, published %s%s", seen->host,
+                       seen->address, seen->answer, time_format(seen->seen_at, moment),
+                       time_format(since, (char[TIME_TEXT_SIZE]){0}), wrong > 1 ? "; others neither" : "");
+  }
+  const unsigned sightings = timing_sightings(key);
+  if (sightings >= view->lineage->rules->confirm_sightings) return true;
+  return gate_closed(reason, timing_next_round(key, view->lineage->rules), "%u of %u sightings on all %zu servers", sightings,
+                     view->lineage->rules->confirm_sightings, key->sighting_count);
+}
+
+static bool gate_negative_cache(const struct gate_view *view, struct plan_reason *reason) {
+  const int64_t opens = timing_ready(view->key, view->lineage->rules);
+  if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "negative caches count from the moment when all servers are right");
+  return gate_time(view, reason, opens, "caches may say that the record does not exist,");
+}
+
+/* F1 needs a look at or after its end: a server may have lost the record meanwhile. */
+static bool gate_seen_after_wait(const struct gate_view *view, struct plan_reason *reason) {
+  const int64_t opens = timing_ready(view->key, view->lineage->rules);
+  if (timing_observed_at(view->key) >= opens) return true;
+  return gate_closed(reason, time_max(opens, timing_next_round(view->key, view->lineage->rules)),
+                     "one more look at the servers after the wait");
+}
+
+static bool gate_missing(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->key->sighting_count > 0 && timing_right_since(view->key) == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "the record is not missing");
+}
+
+/* After warn-after without the record everywhere it is put there again: a server may have lost it. */
+static bool gate_patience(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *key = view->key;
+  const int64_t patience = time_max(view->lineage->rules->confirm_warn_after, 1);
+  return gate_time(view, reason, time_add(key->published_at, patience), "the record is not published again");
+}
+
+static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) {
+  const struct lineage *lineage = view->lineage;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *other = &lineage->keys[i];
+    if (other->state == KEY_READY && other != view->key && other->ready_at < view->key->ready_at)
+      return gate_closed(reason, TIME_NEVER, "%s has been ready for longer", other->selector);
+  }
+  if (!view->active || lineage->rotate_requested) return true;
+  const int64_t opens = timing_turn(view->active, lineage->rules);
+  if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "standby: it takes over on demand, `dkimroll rotate %s`", lineage->domain);
+  return gate_time(view, reason, opens, "the active key's life lasts");
+}
+
+static bool gate_placement_missing(const struct gate_view *view, struct plan_reason *reason) {
+  const struct lineage *lineage = view->lineage;
+  for (size_t i = 0; i < lineage->signer_count; i++) {
+    bool proved = false;
+    for (size_t j = 0; j < view->key->placement_count; j++)
+      if (text_equal(view->key->placements[j].signer->name, lineage->signers[i]->name))
+        proved = view->key->placements[j].proved_at != TIME_UNSET;
+    if (!proved) return true;
+  }
+  return gate_closed(reason, TIME_NEVER, "every signer signs with it");
+}
+
+static bool gate_drained(const struct gate_view *view, struct plan_reason *reason) {
+  return gate_time(view, reason, timing_last_signature(view->key, view->lineage->rules),
+                   "connections that were open at the switch may still sign with it");
+}
+
+static bool gate_not_withdrawn(const struct gate_view *view, struct plan_reason *reason) {
+  for (size_t i = 0; i < view->key->placement_count; i++)
+    if (view->key->placements[i].switched_at != TIME_UNSET && view->key->placements[i].drained_at == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "no signer names it any more");
+}
+static bool gate_withdrawn(const struct gate_view *view, struct plan_reason *reason) {
+  struct plan_reason unused;
+  if (!gate_not_withdrawn(view, &unused)) return true;
+  return gate_closed(reason, TIME_NEVER, "a signer's tables still name it");
+}
+
+static bool gate_retire_window(const struct gate_view *view, struct plan_reason *reason) {
+  return gate_time(view, reason, timing_revoke(view->key, view->lineage->rules),
+                   "mail that it signed may still be on its way,");
+}
+static bool gate_tombstone_wanted(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->lineage->rules->tombstone > 0) return true;
+  return gate_closed(reason, TIME_NEVER, "the policy wants no tombstone");
+}
+static bool gate_no_tombstone_wanted(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->lineage->rules->tombstone == 0) return true;
+  return gate_closed(reason, TIME_NEVER, "the policy wants a tombstone first");
+}
+static bool gate_tombstone_over(const struct gate_view *view, struct plan_reason *reason) {
+  return gate_time(view, reason, timing_remove(view->key, view->lineage->rules), "the record says that the key is revoked,");
+}
+static bool gate_other_key_signs(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->active && view->active != view->key) return true;
+  return gate_closed(reason, TIME_NEVER, "no other key of the domain signs");
+}
+
+static bool gate_not_deleted(const struct gate_view *view, struct plan_reason *reason) {
+  return view->key->deleted_at == TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is deleted");
+}
+static bool gate_deleted(const struct gate_view *view, struct plan_reason *reason) {
+  return view->key->deleted_at != TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is not deleted yet");
+}
+static bool gate_not_absent(const struct gate_view *view, struct plan_reason *reason) {
+  return view->key->absent_at == TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is gone from every server");
+}
+static bool gate_absent(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->key->absent_at != TIME_UNSET) return true;
+  for (size_t i = 0; i < view->key->sighting_count; i++) {
+    const struct sighting *seen = &view->key->sightings[i];
+    if (!seen->right)
+      return gate_closed(reason, TIME_NEVER, "%s (%s) still answers: %s", seen->host, seen->address, seen->answer);
+  }
+  return gate_closed(reason, TIME_NEVER, "not seen on every server yet that the record is gone");
+}
+/* The first look comes at once, later ones as patiently as for a record that is missing. */
+static bool gate_absence_round_due(const struct gate_view *view, struct plan_reason *reason) {
+  const int64_t observed = timing_observed_at(view->key);
+  if (observed == TIME_UNSET || observed < view->key->deleted_at) return true;
+  const int64_t pause = time_max(view->lineage->rules->confirm_every, time_min((observed - view->key->deleted_at) / 4, TIMING_CONFIRM_SLOWEST));
+  return gate_time(view, reason, time_add(observed, pause), "no new look at the servers");
+}
+
+#define GATE(name) {#name, gate_##name, false}
+#define APPLIES(name) {#name, gate_##name, true}
+#define GATES(...) .gates = (const struct gate[]){__VA_ARGS__, {NULL, NULL, false}}
+
+/* In the order of urgency within one state: the first whose gates are all open is done. */
+const struct step plan_steps[] = {
+    {KEY_RESERVED, PLAN_GENERATE, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
+    {KEY_RESERVED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(back_off))},
+    {KEY_GENERATED, PLAN_PUBLISH, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
+    {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_READY,
+     GATES(GATE(managed), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
+    {KEY_PUBLISHED, PLAN_PUBLISH, GATES(GATE(managed), APPLIES(missing), GATE(patience), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(back_off))},
+    {KEY_READY, PLAN_ACTIVATE, GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off))},
+    {KEY_READY, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(back_off))},
+    {KEY_ACTIVE, PLAN_ACTIVATE, GATES(GATE(managed), APPLIES(placement_missing), GATE(back_off))},
+    {KEY_RETIRED, PLAN_WITHDRAW,
+     GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(back_off))},
+    {KEY_RETIRED, PLAN_REVOKE,
+     GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs), GATE(retire_window),
+           GATE(clock_attested), GATE(back_off))},
+    {KEY_RETIRED, PLAN_DELETE,
+     GATES(GATE(managed), APPLIES(no_tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
+           GATE(retire_window), GATE(clock_attested), GATE(back_off))},
+    {KEY_RETIRED, PLAN_CONFIRM_ABSENT,
+     GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(back_off))},
+    {KEY_RETIRED, PLAN_DESTROY,
+     GATES(GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(not_held), GATE(clock_attested), GATE(back_off))},
+    {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
+    {KEY_REVOKED, PLAN_DELETE,
+     GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off))},
+    {KEY_REVOKED, PLAN_CONFIRM_ABSENT,
+     GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(back_off))},
+    {KEY_REVOKED, PLAN_DESTROY,
+     GATES(GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(not_held), GATE(clock_attested), GATE(back_off))},
+};
+const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];
+
+static const struct gate new_key_gates[] = {GATE(managed),  GATE(not_held), GATE(successor_wanted),
+                                            GATE(room), GATE(back_off), {NULL, NULL, false}};
+const struct step plan_new_key = {KEY_RESERVED, PLAN_GENERATE, new_key_gates};

@@ -1,0 +1,91 @@
+#include "dkimroll/text.h"
+#include "dkimroll/timing.h"
+
+static size_t count_active(const struct lineage *lineage) {
+  size_t count = 0;
+  for (size_t i = 0; i < lineage->key_count; i++) count += lineage->keys[i].state == KEY_ACTIVE;
+  return count;
+}
+
+static int refuse(const struct lineage *lineage, enum plan_action action, const struct key *key, const char *why,
+                  struct error *error) {
+  return error_set(error, ERROR_INTERNAL, "refused to %s %s of %s: %s (this is a defect of dkimroll)", plan_action_name(action),
+                   key ? key->selector : "a key", lineage->domain, why);
+}
+
+/* I1 and I2: the record that verifies a signature may go only after its window, and only while another key signs. */
+static const char *forbids_ending(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
+  if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) return "it is not retired";
+  if (key->state == KEY_RETIRED && count_active(lineage) == 0) return "no other key signs";
+  if (clock->now < timing_revoke(key, lineage->rules)) return "mail that it signed may still be verified";
+  if (!clock->attested) return "the clock is not attested";
+  return NULL;
+}
+
+/* I4: a private key goes only when nobody can want it any more. */
+static const char *forbids_destruction(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
+  if (key->state <= KEY_GENERATED) return NULL;
+  const char *why = forbids_ending(lineage, key, clock);
+  if (why) return why;
+  if (key->deleted_at == TIME_UNSET || key->absent_at == TIME_UNSET) return "its record may still be served";
+  for (size_t i = 0; i < key->placement_count; i++)
+    if (key->placements[i].switched_at != TIME_UNSET && key->placements[i].drained_at == TIME_UNSET) return "a signer's tables name it";
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *other = &lineage->keys[i];
+    for (size_t j = 0; other != key && j < other->placement_count; j++)
+      for (size_t k = 0; k < key->placement_count; k++)
+        if (text_equal(other->placements[j].key_path, key->placements[k].key_path)) return "another key has the same file";
+  }
+  return NULL;
+}
+
+static const char *forbids_activation(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
+  if (key->state == KEY_ACTIVE) return NULL;
+  if (key->state != KEY_READY) return "it is not ready";
+  if (!key->record) return "its record is not known";
+  if (timing_right_since(key) == TIME_UNSET) return "not every server serves its record";
+  if (clock->now < timing_ready(key, lineage->rules)) return "caches may say that its record does not exist";
+  if (!clock->attested) return "the clock is not attested";
+  return NULL;
+}
+
+int invariant_permits(const struct lineage *lineage, enum plan_action action, size_t key_index, const struct plan_clock *clock,
+                      struct error *error) {
+  const struct key *key = key_index < lineage->key_count ? &lineage->keys[key_index] : NULL;
+  const char *why = NULL;
+  if (!lineage->managed) return refuse(lineage, action, key, "the domain is not managed", error);
+  if (!key) return action == PLAN_GENERATE || action == PLAN_ATTEST ? 0 : refuse(lineage, action, key, "there is no such key", error);
+  switch (action) {
+  case PLAN_GENERATE: why = key->state == KEY_RESERVED ? NULL : "it exists already"; break;
+  case PLAN_PUBLISH:
+    if (key->state != KEY_GENERATED && key->state != KEY_PUBLISHED) why = "it is past publication";
+    else if (!key->record) why = "its record is not known";
+    break;
+  case PLAN_ACTIVATE: why = forbids_activation(lineage, key, clock); break;
+  case PLAN_WITHDRAW: why = key->state == KEY_RETIRED || key->state == KEY_REVOKED ? NULL : "it may sign"; break;
+  case PLAN_REVOKE:
+  case PLAN_DELETE: why = forbids_ending(lineage, key, clock); break;
+  case PLAN_DESTROY: why = forbids_destruction(lineage, key, clock); break;
+  case PLAN_NONE:
+  case PLAN_READY:
+  case PLAN_CONFIRM:
+  case PLAN_CONFIRM_ABSENT:
+  case PLAN_ATTEST: break;
+  }
+  return why ? refuse(lineage, action, key, why, error) : 0;
+}
+
+int invariant_holds(const struct lineage *before, const struct lineage *after, struct error *error) {
+  const size_t active = count_active(after);
+  if (active > 1) return error_set(error, ERROR_INTERNAL, "%s would have %zu active keys (this is a defect of dkimroll)", after->domain, active);
+  if (active == 0 && count_active(before) > 0)
+    return error_set(error, ERROR_INTERNAL, "%s would lose its active key (this is a defect of dkimroll)", after->domain);
+  for (size_t i = 0; i < before->key_count && i < after->key_count; i++) {
+    const struct key *old = &before->keys[i], *now = &after->keys[i];
+    if (!text_equal(old->selector, now->selector)) break;
+    if (now->state < old->state && !(old->state == KEY_READY && now->state == KEY_PUBLISHED))
+      return error_set(error, ERROR_INTERNAL, "%s of %s would go back from %s to %s (this is a defect of dkimroll)", now->selector,
+                       after->domain, key_state_name(old->state), key_state_name(now->state));
+  }
+  return 0;
+}

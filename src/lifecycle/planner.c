@@ -1,0 +1,103 @@
+#include <string.h>
+
+#include "dkimroll/text.h"
+#include "dkimroll/timing.h"
+#include "gates.h"
+
+/* How urgent an action is when several keys of a lineage have one: first what brings or keeps a signature right, then tidying up. */
+static unsigned action_urgency(enum plan_action action) {
+  static const enum plan_action order[] = {PLAN_ACTIVATE, PLAN_READY,  PLAN_GENERATE, PLAN_PUBLISH,        PLAN_CONFIRM, PLAN_ATTEST,
+                                           PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
+  for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++)
+    if (order[i] == action) return i;
+  return UINT32_MAX;
+}
+
+static void view_fill(const struct lineage *lineage, const struct plan_clock *clock, struct gate_view *ret_view) {
+  *ret_view = (struct gate_view){.lineage = lineage, .clock = clock};
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    if (lineage->keys[i].state == KEY_ACTIVE) ret_view->active = &lineage->keys[i];
+    if (lineage->keys[i].state < KEY_ACTIVE) ret_view->coming++;
+  }
+}
+
+/* What became of one step: all gates open, or the reasons why not. */
+struct verdict {
+  bool applies;
+  bool only_attestation; /* the clock is all that is missing */
+  int64_t opens;
+  struct plan_reason reasons[PLAN_REASONS_MAX];
+  size_t reason_count;
+};
+
+static void step_judge(const struct step *step, const struct gate_view *view, struct verdict *ret_verdict) {
+  ret_verdict->applies = true;
+  ret_verdict->only_attestation = false;
+  ret_verdict->opens = view->clock->now;
+  ret_verdict->reason_count = 0;
+  for (const struct gate *gate = step->gates; gate->test; gate++) {
+    struct plan_reason reason = {.gate = gate->name, .opens = TIME_NEVER};
+    if (gate->test(view, &reason)) continue;
+    if (gate->applies) {
+      ret_verdict->applies = false;
+      return;
+    }
+    ret_verdict->opens = time_max(ret_verdict->opens, reason.opens);
+    ret_verdict->only_attestation = ret_verdict->reason_count == 0 && text_equal(gate->name, "clock_attested");
+    if (ret_verdict->reason_count < PLAN_REASONS_MAX) ret_verdict->reasons[ret_verdict->reason_count++] = reason;
+  }
+}
+
+/* Takes step into plan if it can be done now and nothing was found before, or notes when it opens and, of the first step that applies, why not yet. */
+static void plan_step(const struct step *step, const struct gate_view *view, struct plan *plan) {
+  struct verdict verdict;
+  step_judge(step, view, &verdict);
+  if (!verdict.applies || plan->action != PLAN_NONE) return;
+  if (verdict.reason_count == 0 || verdict.only_attestation) {
+    plan->action = plan->waiting = verdict.reason_count == 0 ? step->action : PLAN_ATTEST;
+    plan->next = view->clock->now;
+    plan->reason_count = 0;
+    return;
+  }
+  plan->next = time_min(plan->next, verdict.opens);
+  if (plan->waiting != PLAN_NONE) return;
+  plan->waiting = step->action;
+  plan->reason_count = verdict.reason_count;
+  memcpy(plan->reasons, verdict.reasons, verdict.reason_count * sizeof verdict.reasons[0]);
+}
+
+static void plan_one(const struct lineage *lineage, size_t key, const struct gate_view *base, struct plan *ret_plan) {
+  struct gate_view view = *base;
+  ret_plan->action = ret_plan->waiting = PLAN_NONE;
+  ret_plan->key = key;
+  ret_plan->next = TIME_NEVER;
+  ret_plan->reason_count = 0;
+  if (key >= lineage->key_count) {
+    plan_step(&plan_new_key, &view, ret_plan);
+  } else {
+    view.key = &lineage->keys[key];
+    for (size_t i = 0; i < plan_step_count; i++)
+      if (plan_steps[i].state == view.key->state) plan_step(&plan_steps[i], &view, ret_plan);
+  }
+  ret_plan->needs_person = ret_plan->action == PLAN_NONE && ret_plan->waiting != PLAN_NONE && ret_plan->next == TIME_NEVER;
+}
+
+void plan_key(const struct lineage *lineage, size_t key, const struct plan_clock *clock, struct plan *ret_plan) {
+  struct gate_view view;
+  view_fill(lineage, clock, &view);
+  plan_one(lineage, key, &view, ret_plan);
+}
+
+void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock, struct plan *ret_plan) {
+  struct gate_view view;
+  struct plan candidate;
+  view_fill(lineage, clock, &view);
+  plan_one(lineage, lineage->key_count, &view, ret_plan);
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    plan_one(lineage, i, &view, &candidate);
+    const int64_t next = time_min(ret_plan->next, candidate.next);
+    const bool sooner = candidate.next < ret_plan->next && ret_plan->action == PLAN_NONE;
+    if (action_urgency(candidate.action) < action_urgency(ret_plan->action) || sooner) *ret_plan = candidate;
+    ret_plan->next = next;
+  }
+}

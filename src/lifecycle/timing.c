@@ -1,0 +1,117 @@
+#include "dkimroll/timing.h"
+
+#include <limits.h>
+
+#include "dkimroll/text.h"
+
+bool timing_sighting_counts(const struct key *key, size_t sighting) {
+  const struct sighting *seen = &key->sightings[sighting];
+  if (!seen->no_route) return seen->right;
+  for (size_t i = 0; i < key->sighting_count; i++) {
+    const struct sighting *other = &key->sightings[i];
+    if (!other->no_route && other->right && text_equal_nocase(other->host, seen->host)) return true;
+  }
+  return false;
+}
+
+int64_t timing_right_since(const struct key *key) {
+  int64_t latest = TIME_UNSET;
+  for (size_t i = 0; i < key->sighting_count; i++) {
+    if (!timing_sighting_counts(key, i)) return TIME_UNSET;
+    if (!key->sightings[i].no_route) latest = time_max(latest, key->sightings[i].right_since);
+  }
+  return latest;
+}
+
+unsigned timing_sightings(const struct key *key) {
+  unsigned fewest = UINT_MAX;
+  for (size_t i = 0; i < key->sighting_count; i++) {
+    if (!timing_sighting_counts(key, i)) return 0;
+    if (!key->sightings[i].no_route && key->sightings[i].count < fewest) fewest = key->sightings[i].count;
+  }
+  return fewest == UINT_MAX ? 0 : fewest;
+}
+
+int64_t timing_observed_at(const struct key *key) {
+  int64_t latest = TIME_UNSET;
+  for (size_t i = 0; i < key->sighting_count; i++) latest = time_max(latest, key->sightings[i].seen_at);
+  return latest;
+}
+
+static int64_t clamp(int64_t value, int64_t lowest, int64_t highest) {
+  if (value > highest) value = highest;
+  return value < lowest ? lowest : value;
+}
+
+int64_t timing_next_round(const struct key *key, const struct policy_rules *rules) {
+  const int64_t observed = timing_observed_at(key);
+  if (observed == TIME_UNSET) return key->published_at;
+  if (key->state == KEY_READY) return time_add(observed, clamp(TIMING_WATCH_SLOWEST, rules->confirm_every, TIMING_WATCH_SLOWEST));
+  const int64_t right_since = timing_right_since(key);
+  if (right_since == TIME_UNSET || timing_sightings(key) < rules->confirm_sightings) {
+    /* The longer it has been missing, the less a look every few seconds helps; a fresh record is looked at every `every`. */
+    const int64_t waited = right_since == TIME_UNSET ? observed - key->published_at : 0;
+    return time_add(observed, clamp(waited / 10, rules->confirm_every, time_max(rules->confirm_every, TIMING_CONFIRM_SLOWEST)));
+  }
+  /* All sightings are there: look on while F1 runs, a few times and once at its end. */
+  const int64_t ready = timing_ready(key, rules);
+  const int64_t pause = clamp((ready - right_since) / 4, rules->confirm_every, TIMING_WATCH_SLOWEST);
+  const int64_t next = time_add(observed, pause);
+  return observed < ready ? time_min(next, ready) : next;
+}
+
+/* TTLneg and TTLold of a key; unmeasured counts as nothing because publication always measures before it publishes. */
+static int64_t longest_negative(const struct key *key) {
+  return time_max(0, time_max(key->ttl_negative, key->ttl_old));
+}
+
+int64_t timing_ready(const struct key *key, const struct policy_rules *rules) {
+  const int64_t right_since = timing_right_since(key);
+  if (right_since == TIME_UNSET) return TIME_NEVER;
+  return time_add(right_since, longest_negative(key) + rules->publish_safety);
+}
+
+int64_t timing_publication_interval(const struct key *active, const struct policy_rules *rules) {
+  const int64_t sightings = (int64_t)rules->confirm_sightings * rules->confirm_every;
+  const int64_t propagation = time_max(0, active->propagation);
+  const int64_t interval = time_add(propagation + longest_negative(active), rules->publish_safety + sightings);
+  return time_min(interval, rules->rotate_every == TIME_NEVER ? interval : rules->rotate_every / 2);
+}
+
+int64_t timing_turn(const struct key *active, const struct policy_rules *rules) {
+  return rules->rotate_every == TIME_NEVER ? TIME_NEVER : time_add(active->active_at, rules->rotate_every);
+}
+
+int64_t timing_generate(const struct key *active, const struct policy_rules *rules) {
+  const int64_t turn = timing_turn(active, rules);
+  return turn == TIME_NEVER ? TIME_NEVER : time_add(turn, -timing_publication_interval(active, rules));
+}
+
+int64_t timing_last_signature(const struct key *key, const struct policy_rules *rules) {
+  return key->retired_at == TIME_UNSET ? TIME_NEVER : time_add(key->retired_at, rules->drain);
+}
+
+int64_t timing_revoke(const struct key *key, const struct policy_rules *rules) {
+  const int64_t queue = time_add(rules->queue_lifetime, rules->queue_backoff);
+  const int64_t window = time_add(queue, time_add(rules->verify_window, rules->retire_safety));
+  return time_max(key->revoke_at, time_add(timing_last_signature(key, rules), window));
+}
+
+int64_t timing_dead(const struct key *key) {
+  return time_add(key->revoked_at, time_max(0, key->propagation) + (int64_t)key->ttl);
+}
+
+int64_t timing_remove(const struct key *key, const struct policy_rules *rules) {
+  if (rules->tombstone == 0 && key->revoked_at == TIME_UNSET) return timing_revoke(key, rules);
+  return key->revoked_at == TIME_UNSET ? TIME_NEVER : time_add(key->revoked_at, rules->tombstone);
+}
+
+int64_t timing_backoff(unsigned failures, bool retryable, uint64_t seed) {
+  const int64_t longest = failures >= TIMING_FAILURES_PARK && !retryable ? TIMING_BACKOFF_PARKED : TIMING_BACKOFF_RETRYABLE;
+  int64_t delay = TIMING_BACKOFF_FIRST;
+  for (unsigned i = 1; i < failures && delay < longest; i++) delay *= 2;
+  if (delay > longest) delay = longest;
+  /* Many lineages that failed together must not come back together. */
+  const uint64_t mixed = (seed + failures) * UINT64_C(0x9e3779b97f4a7c15);
+  return delay + (int64_t)((mixed >> 33) % (uint64_t)(delay / 4 + 1));
+}

@@ -1,0 +1,100 @@
+#include <stdlib.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/store_sqlite.h"
+
+int sqlite_event_insert(struct sqlite_store *store, const struct event *event, int64_t *ret_id, struct error *error) {
+  static const char sql[] = "INSERT INTO event (at, lineage_id, domain, slot, selector, kind, from_state, to_state, reason)"
+                            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, event->at);
+  /* 0: about no lineage. A moment that was never recorded is NULL, and so is this. */
+  sqlite_bind_moment(&query, event->lineage_id ? event->lineage_id : TIME_UNSET);
+  sqlite_bind_text(&query, event->domain);
+  sqlite_bind_text(&query, event->slot);
+  sqlite_bind_text(&query, event->selector);
+  sqlite_bind_text(&query, event->kind);
+  sqlite_bind_text(&query, event->from);
+  sqlite_bind_text(&query, event->to);
+  sqlite_bind_text(&query, event->reason);
+  code = sqlite_query_run(&query, NULL, error);
+  if (!code) *ret_id = sqlite3_last_insert_rowid(store->database);
+  return code;
+}
+
+static int clock_write(struct sqlite_store *store, const struct store_clock *clock, struct error *error) {
+  static const char sql[] = "INSERT INTO clock (id, boot_id, wall, boottime, credited, attested) VALUES (1, ?1, ?2, ?3, ?4, ?5)"
+                            " ON CONFLICT (id) DO UPDATE SET boot_id = ?1, wall = ?2, boottime = ?3, credited = ?4, attested = ?5";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_text(&query, clock->boot_id);
+  sqlite_bind_number(&query, clock->wall);
+  sqlite_bind_number(&query, clock->boottime);
+  sqlite_bind_number(&query, clock->credited);
+  sqlite_bind_number(&query, clock->attested);
+  return sqlite_query_run(&query, NULL, error);
+}
+
+static int request_delete(struct sqlite_store *store, int64_t id, struct error *error) {
+  static const char sql[] = "DELETE FROM request WHERE id = ?";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, id);
+  return sqlite_query_run(&query, NULL, error);
+}
+
+static int resource_write(struct sqlite_store *store, const struct store_resource *resource, struct error *error) {
+  static const char sql_put[] = "INSERT INTO resource (name, failures, retry_at, failure) VALUES (?1, ?2, ?3, ?4)"
+                                " ON CONFLICT (name) DO UPDATE SET failures = ?2, retry_at = ?3, failure = ?4";
+  static const char sql_delete[] = "DELETE FROM resource WHERE name = ?";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = sqlite_query_begin(store, resource->failures ? sql_put : sql_delete, &query, error);
+  if (code) return code;
+  sqlite_bind_text(&query, resource->name);
+  if (resource->failures) {
+    sqlite_bind_number(&query, resource->failures);
+    sqlite_bind_moment(&query, resource->retry_at);
+    sqlite_bind_text(&query, resource->failure);
+  }
+  return sqlite_query_run(&query, NULL, error);
+}
+
+static size_t count_new(const struct store_commit *commit) {
+  size_t count = commit->event_count;
+  for (size_t i = 0; i < commit->lineage_count; i++) count += commit->lineages[i]->key_count;
+  return count;
+}
+
+static int commit_write(struct sqlite_store *store, const struct store_commit *commit, struct sqlite_new_ids *ids, struct error *error) {
+  int code = 0;
+  for (size_t i = 0; i < commit->lineage_count && !code; i++) {
+    code = sqlite_lineage_write(store, commit->lineages[i], error);
+    if (!code) code = sqlite_keys_write(store, commit->lineages[i], ids, error);
+  }
+  for (size_t i = 0; i < commit->event_count && !code; i++) {
+    int64_t id = 0;
+    code = sqlite_event_insert(store, &commit->events[i], &id, error);
+    if (!code) ids->items[ids->count++] = (struct sqlite_new_id){&commit->events[i].id, id};
+  }
+  if (!code && commit->clock) code = clock_write(store, commit->clock, error);
+  for (size_t i = 0; i < commit->request_done_count && !code; i++) code = request_delete(store, commit->requests_done[i], error);
+  for (size_t i = 0; i < commit->resource_count && !code; i++) code = resource_write(store, &commit->resources[i], error);
+  return code;
+}
+
+int sqlite_commit(struct store *base, const struct store_commit *commit, struct error *error) {
+  struct sqlite_store *store = sqlite_store_of(base);
+  CLEANUP(sqlite_transaction_end) struct sqlite_transaction transaction = {0};
+  struct sqlite_new_ids ids = {.items = calloc(count_new(commit) + 1, sizeof *ids.items)};
+  int code = ids.items ? 0 : error_set(error, ERROR_NO_MEMORY, "store %s: out of memory", store->path);
+  if (!code) code = sqlite_transaction_begin(store, true, &transaction, error);
+  if (!code) code = commit_write(store, commit, &ids, error);
+  if (!code) code = sqlite_transaction_commit(&transaction, error);
+  for (size_t i = 0; i < ids.count && !code; i++) *ids.items[i].place = ids.items[i].id;
+  free(ids.items);
+  return code;
+}

@@ -47,6 +47,7 @@ struct engine_setup {
   void *listener_context;
   const char *const *domains; /* only these; NULL: all */
   size_t domain_count;
+  bool requests_only; /* carry out what was asked for, and end */
   int64_t horizon; /* seconds from the start for which the engine waits for moments to come; when nothing is open and the next is later, it stops. TIME_NEVER: a daemon */
 };
 

@@ -1,4 +1,4 @@
-/* Files: bounded reading, atomic replacement, exclusive creation, and the walk that finds unsafe parents. */
+/* Files: bounded reading, atomic replacement, exclusive creation, directories, locks and owners. */
 #ifndef DKIMROLL_FILE_H
 #define DKIMROLL_FILE_H
 

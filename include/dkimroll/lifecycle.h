@@ -133,6 +133,8 @@ struct lineage {
 
 void key_release(struct key *key);
 void lineage_release(struct lineage *lineage);
+/* A copy of its own; what is borrowed from the store stays borrowed. Caller releases. ERROR_NO_MEMORY. */
+int lineage_copy(const struct lineage *lineage, struct lineage *ret_copy, struct error *error) ERROR_USE_RESULT;
 /* Appends a key with every moment TIME_UNSET and returns it; pointers to other keys are invalid afterwards. NULL: out of memory, or
  * LINEAGE_KEYS_MAX reached. */
 struct key *lineage_add_key(struct lineage *lineage);

@@ -32,8 +32,8 @@ struct milter {
   void *context;
   int descriptor;
   bool connected;
-  struct loop_source *readable;
-  struct loop_source *writable;
+  struct loop_source *watch; /* the only one: a descriptor can be watched once */
+  unsigned watched;          /* its events */
   struct loop_source *timer;
   struct loop_source *failing; /* reports failure, since that must not happen from inside a call */
   struct error failure; /* code 0: none */
@@ -58,11 +58,16 @@ void milter_send_steps(struct milter *milter);
 /* The present command was answered: goes on to the next. */
 void milter_go_on(struct milter *milter);
 
-/* milter_read.c: the loop's callback. */
-void milter_can_read(void *context, unsigned events);
+/* Begins, or goes on, to write: connecting comes to its end here too. */
+void milter_can_write(struct milter *milter);
+
+/* milter_read.c. The owner may free the connection in the call. */
+void milter_can_read(struct milter *milter);
 void milter_forget_answer(struct milter *milter);
 
-/* milter_connection.c: the connection has failed; failure is reported from the loop. */
+/* milter_connection.c: sees to it that these events are watched. */
+void milter_watch(struct milter *milter, unsigned events);
+/* The connection has failed; failure is reported from the loop. */
 void milter_fail_later(struct milter *milter);
 void milter_fail_errno(struct milter *milter, int failure, const char *what);
 void milter_fail_protocol(struct milter *milter, const char *what);

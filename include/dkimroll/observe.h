@@ -34,6 +34,7 @@ enum observe_verdict {
 struct observe_item {
   const char *name;   /* owner name of the record */
   const char *record; /* TXT content: PRESENT the wanted, ABSENT the one that must be gone; SURVEY: NULL */
+  const char *record_also; /* ABSENT: a second content that must be gone too (before and after the revocation); NULL none */
   const char *zone;   /* known or explicit zone; NULL: discovered */
   const struct policy_publisher *publisher; /* servers, ignore-servers, resolvers */
 };

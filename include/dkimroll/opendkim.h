@@ -8,9 +8,12 @@
 
 enum {
   OPENDKIM_BUSY_RETRY_MS = 100,   /* another process edits the tables: a matter of milliseconds */
-  OPENDKIM_SETTLE_MS = 3000,      /* a signal that has not arrived by then is not what makes a proof fail */
+  OPENDKIM_SETTLE_MS = 2000,      /* a signal that has not arrived by then is not what makes a proof fail */
   OPENDKIM_PAYLOAD_MAX = KEEPER_MESSAGE_MAX - 1024,
 };
+
+/* Stands for the selector of an item that has none (only check allows it). */
+#define OPENDKIM_NO_SELECTOR "dkimroll-check"
 
 struct opendkim_sender {
   char *pattern; /* as it stands in this signer's SigningTable */
@@ -32,6 +35,8 @@ struct opendkim_entry {
 int opendkim_entry_make(const struct policy_signer *policy, const struct signer_item *item, struct opendkim_entry *entry,
                         struct error *error) ERROR_USE_RESULT;
 void opendkim_entry_release(struct opendkim_entry *entry);
+/* Is there anything to go back to? Not if the tables named the key already and no earlier key is known: it may be all that signs. */
+bool opendkim_entry_can_undo(const struct opendkim_entry *entry);
 
 /* Write the edits of one item (at most TABLE_EDITS_MAX) and return their number. switch: KeyTable entry added or replaced, senders
  * pointed at it. undo: what the switch made of the senders (and of a stable entry) taken back; undo_key: the KeyTable entry that it added goes (0: none).

@@ -12,6 +12,7 @@
 struct policy_report {
   struct policy_findings findings;
   size_t total; /* findings ever made, also those beyond POLICY_ERRORS_MAX: tells whether a step found something */
+  size_t passed_over; /* values that are left out because of an earlier finding: what holds them is not complete either */
   char **files; /* names of the files, in the order in which they were read; owned */
   size_t file_count;
   bool stored;  /* the text was written by policy_*_format: shape counts, bounds and rules do not */

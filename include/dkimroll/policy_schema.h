@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "dkimroll/buffer.h"
+#include "dkimroll/clock.h"
 #include "dkimroll/error.h"
 #include "dkimroll/policy_report.h"
 #include "dkimroll/policy_yaml.h"
@@ -16,15 +17,15 @@ struct schema_row;
 
 /* How one text becomes one value. */
 struct schema_type {
-  const char *expects; /* "a duration such as 90d, 1h30m or 3600 (seconds)", for messages */
-  /* Reads text into the row's field of record (empty until then). ERROR_INVALID: the message ends the sentence 'KEY: "TEXT" ...' and may be empty;
-   * ERROR_NO_MEMORY. */
-  int (*read)(const struct schema_row *row, const char *text, void *record, struct error *error);
+  const char *expects; /* for messages: "a duration such as 90d, 1h30m or 3600 (seconds)" */
+  /* Reads text into the row's field of record. ERROR_INVALID: text is not what is expected; ERROR_NO_MEMORY. */
+  int (*read)(const struct schema_row *row, const char *text, void *record);
   /* Adds the value as JSON; false: there is none, and the key is left out. */
   bool (*write)(const struct schema_row *row, const void *record, struct buffer *buffer);
-  void (*release)(const struct schema_row *row, void *record);                        /* NULL: nothing to free */
-  bool (*number)(const struct schema_row *row, const void *record, int64_t *ret_number); /* for bounds; NULL: has none; false: not bounded */
-  const char *(*bound)(int64_t number, char buffer[32]); /* shows a bound */
+  void (*release)(const struct schema_row *row, void *record); /* NULL: nothing to free */
+  /* The value that minimum and maximum bound; NULL: nothing to bound. */
+  int64_t (*number)(const struct schema_row *row, const void *record);
+  void (*show)(int64_t number, char buffer[DURATION_TEXT_SIZE]); /* a bound, for messages */
 };
 
 extern const struct schema_type schema_text;       /* char * */
@@ -36,8 +37,9 @@ extern const struct schema_type schema_switch;     /* bool */
 extern const struct schema_type schema_mode;       /* mode_t, octal */
 
 enum schema_shape {
-  SCHEMA_VALUE = 1,   /* one text of row->type */
-  SCHEMA_LIST = 2,    /* texts: char ** at offset, size_t at count_offset; one text alone is a list of one, unless SCHEMA_STRICT_LIST */
+  SCHEMA_VALUE = 1, /* one text of row->type */
+  SCHEMA_LIST =
+      2, /* texts: char ** at offset, size_t at count_offset; one text alone is a list of one, unless SCHEMA_STRICT_LIST */
   SCHEMA_GROUP = 3,   /* a mapping of row->table, whose values go into the same record */
   SCHEMA_ENTRIES = 4, /* name: mapping of row->table; an array of records at offset, size_t at count_offset */
   SCHEMA_STREAM = 5,  /* read by whoever walks the mapping (domains) */
@@ -47,7 +49,8 @@ enum schema_flags {
   SCHEMA_REQUIRED = 1,
   SCHEMA_NEVER = 2,       /* a duration that may be `never` (TIME_NEVER) */
   SCHEMA_STRICT_LIST = 4, /* a list also where it has one item, and repetition is fine: a command and its arguments */
-  SCHEMA_VARIANT = 8,     /* giving this key sets the enum at variant_offset to variant; written only where it has that value */
+  SCHEMA_VARIANT =
+      8, /* giving this key sets the enum at variant_offset to variant; written only where it has that value */
 };
 
 struct schema_choice {
@@ -66,12 +69,13 @@ struct schema_row {
   unsigned flags;
   size_t offset;
   size_t count_offset;
-  const char *standard; /* VALUE: default, as it would stand in the file; ENTRIES: name of the one entry, all defaults; NULL: none */
-  int64_t minimum;      /* of numbers and durations; LIST, ENTRIES: of their length */
+  const char *
+      standard; /* VALUE: default, as it would stand in the file; ENTRIES: name of the one entry, all defaults; NULL: none */
+  int64_t minimum; /* of numbers and durations; LIST, ENTRIES: of their length */
   int64_t maximum;
-  const struct schema_choice *choices; /* ends with a NULL name */
-  const struct schema_table *table;    /* GROUP, ENTRIES */
-  schema_check *check;                 /* text and items of lists, after canonical */
+  const struct schema_choice *choices;  /* ends with a NULL name */
+  const struct schema_table *table;     /* GROUP, ENTRIES */
+  schema_check *check;                  /* text and items of lists, after canonical */
   char *(*canonical)(const char *text); /* text and items of lists: the form to be kept; caller frees; NULL: as it is */
   size_t variant_offset;
   unsigned variant;
@@ -88,14 +92,16 @@ struct schema_table {
 };
 
 /* The row of that name; else a finding with the nearest name, and NULL. */
-const struct schema_row *schema_find_row(const struct schema_table *table, const struct policy_node *node, const char *name,
-                                         struct policy_place place, struct policy_report *report);
+const struct schema_row *schema_find_row(const struct schema_table *table, const struct policy_node *node,
+                                         const char *name, struct policy_place place, struct policy_report *report);
 /* Reads node as a mapping of table into record, which is zero before; what is not given gets its default. null is an empty mapping. */
-void schema_read(const struct schema_table *table, const struct policy_node *node, void *record, struct policy_report *report);
+void schema_read(const struct schema_table *table, const struct policy_node *node, void *record,
+                 struct policy_report *report);
 /* Reads the value of one row. */
-void schema_read_row(const struct schema_row *row, const struct policy_node *node, void *record, struct policy_report *report);
-/* The row's key is not given in the mapping at place, called where: default, or a finding if it is required. */
-void schema_read_absent(const struct schema_row *row, const char *where, struct policy_place place, void *record,
+void schema_read_row(const struct schema_row *row, const struct policy_node *node, void *record,
+                     struct policy_report *report);
+/* The row's key is not given in the mapping node (NULL: the whole file): default, or a finding if it is required. */
+void schema_read_absent(const struct schema_row *row, const struct policy_node *node, void *record,
                         struct policy_report *report);
 /* Adds record as one line of JSON. */
 void schema_write(const struct schema_table *table, const void *record, struct buffer *buffer);
@@ -108,6 +114,6 @@ void schema_release_entries(const struct schema_table *table, void *records, siz
 
 /* The field of a record. */
 #define SCHEMA_FIELD(type, record, offset) ((type *)(void *)((char *)(record) + (offset)))
-#define SCHEMA_FIELD_CONST(type, record, offset) ((const type *)(const void *)((const char *)(record) + (offset)))
+#define SCHEMA_FIELD_CONST(type, record, offset) ((type const *)(const void *)((const char *)(record) + (offset)))
 
 #endif

@@ -18,6 +18,7 @@ enum publish_change {
   PUBLISH_ADD = 1,     /* prerequisite: no TXT RRset and no CNAME at the name; adds the record */
   PUBLISH_REPLACE = 2, /* prerequisite: exactly record_before is the TXT RRset; deletes it and adds record in one message (RFC 2136 3.4) */
   PUBLISH_DELETE = 3,  /* prerequisite: exactly record_before; deletes that very RDATA (2.5.4) */
+  PUBLISH_ATTEST = 4,  /* changes nothing: one signed look at name, for result->attested; neither record nor record_before */
 };
 
 struct publish_item {
@@ -34,6 +35,8 @@ struct publish_item {
 struct publish_result {
   struct error error;
   bool already;          /* the wanted state held before: nothing was sent */
+  bool attested;         /* the server sent a reply whose TSIG was verified within its fudge (RFC 8945 5.2.3) during this operation: its clock and
+                            ours agree. Also with an error. Always false for an unsigned publisher */
   int64_t completed_at;  /* wall seconds of the read-back that showed it, 0 on error */
   char zone[DNS_NAME_TEXT_SIZE];
   char owner[DNS_NAME_TEXT_SIZE];

@@ -14,8 +14,8 @@ enum { SIGNER_ITEMS_MAX = 5000 };
 /* One key of one domain at one signer. Strings are borrowed until done. */
 struct signer_item {
   const char *domain;
-  const char *selector;          /* ACTIVATE, PROVE: the key that must sign. WITHDRAW: the key whose entry goes */
-  const char *key_path;          /* of that selector */
+  const char *selector;          /* ACTIVATE, PROVE: the key that must sign. WITHDRAW: the key whose entry goes. CHECK: NULL if there is no key yet */
+  const char *key_path;          /* of that selector; NULL: as the policy has it */
   const char *previous_selector; /* ACTIVATE: the key that signs until now, NULL for the first; WITHDRAW: the key that signs */
   const char *previous_key_path;
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
@@ -56,6 +56,19 @@ struct signer_ops {
 struct signer {
   const struct signer_ops *ops;
 };
+
+/* Thin callers. A started operation must not be cancelled after done; signer_cancel sets *operation to NULL, and done does not come. What it has begun on disk
+ * stays as it is: doing it again goes on from there. */
+int signer_activate(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline, signer_done *done,
+                    void *context, struct signer_operation **ret_operation, struct error *error) ERROR_USE_RESULT;
+int signer_withdraw(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline, signer_done *done,
+                    void *context, struct signer_operation **ret_operation, struct error *error) ERROR_USE_RESULT;
+int signer_prove(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline, signer_done *done,
+                 void *context, struct signer_operation **ret_operation, struct error *error) ERROR_USE_RESULT;
+int signer_check(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline, signer_done *done,
+                 void *context, struct signer_operation **ret_operation, struct error *error) ERROR_USE_RESULT;
+void signer_cancel(struct signer *signer, struct signer_operation **operation);
+void signer_destroy(struct signer *signer); /* NULL is fine */
 
 /* OpenDKIM: tables and reload through keeper, the proof through a milter connection of its own. policy is borrowed. */
 int signer_opendkim_new(struct loop *loop, struct keeper *keeper, struct entropy *entropy,

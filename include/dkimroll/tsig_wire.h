@@ -10,9 +10,9 @@
 #include "dkimroll/tsig.h"
 
 enum {
-  TSIG_WIRE_NAME_MAX = 255,  /* RFC 1035 2.3.4 */
-  TSIG_WIRE_LABEL_MAX = 63,  /* RFC 1035 2.3.4 */
-  TSIG_WIRE_HEADER = 12,     /* RFC 1035 4.1.1 */
+  TSIG_WIRE_NAME_MAX = 255, /* RFC 1035 2.3.4 */
+  TSIG_WIRE_LABEL_MAX = 63, /* RFC 1035 2.3.4 */
+  TSIG_WIRE_HEADER = 12,    /* RFC 1035 4.1.1 */
   TSIG_WIRE_MESSAGE_MAX = 65535,
 };
 

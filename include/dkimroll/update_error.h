@@ -10,7 +10,7 @@
 
 /* What a reply said. */
 struct update_answer {
-  bool update;             /* to an UPDATE, not to a query */
+  bool update; /* to an UPDATE, not to a query */
   unsigned rcode;
   struct tsig_answer tsig; /* not present without a key */
 };
@@ -19,14 +19,15 @@ struct update_answer {
 struct update_place {
   const char *server; /* "192.0.2.53:53" */
   const char *zone;
-  const char *name;            /* owner name of one record that it was about */
-  const struct tsig_key *key;  /* NULL: unsigned */
-  int64_t now;                 /* UTC seconds */
+  const char *name;           /* owner name of one record that it was about */
+  const struct tsig_key *key; /* NULL: unsigned */
+  int64_t now;                /* UTC seconds */
 };
 
 enum update_reaction {
-  UPDATE_FINAL = 1,  /* this item cannot succeed before a person acted */
-  UPDATE_SPLIT = 2,  /* one record may have spoiled the message: look again and send fewer together; final when alone */
+  UPDATE_FINAL = 1, /* this item cannot succeed before a person acted */
+  UPDATE_SPLIT =
+      2, /* one record may have spoiled the message: look again and send fewer together; final for a record alone, and for a query */
   UPDATE_REREAD = 3, /* a prerequisite failed: look again, send fewer together, a few times when alone */
   UPDATE_RETRY = 4,  /* may pass: wait, look again, send fewer together, a few times when alone */
 };

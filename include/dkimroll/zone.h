@@ -29,6 +29,8 @@ struct zone_answer {
   struct address primary_address;   /* where updates go: publisher->server, else MNAME's first address; size 0: unknown */
   struct error primary_error;       /* why it is unknown */
   int64_t ttl_negative;             /* min(SOA.MINIMUM, TTL of the SOA) of the zone as found */
+  int64_t ttl_alias;                /* largest TTL of the aliases on the way, -1 none */
+  bool is_signed;                   /* an RRSIG came with the SOA: answers of this zone have to be signed */
   struct zone_server *servers;      /* union of the parent's delegation and the apex NS set, all A and AAAA; or publisher->servers; without ignore-servers */
   size_t server_count;
 };

@@ -37,7 +37,9 @@ void buffer_add(struct buffer *buffer, const void *octets, size_t size) {
   buffer->data[buffer->size] = '\0';
 }
 
-void buffer_add_text(struct buffer *buffer, const char *text) { buffer_add(buffer, text, strlen(text)); }
+void buffer_add_text(struct buffer *buffer, const char *text) {
+  buffer_add(buffer, text, strlen(text));
+}
 
 void buffer_format(struct buffer *buffer, const char *format, ...) {
   va_list arguments;
@@ -52,7 +54,9 @@ void buffer_format(struct buffer *buffer, const char *format, ...) {
   buffer->size += (size_t)length;
 }
 
-void buffer_add_u8(struct buffer *buffer, uint8_t value) { buffer_add(buffer, &value, 1); }
+void buffer_add_u8(struct buffer *buffer, uint8_t value) {
+  buffer_add(buffer, &value, 1);
+}
 
 void buffer_add_u16(struct buffer *buffer, uint16_t value) {
   const uint8_t octets[] = {(uint8_t)(value >> 8), (uint8_t)value};
@@ -129,10 +133,18 @@ static uint64_t reader_number(struct reader *reader, size_t size) {
   return value;
 }
 
-uint8_t reader_u8(struct reader *reader) { return (uint8_t)reader_number(reader, 1); }
-uint16_t reader_u16(struct reader *reader) { return (uint16_t)reader_number(reader, 2); }
-uint32_t reader_u32(struct reader *reader) { return (uint32_t)reader_number(reader, 4); }
-uint64_t reader_u64(struct reader *reader) { return reader_number(reader, 8); }
+uint8_t reader_u8(struct reader *reader) {
+  return (uint8_t)reader_number(reader, 1);
+}
+uint16_t reader_u16(struct reader *reader) {
+  return (uint16_t)reader_number(reader, 2);
+}
+uint32_t reader_u32(struct reader *reader) {
+  return (uint32_t)reader_number(reader, 4);
+}
+uint64_t reader_u64(struct reader *reader) {
+  return reader_number(reader, 8);
+}
 
 const uint8_t *reader_field(struct reader *reader, size_t *ret_size) {
   size_t size = reader_u32(reader);

@@ -53,8 +53,12 @@ int64_t time_add(int64_t moment, int64_t seconds) {
   return sum == TIME_UNSET ? TIME_UNSET + 1 : sum;
 }
 
-int64_t time_max(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t time_min(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t time_max(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+int64_t time_min(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
 
 static const char *time_format_as(int64_t moment, bool iso, char buffer[TIME_TEXT_SIZE]) {
   struct tm parts = {0};
@@ -147,8 +151,8 @@ const char *duration_format(int64_t seconds, char buffer[DURATION_TEXT_SIZE]) {
     int64_t amount = rest / duration_units[i].seconds;
     rest %= duration_units[i].seconds;
     if (amount == 0) continue;
-    int length = snprintf(buffer + used, DURATION_TEXT_SIZE - used, "%lld%c", (long long)amount,
-                          duration_units[i].letter);
+    int length =
+        snprintf(buffer + used, DURATION_TEXT_SIZE - used, "%lld%c", (long long)amount, duration_units[i].letter);
     used += (size_t)length;
     shown++;
   }

@@ -105,8 +105,7 @@ static int file_open_temporary(struct file_place *place) {
 static int file_write_temporary(struct file_place *place, const void *data, size_t size,
                                 const struct file_rights *rights, struct error *error) {
   int descriptor = file_open_temporary(place);
-  if (descriptor < 0)
-    return error_set_errno(error, errno, "%s: cannot create a temporary file beside it", place->path);
+  if (descriptor < 0) return error_set_errno(error, errno, "%s: cannot create a temporary file beside it", place->path);
   const char *step = NULL;
   /* Rights come before the first octet: at no moment can the wrong user read a private key. */
   if (file_set_rights(descriptor, rights) < 0)
@@ -238,8 +237,7 @@ static int file_make_directory(const char *path, const struct file_rights *right
   if (done) {
     done = renameat2(place.directory, place.temporary, place.directory, place.name, RENAME_NOREPLACE) == 0;
     /* File systems without that flag get a plain rename, which at worst replaces an empty directory made just now. */
-    if (!done && errno == EINVAL)
-      done = renameat(place.directory, place.temporary, place.directory, place.name) == 0;
+    if (!done && errno == EINVAL) done = renameat(place.directory, place.temporary, place.directory, place.name) == 0;
   }
   if (done && fsync(place.directory) == 0) return 0;
   int failure = errno;

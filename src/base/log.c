@@ -65,10 +65,14 @@ static bool log_write_journal(const struct log_event *event, const char *message
     const char *name;
     const char *value;
   } fields[LOG_FIELDS] = {
-      {"MESSAGE=", message},           {"PRIORITY=", priority},
-      {"SYSLOG_IDENTIFIER=", "dkimroll"}, {"DKIMROLL_DOMAIN=", event->domain},
-      {"DKIMROLL_SELECTOR=", event->selector}, {"DKIMROLL_FROM=", event->from},
-      {"DKIMROLL_TO=", event->to},     {"DKIMROLL_REMEDY=", event->remedy},
+      {"MESSAGE=", message},
+      {"PRIORITY=", priority},
+      {"SYSLOG_IDENTIFIER=", "dkimroll"},
+      {"DKIMROLL_DOMAIN=", event->domain},
+      {"DKIMROLL_SELECTOR=", event->selector},
+      {"DKIMROLL_FROM=", event->from},
+      {"DKIMROLL_TO=", event->to},
+      {"DKIMROLL_REMEDY=", event->remedy},
   };
   char texts[LOG_FIELDS][LOG_FIELD_MAX];
   struct iovec parts[LOG_FIELDS];

@@ -1,160 +1,168 @@
-#include "dkimroll/loop.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <systemd/sd-event.h>
-#include <time.h>
 
-/* sd-event takes accuracy 0 for its default of 250 ms; 1 ms is what our deadlines are written in. */
-enum { TIMER_ACCURACY_USEC = 1000 };
+#include "dkimroll/cleanup.h"
+#include "dkimroll/loop.h"
+#include "dkimroll/loop_queue.h"
 
-struct sd_loop {
+enum {
+  LOOP_MICROSECONDS = 1000, /* in a millisecond */
+  LOOP_ACCURACY = 1,        /* microseconds; 0 would mean sd-event's default of 250 ms */
+};
+
+/* One sd-event timer serves all timers of ours, armed for the earliest before
+ * each wait: sd-event promises no order among equal moments, and turns a source
+ * off for ever when its callback fails. Ours cannot fail. */
+struct loop_sd_event {
   struct loop loop;
   sd_event *event;
-  struct loop_source *sources; /* all that live, so that destroy can free them */
+  sd_event_source *alarm;
+  int64_t armed; /* the moment that alarm is set to; TIME_NEVER: it is off */
+  struct clock_reading reading;
+  struct loop_queue queue;
+  bool stopped;
 };
 
-struct loop_source {
-  struct sd_loop *owner;
-  sd_event_source *source;
-  loop_callback *callback;
-  loop_watch_callback *watch_callback;
-  void *context;
-  struct loop_source *previous, *next;
-};
-
-static void source_free(struct loop_source *source) {
-  if (source->previous)
-    source->previous->next = source->next;
-  else
-    source->owner->sources = source->next;
-  if (source->next) source->next->previous = source->previous;
-  sd_event_source_disable_unref(source->source);
-  free(source);
+static struct loop_sd_event *loop_sd_event_of(struct loop *loop) {
+  return (struct loop_sd_event *)loop;
 }
 
-static struct loop_source *source_new(struct sd_loop *owner, void *context) {
-  struct loop_source *source = calloc(1, sizeof *source);
-  if (!source) return NULL;
-  source->owner = owner;
-  source->context = context;
-  source->next = owner->sources;
-  if (source->next) source->next->previous = source;
-  owner->sources = source;
-  return source;
+static void loop_sd_event_now(struct loop *loop, struct clock_reading *ret_reading) {
+  struct loop_sd_event *self = loop_sd_event_of(loop);
+  clock_refresh(&self->reading);
+  *ret_reading = self->reading;
 }
 
-/* The source frees itself before its callback runs, so the callback may do anything; returning 0 always, because sd-event disables the source of a
- * handler that returns an error, which would be the silent end of a timer chain. */
-static void fire_once(struct loop_source *source) {
-  loop_callback *callback = source->callback;
-  void *context = source->context;
-  source_free(source);
-  callback(context);
+static int loop_sd_event_at(struct loop *loop, int64_t boottime, loop_callback *callback, void *context,
+                            struct loop_source **ret_source) {
+  return loop_queue_at(&loop_sd_event_of(loop)->queue, boottime, callback, context, ret_source);
 }
 
-static int time_fired(sd_event_source *event_source, uint64_t usec, void *userdata) {
-  (void)event_source;
-  (void)usec;
-  fire_once(userdata);
-  return 0;
+static int loop_sd_event_defer(struct loop *loop, loop_callback *callback, void *context,
+                               struct loop_source **ret_source) {
+  return loop_queue_defer(&loop_sd_event_of(loop)->queue, callback, context, ret_source);
 }
 
-static int defer_fired(sd_event_source *event_source, void *userdata) {
-  (void)event_source;
-  fire_once(userdata);
-  return 0;
-}
-
-static int io_fired(sd_event_source *event_source, int descriptor, uint32_t revents, void *userdata) {
-  struct loop_source *source = userdata;
-  unsigned events = 0;
-  (void)event_source;
+/* source may be freed by its own callback and is not touched afterwards;
+ * sd-event keeps its part until this returns. */
+static int loop_sd_event_dispatch(sd_event_source *handle, int descriptor, uint32_t events, void *context) {
+  (void)handle;
   (void)descriptor;
-  if (revents & EPOLLIN) events |= LOOP_READABLE;
-  if (revents & EPOLLOUT) events |= LOOP_WRITABLE;
-  if (revents & (EPOLLHUP | EPOLLERR)) events |= LOOP_HANGUP;
-  source->watch_callback(source->context, events);
+  struct loop_source *source = context;
+  unsigned seen = 0;
+  if (events & EPOLLIN) seen |= LOOP_READABLE;
+  if (events & EPOLLOUT) seen |= LOOP_WRITABLE;
+  if (events & (EPOLLHUP | EPOLLERR)) seen |= LOOP_HANGUP;
+  source->watch_callback(source->context, seen);
   return 0;
 }
 
-static void sd_now(struct loop *loop, struct clock_reading *ret_reading) {
-  (void)loop;
-  clock_read(ret_reading);
-}
-
-static int finish_source(struct loop_source *source, int result, struct loop_source **ret_source) {
-  if (result < 0) {
-    source_free(source);
-    return result == -ENOMEM ? ERROR_NO_MEMORY : ERROR_SYSTEM;
+static int loop_sd_event_watch(struct loop *loop, int descriptor, unsigned events, loop_watch_callback *callback,
+                               void *context, struct loop_source **ret_source) {
+  struct loop_sd_event *self = loop_sd_event_of(loop);
+  struct loop_source *source = NULL;
+  int result = loop_queue_watch(&self->queue, descriptor, events, callback, context, &source);
+  if (result < 0) return result;
+  uint32_t wanted =
+      (events & LOOP_READABLE ? (uint32_t)EPOLLIN : 0) | (events & LOOP_WRITABLE ? (uint32_t)EPOLLOUT : 0);
+  sd_event_source *handle = NULL;
+  int added = sd_event_add_io(self->event, &handle, descriptor, wanted, loop_sd_event_dispatch, source);
+  if (added < 0) {
+    loop_queue_remove(&self->queue, source);
+    return added == -ENOMEM ? ERROR_NO_MEMORY : ERROR_SYSTEM;
   }
+  source->handle = handle;
   if (ret_source) *ret_source = source;
   return 0;
 }
 
-static int sd_at(struct loop *loop, int64_t boottime, loop_callback *callback, void *context, struct loop_source **ret_source) {
-  struct sd_loop *self = (struct sd_loop *)loop;
-  struct loop_source *source = source_new(self, context);
-  if (!source) return ERROR_NO_MEMORY;
-  source->callback = callback;
-  const uint64_t usec = boottime <= 0 ? 0 : (uint64_t)boottime * 1000;
-  return finish_source(source, sd_event_add_time(self->event, &source->source, CLOCK_BOOTTIME, usec, TIMER_ACCURACY_USEC, time_fired, source),
-                       ret_source);
+static void loop_sd_event_cancel(struct loop *loop, struct loop_source *source) {
+  if (!source) return;
+  sd_event_source_disable_unref(source->handle);
+  loop_queue_remove(&loop_sd_event_of(loop)->queue, source);
 }
 
-static int sd_defer(struct loop *loop, loop_callback *callback, void *context, struct loop_source **ret_source) {
-  struct sd_loop *self = (struct sd_loop *)loop;
-  struct loop_source *source = source_new(self, context);
-  if (!source) return ERROR_NO_MEMORY;
-  source->callback = callback;
-  return finish_source(source, sd_event_add_defer(self->event, &source->source, defer_fired, source), ret_source);
-}
-
-static int sd_watch(struct loop *loop, int descriptor, unsigned events, loop_watch_callback *callback, void *context,
-                    struct loop_source **ret_source) {
-  struct sd_loop *self = (struct sd_loop *)loop;
-  struct loop_source *source = source_new(self, context);
-  uint32_t mask = 0;
-  if (!source) return ERROR_NO_MEMORY;
-  source->watch_callback = callback;
-  if (events & LOOP_READABLE) mask |= EPOLLIN;
-  if (events & LOOP_WRITABLE) mask |= EPOLLOUT;
-  return finish_source(source, sd_event_add_io(self->event, &source->source, descriptor, mask, io_fired, source), ret_source);
-}
-
-static void sd_cancel(struct loop *loop, struct loop_source *source) {
-  (void)loop;
-  source_free(source);
-}
-
-static int sd_run(struct loop *loop, struct error *error) {
-  struct sd_loop *self = (struct sd_loop *)loop;
-  int result = sd_event_loop(self->event);
-  if (result < 0) return error_set_errno(error, -result, "the event loop failed");
+/* Only wakes the wait: run() calls what is due. */
+static int loop_sd_event_alarm(sd_event_source *handle, uint64_t moment, void *context) {
+  (void)handle;
+  (void)moment;
+  struct loop_sd_event *self = context;
+  self->armed = TIME_NEVER; /* sd-event timers fire once and are off then */
   return 0;
 }
 
-static void sd_stop(struct loop *loop) { sd_event_exit(((struct sd_loop *)loop)->event, 0); }
+static int loop_sd_event_arm(struct loop_sd_event *self, int64_t due) {
+  if (due == self->armed) return 0;
+  if (due > INT64_MAX / LOOP_MICROSECONDS) due = TIME_NEVER;
+  int result = 0;
+  if (due != TIME_NEVER) {
+    uint64_t moment = due > 0 ? (uint64_t)due * LOOP_MICROSECONDS : 0;
+    result = sd_event_source_set_time(self->alarm, moment);
+  }
+  if (result >= 0)
+    result = sd_event_source_set_enabled(self->alarm, due == TIME_NEVER ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
+  if (result >= 0) self->armed = due;
+  return result;
+}
 
-static void sd_destroy(struct loop *loop) {
-  struct sd_loop *self = (struct sd_loop *)loop;
-  while (self->sources) source_free(self->sources);
+static int loop_sd_event_run(struct loop *loop, struct error *error) {
+  struct loop_sd_event *self = loop_sd_event_of(loop);
+  while (!self->stopped) {
+    int64_t next = loop_queue_next(&self->queue);
+    int result = next == TIME_UNSET ? 0 : loop_sd_event_arm(self, next);
+    if (result >= 0) result = sd_event_run(self->event, next == TIME_UNSET ? 0 : UINT64_MAX);
+    if (result < 0) return error_set_errno(error, -result, "the event loop failed");
+    loop_queue_run_round(&self->queue, clock_boottime(), &self->stopped);
+  }
+  self->stopped = false;
+  return 0;
+}
+
+static void loop_sd_event_stop(struct loop *loop) {
+  loop_sd_event_of(loop)->stopped = true;
+}
+
+static void loop_sd_event_destroy(struct loop *loop) {
+  struct loop_sd_event *self = loop_sd_event_of(loop);
+  for (struct loop_source *source = self->queue.watched.first; source; source = source->next)
+    sd_event_source_disable_unref(source->handle);
+  loop_queue_release(&self->queue);
+  sd_event_source_disable_unref(self->alarm);
   sd_event_unref(self->event);
   free(self);
 }
 
-static const struct loop_ops sd_ops = {sd_now, sd_at, sd_defer, sd_watch, sd_cancel, sd_run, sd_stop, sd_destroy};
+static const struct loop_ops loop_sd_event_ops = {
+    .now = loop_sd_event_now,
+    .at = loop_sd_event_at,
+    .defer = loop_sd_event_defer,
+    .watch = loop_sd_event_watch,
+    .cancel = loop_sd_event_cancel,
+    .run = loop_sd_event_run,
+    .stop = loop_sd_event_stop,
+    .destroy = loop_sd_event_destroy,
+};
 
 int loop_sd_event_new(struct loop **ret_loop, struct error *error) {
-  struct sd_loop *self = calloc(1, sizeof *self);
-  if (!self) return error_set(error, ERROR_NO_MEMORY, "out of memory for the event loop");
-  self->loop.ops = &sd_ops;
+  struct loop_sd_event *self = calloc(1, sizeof(*self));
+  if (!self) return error_set(error, ERROR_NO_MEMORY, "the event loop: out of memory");
+  self->loop.ops = &loop_sd_event_ops;
+  self->armed = TIME_NEVER;
+  clock_read(&self->reading);
   int result = sd_event_new(&self->event);
+  if (result >= 0)
+    result = sd_event_add_time(self->event, &self->alarm, CLOCK_BOOTTIME, 0, LOOP_ACCURACY, loop_sd_event_alarm, self);
+  if (result >= 0) result = sd_event_source_set_enabled(self->alarm, SD_EVENT_OFF);
   if (result < 0) {
-    free(self);
-    return error_set_errno(error, -result, "cannot make an event loop");
+    loop_sd_event_destroy(&self->loop);
+    return error_set_errno(error, -result, "cannot make the event loop");
   }
   *ret_loop = &self->loop;
   return 0;
+}
+
+struct sd_event *loop_sd_event_borrow(struct loop *loop) {
+  return loop->ops == &loop_sd_event_ops ? loop_sd_event_of(loop)->event : NULL;
 }

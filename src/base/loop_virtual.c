@@ -1,206 +1,201 @@
-#include "dkimroll/loop.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 
-/* With descriptors under watch virtual time waits this long for them before it jumps to the next timer: another process (a forked keeper, a server)
- * answers in real time. */
-enum { DESCRIPTOR_GRACE_MS = 20, DESCRIPTOR_WAIT_MS = 5000, WATCHES_MAX = 1024 };
+#include "dkimroll/loop.h"
+#include "dkimroll/loop_queue.h"
 
-struct virtual_loop {
+struct loop_virtual {
   struct loop loop;
-  struct clock_reading clock;
-  struct loop_source **heap; /* timers and deferred calls: earliest first, in the order of their making among equals */
-  size_t heap_count, heap_capacity;
-  struct loop_source *watches;
-  uint64_t sequence;
+  struct clock_reading start;
+  int64_t wall_offset; /* wall seconds at the boottime of start, as set last */
+  int64_t boottime;
+  int patience;
+  struct loop_queue queue;
+  struct loop_source *cursor; /* the watch to be served next, while descriptors are served */
+  struct pollfd *polled;
+  size_t polled_capacity;
   bool stopped;
 };
 
-struct loop_source {
-  int64_t moment; /* boottime; a deferred call has the present one */
-  uint64_t sequence;
-  size_t place; /* in the heap; SIZE_MAX: a watch */
-  loop_callback *callback;
-  loop_watch_callback *watch_callback;
-  void *context;
-  int descriptor;
-  unsigned events;
-  struct loop_source *previous, *next; /* among the watches */
-};
-
-static bool earlier(const struct loop_source *a, const struct loop_source *b) {
-  return a->moment != b->moment ? a->moment < b->moment : a->sequence < b->sequence;
+static struct loop_virtual *loop_virtual_of(struct loop *loop) {
+  return (struct loop_virtual *)loop;
 }
 
-static void heap_put(struct virtual_loop *self, size_t place, struct loop_source *source) {
-  self->heap[place] = source;
-  source->place = place;
+static int64_t loop_virtual_elapsed(const struct loop_virtual *self) {
+  return (self->boottime - self->start.boottime) / 1000;
 }
 
-static void heap_rise(struct virtual_loop *self, size_t place) {
-  struct loop_source *source = self->heap[place];
-  while (place > 0 && earlier(source, self->heap[(place - 1) / 2])) {
-    heap_put(self, place, self->heap[(place - 1) / 2]);
-    place = (place - 1) / 2;
-  }
-  heap_put(self, place, source);
+static void loop_virtual_now(struct loop *loop, struct clock_reading *ret_reading) {
+  const struct loop_virtual *self = loop_virtual_of(loop);
+  *ret_reading = self->start;
+  ret_reading->boottime = self->boottime;
+  ret_reading->wall = time_add(self->wall_offset, loop_virtual_elapsed(self));
 }
 
-static void heap_sink(struct virtual_loop *self, size_t place) {
-  struct loop_source *source = self->heap[place];
-  for (size_t child = place * 2 + 1; child < self->heap_count; child = place * 2 + 1) {
-    if (child + 1 < self->heap_count && earlier(self->heap[child + 1], self->heap[child])) child++;
-    if (!earlier(self->heap[child], source)) break;
-    heap_put(self, place, self->heap[child]);
-    place = child;
-  }
-  heap_put(self, place, source);
+static int loop_virtual_at(struct loop *loop, int64_t boottime, loop_callback *callback, void *context,
+                           struct loop_source **ret_source) {
+  return loop_queue_at(&loop_virtual_of(loop)->queue, boottime, callback, context, ret_source);
 }
 
-static void heap_remove(struct virtual_loop *self, struct loop_source *source) {
-  const size_t place = source->place;
-  struct loop_source *last = self->heap[--self->heap_count];
-  if (last == source) return;
-  heap_put(self, place, last);
-  heap_rise(self, place);
-  heap_sink(self, last->place);
+static int loop_virtual_defer(struct loop *loop, loop_callback *callback, void *context,
+                              struct loop_source **ret_source) {
+  return loop_queue_defer(&loop_virtual_of(loop)->queue, callback, context, ret_source);
 }
 
-static void virtual_now(struct loop *loop, struct clock_reading *ret_reading) { *ret_reading = ((struct virtual_loop *)loop)->clock; }
-
-static int virtual_at(struct loop *loop, int64_t boottime, loop_callback *callback, void *context, struct loop_source **ret_source) {
-  struct virtual_loop *self = (struct virtual_loop *)loop;
-  if (self->heap_count == self->heap_capacity) {
-    const size_t capacity = self->heap_capacity ? self->heap_capacity * 2 : 64;
-    struct loop_source **heap = realloc(self->heap, capacity * sizeof *heap);
-    if (!heap) return ERROR_NO_MEMORY;
-    self->heap = heap;
-    self->heap_capacity = capacity;
-  }
-  struct loop_source *source = calloc(1, sizeof *source);
-  if (!source) return ERROR_NO_MEMORY;
-  source->moment = boottime < self->clock.boottime ? self->clock.boottime : boottime;
-  source->sequence = self->sequence++;
-  source->callback = callback;
-  source->context = context;
-  self->heap[self->heap_count] = source;
-  heap_rise(self, self->heap_count++);
-  if (ret_source) *ret_source = source;
-  return 0;
+static int loop_virtual_watch(struct loop *loop, int descriptor, unsigned events, loop_watch_callback *callback,
+                              void *context, struct loop_source **ret_source) {
+  struct loop_virtual *self = loop_virtual_of(loop);
+  /* epoll(7) takes a descriptor once; what production refuses must not pass
+   * here. */
+  for (const struct loop_source *other = self->queue.watched.first; other; other = other->next)
+    if (other->descriptor == descriptor) return ERROR_SYSTEM;
+  struct loop_source *source = NULL;
+  int result = loop_queue_watch(&self->queue, descriptor, events, callback, context, &source);
+  if (result == 0 && ret_source) *ret_source = source;
+  return result;
 }
 
-static int virtual_defer(struct loop *loop, loop_callback *callback, void *context, struct loop_source **ret_source) {
-  return virtual_at(loop, INT64_MIN, callback, context, ret_source);
+static void loop_virtual_cancel(struct loop *loop, struct loop_source *source) {
+  struct loop_virtual *self = loop_virtual_of(loop);
+  if (!source) return;
+  if (self->cursor == source) self->cursor = source->next;
+  loop_queue_remove(&self->queue, source);
 }
 
-static int virtual_watch(struct loop *loop, int descriptor, unsigned events, loop_watch_callback *callback, void *context,
-                         struct loop_source **ret_source) {
-  struct virtual_loop *self = (struct virtual_loop *)loop;
-  struct loop_source *source = calloc(1, sizeof *source);
-  if (!source) return ERROR_NO_MEMORY;
-  source->place = SIZE_MAX;
-  source->sequence = self->sequence++;
-  source->watch_callback = callback;
-  source->context = context;
-  source->descriptor = descriptor;
-  source->events = events;
-  source->next = self->watches;
-  if (source->next) source->next->previous = source;
-  self->watches = source;
-  if (ret_source) *ret_source = source;
-  return 0;
-}
-
-static void virtual_cancel(struct loop *loop, struct loop_source *source) {
-  struct virtual_loop *self = (struct virtual_loop *)loop;
-  if (source->place != SIZE_MAX) {
-    heap_remove(self, source);
-  } else {
-    if (source->previous)
-      source->previous->next = source->next;
-    else
-      self->watches = source->next;
-    if (source->next) source->next->previous = source->previous;
-  }
-  free(source);
-}
-
-static short poll_events(unsigned events) {
-  return (short)((events & LOOP_READABLE ? POLLIN : 0) | (events & LOOP_WRITABLE ? POLLOUT : 0));
-}
-
-/* Calls what is ready among the watches. A callback may cancel any of them, so each is looked up again by its sequence before its call. */
-static bool serve_watches(struct virtual_loop *self, int wait_ms) {
-  struct pollfd polled[WATCHES_MAX];
-  uint64_t sequences[WATCHES_MAX];
-  nfds_t count = 0;
-  for (struct loop_source *w = self->watches; w && count < WATCHES_MAX; w = w->next) {
-    polled[count] = (struct pollfd){.fd = w->descriptor, .events = poll_events(w->events)};
-    sequences[count++] = w->sequence;
-  }
-  if (count == 0 || poll(polled, count, wait_ms) <= 0) return false;
-  for (nfds_t i = 0; i < count && !self->stopped; i++) {
-    if (!polled[i].revents) continue;
-    struct loop_source *w = self->watches;
-    while (w && w->sequence != sequences[i]) w = w->next;
-    if (!w) continue;
-    const unsigned events = (polled[i].revents & POLLIN ? LOOP_READABLE : 0u) | (polled[i].revents & POLLOUT ? LOOP_WRITABLE : 0u) |
-                            (polled[i].revents & (POLLHUP | POLLERR | POLLNVAL) ? LOOP_HANGUP : 0u);
-    w->watch_callback(w->context, events);
-  }
+/* Room for one pollfd per watch. */
+static bool loop_virtual_reserve(struct loop_virtual *self) {
+  size_t count = self->queue.watched_count;
+  if (count <= self->polled_capacity) return true;
+  struct pollfd *polled = reallocarray(self->polled, count, sizeof(struct pollfd));
+  if (!polled) return false;
+  self->polled = polled;
+  self->polled_capacity = count;
   return true;
 }
 
-static void advance(struct virtual_loop *self, int64_t boottime) {
-  if (boottime <= self->clock.boottime) return;
-  /* Whole seconds of wall time pass with every thousand milliseconds of boot time. */
-  self->clock.wall += boottime / 1000 - self->clock.boottime / 1000;
-  self->clock.boottime = boottime;
-}
-
-static int virtual_run(struct loop *loop, struct error *error) {
-  struct virtual_loop *self = (struct virtual_loop *)loop;
-  self->stopped = false;
-  while (!self->stopped) {
-    const bool due = self->heap_count > 0 && self->heap[0]->moment <= self->clock.boottime;
-    const int wait = due ? 0 : (self->heap_count > 0 ? DESCRIPTOR_GRACE_MS : DESCRIPTOR_WAIT_MS);
-    if (serve_watches(self, wait) && !due) continue;
-    if (self->stopped) break;
-    if (self->heap_count == 0) return error_set(error, ERROR_NOT_FOUND, "nothing is left that could happen");
-    struct loop_source *source = self->heap[0];
-    advance(self, source->moment);
-    heap_remove(self, source);
-    loop_callback *callback = source->callback;
-    void *context = source->context;
-    free(source);
-    callback(context);
+/* Notes in every watch what poll(2) sees of it within the real time of timeout
+ * milliseconds. */
+static int loop_virtual_poll(struct loop_virtual *self, int timeout, struct error *error) {
+  if (!loop_virtual_reserve(self)) return error_set(error, ERROR_NO_MEMORY, "the virtual event loop: out of memory");
+  nfds_t count = 0;
+  for (const struct loop_source *source = self->queue.watched.first; source; source = source->next) {
+    short wanted =
+        (short)((source->events & LOOP_READABLE ? POLLIN : 0) | (source->events & LOOP_WRITABLE ? POLLOUT : 0));
+    self->polled[count++] = (struct pollfd){.fd = source->descriptor, .events = wanted};
+  }
+  int ready = poll(self->polled, count, timeout);
+  if (ready < 0 && errno != EINTR) return error_set_errno(error, errno, "the virtual event loop cannot poll");
+  count = 0;
+  for (struct loop_source *source = self->queue.watched.first; source; source = source->next) {
+    short seen = ready > 0 ? self->polled[count].revents : 0;
+    count++;
+    source->pending = 0;
+    if (seen & POLLIN) source->pending |= LOOP_READABLE;
+    if (seen & POLLOUT) source->pending |= LOOP_WRITABLE;
+    if (seen & (POLLHUP | POLLERR | POLLNVAL)) source->pending |= LOOP_HANGUP;
   }
   return 0;
 }
 
-static void virtual_stop(struct loop *loop) { ((struct virtual_loop *)loop)->stopped = true; }
+/* Calls every watch that poll(2) found ready. Callbacks may cancel any watch;
+ * loop_virtual_cancel keeps the cursor valid. */
+static bool loop_virtual_serve(struct loop_virtual *self) {
+  bool called = false;
+  self->cursor = self->queue.watched.first;
+  while (self->cursor && !self->stopped) {
+    struct loop_source *source = self->cursor;
+    self->cursor = source->next;
+    if (source->pending == 0) continue;
+    unsigned events = source->pending;
+    source->pending = 0;
+    source->watch_callback(source->context, events);
+    called = true;
+  }
+  self->cursor = NULL;
+  return called;
+}
 
-static void virtual_destroy(struct loop *loop) {
-  struct virtual_loop *self = (struct virtual_loop *)loop;
-  while (self->watches) virtual_cancel(loop, self->watches);
-  while (self->heap_count > 0) virtual_cancel(loop, self->heap[0]);
-  free(self->heap);
+static int loop_virtual_serve_within(struct loop_virtual *self, int timeout, bool *ret_called, struct error *error) {
+  *ret_called = false;
+  if (self->queue.watched_count == 0) return 0;
+  int result = loop_virtual_poll(self, timeout, error);
+  if (result == 0) *ret_called = loop_virtual_serve(self);
+  return result;
+}
+
+/* Nothing is left to do at this moment: waits a little in real time for the
+ * descriptors, then moves to the next timer. */
+static int loop_virtual_advance(struct loop_virtual *self, struct error *error) {
+  int64_t next = loop_queue_next(&self->queue);
+  bool timer = next != TIME_NEVER;
+  bool called = false;
+  int result = loop_virtual_serve_within(self, timer ? self->patience : LOOP_VIRTUAL_WAIT_MAX, &called, error);
+  if (result < 0 || called) return result;
+  if (!timer) return error_set(error, ERROR_NOT_FOUND, "the virtual event loop waits for nothing that can happen");
+  self->boottime = time_max(self->boottime, next);
+  return 0;
+}
+
+static int loop_virtual_run(struct loop *loop, struct error *error) {
+  struct loop_virtual *self = loop_virtual_of(loop);
+  int64_t moment = self->boottime;
+  for (int rounds = 0; !self->stopped; rounds++) {
+    bool served = false;
+    int result = loop_virtual_serve_within(self, 0, &served, error);
+    if (result < 0) return result;
+    bool called = loop_queue_run_round(&self->queue, self->boottime, &self->stopped);
+    if (!served && !called && !self->stopped) result = loop_virtual_advance(self, error);
+    if (result < 0) return result;
+    if (self->boottime != moment) rounds = 0;
+    moment = self->boottime;
+    if (rounds >= LOOP_VIRTUAL_ROUNDS_MAX)
+      return error_set(error, ERROR_INTERNAL, "the virtual event loop made %d rounds without time moving on",
+                       LOOP_VIRTUAL_ROUNDS_MAX);
+  }
+  self->stopped = false;
+  return 0;
+}
+
+static void loop_virtual_stop(struct loop *loop) {
+  loop_virtual_of(loop)->stopped = true;
+}
+
+static void loop_virtual_destroy(struct loop *loop) {
+  struct loop_virtual *self = loop_virtual_of(loop);
+  loop_queue_release(&self->queue);
+  free(self->polled);
   free(self);
 }
 
-static const struct loop_ops virtual_ops = {virtual_now,    virtual_at,  virtual_defer, virtual_watch,
-                                            virtual_cancel, virtual_run, virtual_stop,  virtual_destroy};
+static const struct loop_ops loop_virtual_ops = {
+    .now = loop_virtual_now,
+    .at = loop_virtual_at,
+    .defer = loop_virtual_defer,
+    .watch = loop_virtual_watch,
+    .cancel = loop_virtual_cancel,
+    .run = loop_virtual_run,
+    .stop = loop_virtual_stop,
+    .destroy = loop_virtual_destroy,
+};
 
 int loop_virtual_new(const struct clock_reading *start, struct loop **ret_loop, struct error *error) {
-  struct virtual_loop *self = calloc(1, sizeof *self);
-  if (!self) return error_set(error, ERROR_NO_MEMORY, "out of memory for the event loop");
-  self->loop.ops = &virtual_ops;
-  self->clock = *start;
+  struct loop_virtual *self = calloc(1, sizeof(*self));
+  if (!self) return error_set(error, ERROR_NO_MEMORY, "the virtual event loop: out of memory");
+  self->loop.ops = &loop_virtual_ops;
+  self->start = *start;
+  self->wall_offset = start->wall;
+  self->boottime = start->boottime;
+  self->patience = LOOP_VIRTUAL_PATIENCE;
   *ret_loop = &self->loop;
   return 0;
 }
 
-void loop_virtual_set_wall(struct loop *loop, int64_t wall) { ((struct virtual_loop *)loop)->clock.wall = wall; }
+void loop_virtual_set_wall(struct loop *loop, int64_t wall) {
+  struct loop_virtual *self = loop_virtual_of(loop);
+  self->wall_offset = time_add(wall, -loop_virtual_elapsed(self));
+}
+
+void loop_virtual_set_patience(struct loop *loop, int milliseconds) {
+  loop_virtual_of(loop)->patience = milliseconds;
+}

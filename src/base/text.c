@@ -38,7 +38,9 @@ void text_lower(char *text) {
   for (; *text; text++) *text = text_lower_letter(*text);
 }
 
-bool text_starts(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+bool text_starts(const char *text, const char *prefix) {
+  return strncmp(text, prefix, strlen(prefix)) == 0;
+}
 
 bool text_ends(const char *text, const char *suffix) {
   size_t length = strlen(text);
@@ -46,7 +48,9 @@ bool text_ends(const char *text, const char *suffix) {
   return length >= suffix_length && memcmp(text + length - suffix_length, suffix, suffix_length) == 0;
 }
 
-static bool text_is_printable(uint8_t octet) { return octet >= 0x20 && octet < 0x7f; }
+static bool text_is_printable(uint8_t octet) {
+  return octet >= 0x20 && octet < 0x7f;
+}
 
 const char *text_printable(const void *octets, size_t octets_size, char *buffer, size_t size) {
   static const char mark[] = "...";
@@ -86,7 +90,9 @@ bool text_parse_number(const char *text, long long minimum, long long maximum, l
   return true;
 }
 
-char *text_duplicate(const char *text) { return text ? strdup(text) : NULL; }
+char *text_duplicate(const char *text) {
+  return text ? strdup(text) : NULL;
+}
 
 char *text_format(const char *format, ...) {
   char *text = NULL;
@@ -97,7 +103,9 @@ char *text_format(const char *format, ...) {
   return length < 0 ? NULL : text;
 }
 
-static size_t text_smallest(size_t a, size_t b) { return a < b ? a : b; }
+static size_t text_smallest(size_t a, size_t b) {
+  return a < b ? a : b;
+}
 
 /* Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours, case ignored. Both lengths are at
  * most TEXT_NEAREST_LENGTH_MAX. */

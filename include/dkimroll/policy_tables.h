@@ -1,0 +1,45 @@
+/* The tables of the policy file: every key, its type, default and bounds; and the rules between values of one entry. */
+#ifndef DKIMROLL_POLICY_TABLES_H
+#define DKIMROLL_POLICY_TABLES_H
+
+#include "dkimroll/policy.h"
+#include "dkimroll/policy_schema.h"
+
+/* One domain, or domain-defaults, as it stands in the file: references are names still. */
+struct policy_domain_draft {
+  char *rules;
+  char *publisher;
+  char **signers;
+  size_t signer_count;
+  char *zone;
+  char **senders;
+  size_t sender_count;
+};
+
+/* The file as a whole. */
+struct policy_draft {
+  struct policy policy;
+  struct policy_domain_draft defaults;
+  char **domain_files; /* domains-from */
+  size_t domain_file_count;
+};
+
+extern const struct schema_table policy_key_table;
+extern const struct schema_table policy_rules_table;
+extern const struct schema_table policy_publisher_table;
+extern const struct schema_table policy_signer_table;
+extern const struct schema_table policy_defaults_table; /* into struct policy_draft */
+extern const struct schema_table policy_domain_table;   /* into struct policy_domain_draft */
+extern const struct schema_table policy_table;          /* into struct policy_draft; `domains` is a stream */
+
+/* Lists with one entry, for what the store keeps: into struct policy. */
+extern const struct schema_row policy_rules_row;
+extern const struct schema_row policy_publishers_row;
+extern const struct schema_row policy_signers_row;
+
+/* Rules between the values of one entry (schema_table.check). */
+void policy_rules_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_signer_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report);
+
+#endif

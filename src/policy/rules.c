@@ -1,0 +1,154 @@
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/clock.h"
+#include "dkimroll/policy_checks.h"
+#include "dkimroll/policy_tables.h"
+#include "dkimroll/text.h"
+
+enum { RSA_BITS_DEFAULT = 2048, ED25519_BITS = 256, KEYS_BESIDE_RETIRED = 2 /* the active one and its successor */ };
+
+int64_t policy_shortest_life(const struct policy_rules *rules) {
+  const int64_t sightings = (int64_t)rules->confirm_sightings * rules->confirm_every;
+  return 2 * (rules->publish_safety + sightings);
+}
+
+/* How long a key stays after its successor took its place. */
+static int64_t retired_life(const struct policy_rules *rules) {
+  return rules->drain + rules->queue_lifetime + rules->queue_backoff + rules->verify_window + rules->retire_safety +
+         rules->tombstone;
+}
+
+unsigned policy_living_keys(const struct policy_rules *rules) {
+  const int64_t beside = KEYS_BESIDE_RETIRED + (int64_t)rules->standby;
+  if (rules->rotate_every == TIME_NEVER || rules->rotate_every <= 0) return (unsigned)beside;
+  const int64_t retired = (retired_life(rules) + rules->rotate_every - 1) / rules->rotate_every;
+  return beside + retired > UINT_MAX ? UINT_MAX : (unsigned)(beside + retired);
+}
+
+/* RFC 8301 3.2: signers SHOULD use at least 2048 bits; verifiers need not know more than 4096. */
+static void check_bits(struct policy_key *key, struct policy_place place, const char *path,
+                       struct policy_report *report) {
+  const bool is_rsa = key->algorithm == KEY_ALGORITHM_RSA;
+  if (key->bits == 0) key->bits = is_rsa ? RSA_BITS_DEFAULT : ED25519_BITS;
+  if (is_rsa && key->bits < RSA_BITS_DEFAULT) {
+    policy_report_add(report, place, "%s.bits: RSA keys of %u bits are too weak (RFC 8301 3.2); use 2048, 3072 or 4096",
+                      path, key->bits);
+  } else if (is_rsa && key->bits != 2048 && key->bits != 3072 && key->bits != 4096) {
+    policy_report_add(report, place, "%s.bits: %u is no usual size of an RSA key; use 2048, 3072 or 4096", path,
+                      key->bits);
+  } else if (!is_rsa && key->bits != ED25519_BITS) {
+    policy_report_add(report, place, "%s.bits: keys of Ed25519 have 256 bits; remove bits", path);
+  }
+}
+
+/* Fills in what a key takes from its rules, and checks it beside the keys before it. */
+static void check_key(const struct policy_node *node, struct policy_rules *rules, size_t index,
+                      struct policy_report *report) {
+  struct policy_key *key = &rules->keys[index];
+  const struct policy_node *own = policy_node_find(policy_node_find(node, "keys"), key->slot);
+  char path[POLICY_PATH_SIZE];
+  policy_node_path(own ? own : node, path);
+  check_bits(key, policy_node_place(own ? own : node, "bits"), path, report);
+  if (!key->selector) key->selector = text_duplicate(rules->selector);
+  if (!key->selector) policy_report_no_memory(report);
+  for (size_t i = 0; i < index; i++) {
+    if (!text_equal(rules->keys[i].selector, key->selector)) continue;
+    /* Numbering would keep the names apart, but nobody could tell by a selector which key it is. */
+    policy_report_add(
+        report, policy_node_place(own ? own : node, "selector"),
+        "%s has the same selector template as key \"%s\"; give each key one of its own, as in \"%s-%%Y%%m%%d\"", path,
+        rules->keys[i].slot, key->slot);
+    return;
+  }
+}
+
+static void check_life(const struct policy_node *node, const struct policy_rules *rules, struct policy_report *report) {
+  const struct policy_place place = policy_node_place(node, "rotate-every");
+  const int64_t shortest = policy_shortest_life(rules);
+  const int64_t room = POLICY_LIVING_KEYS_MAX - KEYS_BESIDE_RETIRED - (int64_t)rules->standby;
+  char path[POLICY_PATH_SIZE];
+  char life[DURATION_TEXT_SIZE];
+  char other[DURATION_TEXT_SIZE];
+  policy_node_path(node, path);
+  duration_format(rules->rotate_every, life);
+  if (rules->rotate_every <= shortest) {
+    policy_report_add(
+        report, place,
+        "%s.rotate-every: a life of %s is too short: it must be longer than %s, which is twice what the "
+        "publication of the next key takes (publish.safety + confirm.sightings times confirm.every); rotate "
+        "less often, or shorten those",
+        path, life, duration_format(shortest, other));
+  } else if (policy_living_keys(rules) > POLICY_LIVING_KEYS_MAX) {
+    const int64_t retired = retired_life(rules);
+    char needed[DURATION_TEXT_SIZE];
+    duration_format(retired, other);
+    policy_report_add(
+        report, place,
+        "%s.rotate-every: with a life of %s there would be %u keys of one slot at once, more than %d, because each "
+        "stays for %s after its turn (sum of the times under retire); give at least %" PRId64
+        " (%s), or shorten retire.tombstone",
+        path, life, policy_living_keys(rules), POLICY_LIVING_KEYS_MAX, other, (retired + room - 1) / room,
+        duration_format((retired + room - 1) / room, needed));
+  }
+}
+
+void policy_rules_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  struct policy_rules *rules = record;
+  for (size_t i = 0; i < rules->key_count; i++) check_key(node, rules, i, report);
+  check_life(node, rules, report);
+  const struct policy_node *retire = policy_node_find(node, "retire");
+  const bool archives = rules->private_key == PRIVATE_KEY_ARCHIVE;
+  if (!retire || archives == (rules->archive_directory != NULL)) return;
+  char path[POLICY_PATH_SIZE];
+  policy_node_path(retire, path);
+  if (archives) {
+    policy_report_add(
+        report, policy_node_place(retire, "private-key"),
+        "%s: archive-directory is missing; say where private keys go, as in /var/lib/dkimroll/archive/%%d", path);
+  } else {
+    policy_report_add(
+        report, policy_node_place(retire, "archive-directory"),
+        "%s: archive-directory is given, but private keys are destroyed; add private-key: archive, or remove it", path);
+  }
+}
+
+void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  const struct policy_signer *signer = record;
+  const char *const kinds[] = {"unit", "pid-file", "command"};
+  size_t given = 0;
+  char path[POLICY_PATH_SIZE];
+  policy_node_path(node, path);
+  for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) given += policy_node_find(node, kinds[i]) != NULL;
+  if (given != 1) {
+    policy_report_add(report, node->place, "%s: give exactly one of unit, pid-file and command (%zu are given)", path,
+                      given);
+  } else if (signer->reload == RELOAD_COMMAND && policy_check_path(signer->reload_command[0], NULL) < 0) {
+    policy_report_add(
+        report, policy_node_place(node, "command"),
+        "%s.command: \"%s\" is no absolute path; no shell and no PATH are used: give the program's path and its "
+        "arguments as a list",
+        path, signer->reload_command[0]);
+  }
+}
+
+void policy_signer_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  const struct policy_signer *signer = record;
+  char path[POLICY_PATH_SIZE];
+  policy_node_path(node, path);
+  if (text_equal(signer->key_table, signer->signing_table)) {
+    policy_report_add(report, policy_node_place(node, "signing-table"),
+                      "%s: key-table and signing-table are the same file; name the two that "
+                      "opendkim.conf names as KeyTable and SigningTable",
+                      path);
+  }
+  /* What OpenDKIM accepts with RequireSafeKeys: nothing for others, and the owner must be able to read. */
+  if ((signer->mode & ~(mode_t)0660) != 0 || (signer->mode & 0400) == 0) {
+    policy_report_add(report, policy_node_place(node, "mode"),
+                      "%s.mode: OpenDKIM refuses private keys with mode %04o; use 0600 or 0400, or 0640 where the "
+                      "group is the signer's",
+                      path, (unsigned)signer->mode);
+  }
+}

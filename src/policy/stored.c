@@ -1,0 +1,121 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/policy_input.h"
+#include "dkimroll/policy_tables.h"
+#include "dkimroll/policy_yaml.h"
+
+/* A record of eight keys with 64 servers each stays far below. */
+enum { STORED_MAX = 1024 * 1024 };
+
+/* One entry as {"NAME": {...}}: what read_entry below reads, and what a policy file would have under `policies` and the like. */
+static int format_entry(const struct schema_table *table, const void *record, char **ret_text, struct error *error) {
+  struct buffer buffer = BUFFER_WITH_MAXIMUM(STORED_MAX);
+  const char *name = *SCHEMA_FIELD_CONST(char *, record, table->name_offset);
+  buffer_add_text(&buffer, "{");
+  schema_write_text(name ? name : "", &buffer);
+  buffer_add_text(&buffer, ": ");
+  schema_write(table, record, &buffer);
+  buffer_add_text(&buffer, "}");
+  char *text = buffer_take_text(&buffer);
+  if (!text) {
+    buffer_release(&buffer);
+    return error_set(error, ERROR_LIMIT, "%s \"%s\" is too large to be stored, or memory ran out", table->what,
+                     name ? name : "");
+  }
+  *ret_text = text;
+  return 0;
+}
+
+static void read_stored(const struct schema_row *row, const char *text, struct policy *policy,
+                        struct policy_report *report) {
+  struct policy_input input;
+  struct policy_yaml yaml;
+  policy_input_text(&input, text, strlen(text), report, 0);
+  policy_yaml_open(&yaml, &input, report);
+  struct policy_place place = {.line = 1, .column = 1};
+  if (policy_yaml_next(&yaml, &place) != POLICY_NODE_MAPPING) {
+    if (!report->stopped) policy_report_add(report, place, "no mapping");
+  } else {
+    struct policy_node *node = policy_yaml_read(&yaml, NULL, place);
+    if (node) schema_read_row(row, node, policy, report);
+    policy_node_free(node);
+    policy_yaml_finish(&yaml);
+  }
+  policy_yaml_close(&yaml);
+}
+
+/* Reads the one entry of text into the array of policy that row fills. */
+static int parse_entry(const struct schema_row *row, const char *text, struct policy *policy, struct error *error) {
+  CLEANUP(policy_report_release) struct policy_report report = {.stored = true};
+  read_stored(row, text, policy, &report);
+  if (report.failure < 0)
+    return error_set(error, report.failure, "memory ran out while a stored %s was read", row->table->what);
+  if (report.total > 0) {
+    return error_set(error, ERROR_INVALID, "a stored %s is damaged: %u:%u: %s", row->table->what,
+                     report.findings.items[0].place.line, report.findings.items[0].place.column,
+                     report.findings.items[0].message);
+  }
+  const size_t count = *SCHEMA_FIELD(size_t, policy, row->count_offset);
+  if (count == 1) return 0;
+  return error_set(error, ERROR_INVALID, "a stored %s is damaged: it has %zu entries and not one", row->table->what,
+                   count);
+}
+
+int policy_rules_format(const struct policy_rules *rules, char **ret_text, struct error *error) {
+  return format_entry(&policy_rules_table, rules, ret_text, error);
+}
+
+int policy_rules_parse(const char *text, struct policy_rules **ret_rules, struct error *error) {
+  struct policy policy = {0};
+  const int result = parse_entry(&policy_rules_row, text, &policy, error);
+  if (result == 0) {
+    *ret_rules = policy.rules; /* an array of one is what the caller's free expects */
+  } else {
+    schema_release_entries(&policy_rules_table, policy.rules, policy.rules_count);
+  }
+  return result;
+}
+
+void policy_rules_free(struct policy_rules *rules) {
+  schema_release_entries(&policy_rules_table, rules, rules ? 1 : 0);
+}
+
+int policy_publisher_format(const struct policy_publisher *publisher, char **ret_text, struct error *error) {
+  return format_entry(&policy_publisher_table, publisher, ret_text, error);
+}
+
+int policy_publisher_parse(const char *text, struct policy_publisher **ret_publisher, struct error *error) {
+  struct policy policy = {0};
+  const int result = parse_entry(&policy_publishers_row, text, &policy, error);
+  if (result == 0) {
+    *ret_publisher = policy.publishers;
+  } else {
+    schema_release_entries(&policy_publisher_table, policy.publishers, policy.publisher_count);
+  }
+  return result;
+}
+
+void policy_publisher_free(struct policy_publisher *publisher) {
+  schema_release_entries(&policy_publisher_table, publisher, publisher ? 1 : 0);
+}
+
+int policy_signer_format(const struct policy_signer *signer, char **ret_text, struct error *error) {
+  return format_entry(&policy_signer_table, signer, ret_text, error);
+}
+
+int policy_signer_parse(const char *text, struct policy_signer **ret_signer, struct error *error) {
+  struct policy policy = {0};
+  const int result = parse_entry(&policy_signers_row, text, &policy, error);
+  if (result == 0) {
+    *ret_signer = policy.signers;
+  } else {
+    schema_release_entries(&policy_signer_table, policy.signers, policy.signer_count);
+  }
+  return result;
+}
+
+void policy_signer_free(struct policy_signer *signer) {
+  schema_release_entries(&policy_signer_table, signer, signer ? 1 : 0);
+}

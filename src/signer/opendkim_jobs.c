@@ -1,0 +1,287 @@
+#include "dkimroll/opendkim_jobs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/clock.h"
+#include "dkimroll/opendkim_reload.h"
+#include "dkimroll/text.h"
+
+/* Fields hold their NUL, so that the worker borrows them from the message as they are; NULL is an empty field. */
+static void opendkim_add_text(struct buffer *payload, const char *text) {
+  buffer_add_field(payload, text, text ? strlen(text) + 1 : 0);
+}
+
+/* NULL for NULL; a field that is no text fails the reader. */
+static const char *opendkim_read_text(struct reader *request) {
+  size_t size = 0;
+  const char *text = (const char *)reader_field(request, &size);
+  if (request->failed || size == 0) return NULL;
+  if (text[size - 1] == '\0' && strlen(text) == size - 1) return text;
+  request->failed = true;
+  return NULL;
+}
+
+static int opendkim_refuse_message(const char *what, struct error *error) {
+  return error_set(error, ERROR_PROTOCOL, "keeper: a malformed %s message", what);
+}
+
+void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *signer, enum table_order order,
+                          const struct table_item *items, size_t count) {
+  opendkim_add_text(payload, signer->key_table);
+  opendkim_add_text(payload, signer->signing_table);
+  buffer_add_u8(payload, (uint8_t)signer->signing_table_format);
+  buffer_add_u8(payload, signer->multiple_signatures);
+  buffer_add_u8(payload, (uint8_t)order);
+  buffer_add_u32(payload, (uint32_t)count);
+  for (size_t i = 0; i < count; i++) {
+    buffer_add_u8(payload, (uint8_t)items[i].edit_count);
+    for (size_t j = 0; j < items[i].edit_count; j++) {
+      const struct table_edit *edit = &items[i].edits[j];
+      buffer_add_u8(payload, (uint8_t)edit->kind);
+      buffer_add_u8(payload, edit->existing);
+      opendkim_add_text(payload, edit->pattern);
+      opendkim_add_text(payload, edit->name);
+      opendkim_add_text(payload, edit->value);
+      opendkim_add_text(payload, edit->before);
+      opendkim_add_text(payload, edit->beside);
+      opendkim_add_text(payload, edit->address);
+    }
+  }
+}
+
+/* A request on tables, as the worker reads it. Texts are borrowed from the message. */
+struct opendkim_request {
+  struct table_files files;
+  struct table_edit *edits; /* of all items */
+  size_t edit_count, edit_capacity;
+  struct table_item *items;
+  size_t count;
+  struct table_outcome *outcomes;
+};
+
+static void opendkim_request_release(struct opendkim_request *request) {
+  free(request->edits);
+  free(request->items);
+  free(request->outcomes);
+}
+
+static struct table_edit *opendkim_request_add_edit(struct opendkim_request *request) {
+  if (request->edit_count == request->edit_capacity) {
+    size_t capacity = request->edit_capacity ? request->edit_capacity * 2 : 64;
+    struct table_edit *edits = reallocarray(request->edits, capacity, sizeof(*edits));
+    if (!edits) return NULL;
+    request->edits = edits;
+    request->edit_capacity = capacity;
+  }
+  return &request->edits[request->edit_count++];
+}
+
+static int opendkim_read_item(struct reader *reader, struct opendkim_request *request, struct table_item *item,
+                              struct error *error) {
+  size_t count = reader_u8(reader);
+  if (reader->failed || count > TABLE_EDITS_MAX) return opendkim_refuse_message("table", error);
+  for (size_t i = 0; i < count; i++) {
+    struct table_edit *edit = opendkim_request_add_edit(request);
+    if (!edit) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
+    edit->kind = (enum table_edit_kind)reader_u8(reader);
+    edit->existing = reader_u8(reader) != 0;
+    edit->pattern = opendkim_read_text(reader);
+    edit->name = opendkim_read_text(reader);
+    edit->value = opendkim_read_text(reader);
+    edit->before = opendkim_read_text(reader);
+    edit->beside = opendkim_read_text(reader);
+    edit->address = opendkim_read_text(reader);
+    if (reader->failed) return opendkim_refuse_message("table", error);
+  }
+  item->edit_count = count;
+  return 0;
+}
+
+static int opendkim_read_request(struct reader *reader, struct opendkim_request *request, struct error *error) {
+  request->files.key_table = opendkim_read_text(reader);
+  request->files.signing_table = opendkim_read_text(reader);
+  request->files.format = (enum signing_table_format)reader_u8(reader);
+  request->files.multiple_signatures = reader_u8(reader) != 0;
+  request->files.order = (enum table_order)reader_u8(reader);
+  request->count = reader_u32(reader);
+  if (reader->failed || !request->files.key_table || !request->files.signing_table ||
+      request->count > OPENDKIM_ITEMS_MAX)
+    return opendkim_refuse_message("table", error);
+  request->items = calloc(request->count + 1, sizeof(*request->items));
+  request->outcomes = calloc(request->count + 1, sizeof(*request->outcomes));
+  if (!request->items || !request->outcomes) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
+  for (size_t i = 0; i < request->count; i++) {
+    int result = opendkim_read_item(reader, request, &request->items[i], error);
+    if (result < 0) return result;
+  }
+  /* Only now do the edits stay where they are. */
+  for (size_t i = 0, next = 0; i < request->count; next += request->items[i++].edit_count)
+    request->items[i].edits = &request->edits[next];
+  return 0;
+}
+
+static const struct opendkim_root *opendkim_find_tables(const struct opendkim_roots *roots,
+                                                        const struct table_files *files) {
+  for (size_t i = 0; i < roots->count; i++) {
+    const struct opendkim_root *root = &roots->items[i];
+    if (text_equal(root->key_table, files->key_table) && text_equal(root->signing_table, files->signing_table) &&
+        root->format == files->format && root->multiple_signatures == files->multiple_signatures)
+      return root;
+  }
+  return NULL;
+}
+
+static int opendkim_check_edit(const struct opendkim_root *root, const struct table_edit *edit, struct error *error) {
+  if (edit->kind != TABLE_KEY_SET) return 0;
+  const char *path = edit->value ? strchr(edit->value, ':') : NULL;
+  path = path ? strchr(path + 1, ':') : NULL;
+  if (path && text_starts(path + 1, root->key_prefix) && !strstr(path, "/../")) return 0;
+  return error_set(error, ERROR_PERMISSION, "keeper: KeyTable value \"%s\" names no file below %s",
+                   edit->value ? edit->value : "", root->key_prefix);
+}
+
+static int opendkim_check_request(const struct opendkim_roots *roots, const struct opendkim_request *request,
+                                  struct error *error) {
+  /* Several versions of a signer may share the tables and differ in where keys lie: one that allows all is enough. */
+  const struct opendkim_root *root = opendkim_find_tables(roots, &request->files);
+  if (!root) {
+    error_set(error, ERROR_PERMISSION, "keeper: %s and %s are not tables of a signer of the policy",
+              request->files.key_table, request->files.signing_table);
+    error_remedy(error, "restart dkimroll after signers of the policy have changed");
+    return ERROR_PERMISSION;
+  }
+  for (size_t i = 0; i < request->edit_count; i++) {
+    int result = ERROR_PERMISSION;
+    for (const struct opendkim_root *other = root; other < roots->items + roots->count && result < 0; other++)
+      if (text_equal(other->key_table, root->key_table)) result = opendkim_check_edit(other, &request->edits[i], error);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+static void opendkim_add_outcomes(const struct opendkim_request *request, struct buffer *reply) {
+  buffer_add_u32(reply, (uint32_t)request->count);
+  for (size_t i = 0; i < request->count; i++) {
+    const struct table_outcome *outcome = &request->outcomes[i];
+    buffer_add_u32(reply, (uint32_t)outcome->error.code);
+    if (outcome->error.code == 0) {
+      buffer_add_u8(reply, (uint8_t)request->items[i].edit_count);
+      buffer_add(reply, outcome->made, request->items[i].edit_count);
+    } else {
+      buffer_add_u8(reply, outcome->error.retryable);
+      opendkim_add_text(reply, outcome->error.message);
+      opendkim_add_text(reply, outcome->error.remedy);
+    }
+  }
+}
+
+typedef int opendkim_tables_action(const struct table_files *files, const struct table_item *items, size_t count,
+                                   struct table_outcome *outcomes, struct error *error);
+
+static int opendkim_run_tables(const struct opendkim_roots *roots, struct reader *reader,
+                               opendkim_tables_action *action, struct buffer *reply, struct error *error) {
+  CLEANUP(opendkim_request_release) struct opendkim_request request = {0};
+  int result = opendkim_read_request(reader, &request, error);
+  if (result == 0) result = opendkim_check_request(roots, &request, error);
+  if (result == 0) result = action(&request.files, request.items, request.count, request.outcomes, error);
+  if (result < 0) return result;
+  opendkim_add_outcomes(&request, reply);
+  return 0;
+}
+
+static int opendkim_run_edit(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  return opendkim_run_tables(context, request, table_files_edit, reply, error);
+}
+
+static int opendkim_run_read(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  return opendkim_run_tables(context, request, table_files_try, reply, error);
+}
+
+static bool opendkim_read_outcome(struct reader *reader, struct table_outcome *outcome) {
+  *outcome = (struct table_outcome){0};
+  outcome->error.code = (int)reader_u32(reader);
+  if (outcome->error.code == 0) {
+    size_t count = reader_u8(reader);
+    const uint8_t *made = reader_octets(reader, count);
+    if (reader->failed || count > TABLE_EDITS_MAX) return false;
+    if (count > 0) memcpy(outcome->made, made, count);
+    return true;
+  }
+  outcome->error.retryable = reader_u8(reader) != 0;
+  const char *message = opendkim_read_text(reader);
+  const char *remedy = opendkim_read_text(reader);
+  if (reader->failed || outcome->error.code > 0) return false;
+  text_copy(outcome->error.message, sizeof(outcome->error.message), message ? message : "");
+  text_copy(outcome->error.remedy, sizeof(outcome->error.remedy), remedy ? remedy : "");
+  return true;
+}
+
+int opendkim_jobs_read_tables(const uint8_t *reply, size_t reply_size, struct table_outcome *outcomes, size_t count,
+                              struct error *error) {
+  struct reader reader = {.data = reply, .size = reply_size};
+  if (reader_u32(&reader) != count || reader.failed) return opendkim_refuse_message("table reply", error);
+  for (size_t i = 0; i < count; i++)
+    if (!opendkim_read_outcome(&reader, &outcomes[i])) return opendkim_refuse_message("table reply", error);
+  return 0;
+}
+
+void opendkim_jobs_reload(struct buffer *payload, const struct policy_signer *signer, bool probe, int64_t timeout_ms) {
+  buffer_add_u8(payload, probe);
+  buffer_add_u8(payload, (uint8_t)signer->reload);
+  buffer_add_u64(payload, timeout_ms > 0 ? (uint64_t)timeout_ms : 0);
+  opendkim_add_text(payload, signer->reload_target);
+  buffer_add_u32(payload, (uint32_t)signer->reload_command_count);
+  for (size_t i = 0; i < signer->reload_command_count; i++) opendkim_add_text(payload, signer->reload_command[i]);
+}
+
+/* Takes words one by one, so that a command that differs in the last is none of the policy's. */
+static bool opendkim_command_equal(const struct opendkim_root *root, struct reader words, uint32_t count) {
+  size_t own = 0;
+  while (root->reload_command && root->reload_command[own]) own++;
+  if (own != count) return false;
+  for (size_t i = 0; i < own; i++) {
+    const char *word = opendkim_read_text(&words);
+    if (words.failed || !text_equal(word ? word : "", root->reload_command[i])) return false;
+  }
+  return true;
+}
+
+static int opendkim_run_reload(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  (void)reply;
+  const struct opendkim_roots *roots = context;
+  bool probe = reader_u8(request) != 0;
+  enum reload_kind kind = (enum reload_kind)reader_u8(request);
+  uint64_t timeout_ms = reader_u64(request);
+  const char *target = opendkim_read_text(request);
+  uint32_t words = reader_u32(request);
+  if (request->failed) return opendkim_refuse_message("reload", error);
+  const struct opendkim_root *root = NULL;
+  for (size_t i = 0; i < roots->count && !root; i++)
+    if (roots->items[i].reload == kind && text_equal(roots->items[i].reload_target, target) &&
+        opendkim_command_equal(&roots->items[i], *request, words))
+      root = &roots->items[i];
+  if (!root) {
+    error_set(error, ERROR_PERMISSION, "keeper: this reload is not one of a signer of the policy");
+    error_remedy(error, "restart dkimroll after signers of the policy have changed");
+    return ERROR_PERMISSION;
+  }
+  int64_t wait = timeout_ms < OPENDKIM_RELOAD_MS_MAX ? (int64_t)timeout_ms : OPENDKIM_RELOAD_MS_MAX;
+  int64_t deadline = clock_boottime() + wait;
+  switch (kind) {
+  case RELOAD_UNIT: return reload_unit(target, probe, deadline, error);
+  case RELOAD_PID_FILE: return reload_pid_file(target, probe, error);
+  case RELOAD_COMMAND: return reload_command(root->reload_command, probe, deadline, error);
+  case RELOAD_NONE: break;
+  }
+  return error_set(error, ERROR_PROTOCOL, "keeper: a reload of no kind");
+}
+
+size_t opendkim_jobs_handlers(const struct opendkim_roots *roots, struct keeper_handler *handlers) {
+  void *context = (void *)(uintptr_t)roots; /* The handlers only read it. */
+  handlers[0] = (struct keeper_handler){.job = KEEPER_EDIT_TABLES, .run = opendkim_run_edit, .context = context};
+  handlers[1] = (struct keeper_handler){.job = KEEPER_READ_TABLES, .run = opendkim_run_read, .context = context};
+  handlers[2] = (struct keeper_handler){.job = KEEPER_RELOAD, .run = opendkim_run_reload, .context = context};
+  return 3;
+}

@@ -1,0 +1,80 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/text.h"
+
+static void opendkim_root_release(struct opendkim_root *root) {
+  free(root->key_table);
+  free(root->signing_table);
+  free(root->key_prefix);
+  free(root->reload_target);
+  for (size_t i = 0; root->reload_command && root->reload_command[i]; i++) free(root->reload_command[i]);
+  free(root->reload_command);
+}
+
+static int opendkim_root_no_memory(const struct policy_signer *signer, struct error *error) {
+  return error_set(error, ERROR_NO_MEMORY, "signer %s: out of memory", signer->name);
+}
+
+static int opendkim_root_check_path(const struct policy_signer *signer, const char *path, const char *what,
+                                    struct error *error) {
+  if (path && path[0] == '/' && !strstr(path, "/../")) return 0;
+  error_set(error, ERROR_INVALID, "signer %s: %s \"%s\" is no absolute path", signer->name, what, path ? path : "");
+  error_remedy(error, "write the full path, from / and without \"..\"");
+  return ERROR_INVALID;
+}
+
+static bool opendkim_root_copy_command(struct opendkim_root *root, const struct policy_signer *signer) {
+  if (signer->reload != RELOAD_COMMAND) return true;
+  root->reload_command = calloc(signer->reload_command_count + 1, sizeof(char *));
+  if (!root->reload_command) return false;
+  for (size_t i = 0; i < signer->reload_command_count; i++) {
+    root->reload_command[i] = text_duplicate(signer->reload_command[i]);
+    if (!root->reload_command[i]) return false;
+  }
+  return true;
+}
+
+static bool opendkim_root_copy(struct opendkim_root *root, const struct policy_signer *signer) {
+  *root = (struct opendkim_root){.format = signer->signing_table_format,
+                                 .multiple_signatures = signer->multiple_signatures,
+                                 .reload = signer->reload,
+                                 .key_table = text_duplicate(signer->key_table),
+                                 .signing_table = text_duplicate(signer->signing_table),
+                                 .key_prefix = text_duplicate(signer->key_directory),
+                                 .reload_target = text_duplicate(signer->reload_target)};
+  if (!root->key_table || !root->signing_table || !root->key_prefix) return false;
+  if (signer->reload_target && !root->reload_target) return false;
+  char *field = strchr(root->key_prefix, '%');
+  if (field) *field = '\0';
+  return opendkim_root_copy_command(root, signer);
+}
+
+int opendkim_roots_add(struct opendkim_roots *roots, const struct policy_signer *signer, struct error *error) {
+  int result = opendkim_root_check_path(signer, signer->key_table, "key-table", error);
+  if (result == 0) result = opendkim_root_check_path(signer, signer->signing_table, "signing-table", error);
+  if (result == 0) result = opendkim_root_check_path(signer, signer->key_directory, "key-directory", error);
+  if (result < 0) return result;
+  if (signer->reload == RELOAD_COMMAND && signer->reload_command_count == 0)
+    return error_set(error, ERROR_INVALID, "signer %s: its reload command is empty", signer->name);
+  if (roots->count >= OPENDKIM_ROOTS_MAX)
+    return error_set(error, ERROR_LIMIT, "more than %d signers, earlier versions among them", OPENDKIM_ROOTS_MAX);
+  struct opendkim_root *items = reallocarray(roots->items, roots->count + 1, sizeof(*items));
+  if (!items) return opendkim_root_no_memory(signer, error);
+  roots->items = items;
+  struct opendkim_root root;
+  if (!opendkim_root_copy(&root, signer)) {
+    opendkim_root_release(&root);
+    return opendkim_root_no_memory(signer, error);
+  }
+  roots->items[roots->count++] = root;
+  return 0;
+}
+
+void opendkim_roots_release(struct opendkim_roots *roots) {
+  for (size_t i = 0; i < roots->count; i++) opendkim_root_release(&roots->items[i]);
+  free(roots->items);
+  *roots = (struct opendkim_roots){0};
+}

@@ -75,6 +75,47 @@ struct key *lineage_add_key(struct lineage *lineage) {
   return key;
 }
 
+static bool copy_text(char **place) {
+  if (!*place) return true;
+  *place = text_duplicate(*place);
+  return *place != NULL;
+}
+
+/* On failure everything that could not be copied is NULL, so that key_release may run. */
+static bool key_copy(const struct key *key, struct key *ret_copy) {
+  *ret_copy = *key;
+  bool good = copy_text(&ret_copy->record);
+  ret_copy->sightings = calloc(key->sighting_count + 1, sizeof *key->sightings);
+  if (ret_copy->sightings && key->sighting_count > 0)
+    memcpy(ret_copy->sightings, key->sightings, key->sighting_count * sizeof *key->sightings);
+  for (size_t i = 0; i < key->placement_count; i++) {
+    good &= copy_text(&ret_copy->placements[i].key_path);
+    good &= copy_text(&ret_copy->placements[i].failure);
+  }
+  return good && ret_copy->sightings;
+}
+
+int lineage_copy(const struct lineage *lineage, struct lineage *ret_copy, struct error *error) {
+  struct lineage copy = *lineage;
+  bool good = copy_text(&copy.zone) & copy_text(&copy.hold_reason) & copy_text(&copy.failure);
+  copy.keys = calloc(lineage->key_count + 1, sizeof *copy.keys);
+  copy.senders = calloc(lineage->sender_count + 1, sizeof *copy.senders);
+  good = good && copy.keys && copy.senders;
+  if (!copy.keys) copy.key_count = 0;
+  if (!copy.senders) copy.sender_count = 0;
+  for (size_t i = 0; i < copy.key_count; i++) good &= key_copy(&lineage->keys[i], &copy.keys[i]);
+  for (size_t i = 0; i < copy.sender_count; i++) {
+    copy.senders[i] = text_duplicate(lineage->senders[i]);
+    good &= copy.senders[i] != NULL;
+  }
+  if (!good) {
+    lineage_release(&copy);
+    return error_set(error, ERROR_NO_MEMORY, "out of memory for a copy of %s", lineage->domain);
+  }
+  *ret_copy = copy;
+  return 0;
+}
+
 struct key *lineage_active_key(struct lineage *lineage) {
   for (size_t i = 0; i < lineage->key_count; i++)
     if (lineage->keys[i].state == KEY_ACTIVE) return &lineage->keys[i];

@@ -1,0 +1,49 @@
+#include "engine_internal.h"
+
+int engine_find_publisher(struct engine *engine, int64_t id, const struct policy_publisher *policy, struct publisher **ret_publisher,
+                          struct error *error) {
+  for (size_t i = 0; i < engine->publisher_count; i++) {
+    if (engine->publishers[i].id != id) continue;
+    *ret_publisher = engine->publishers[i].publisher;
+    return 0;
+  }
+  if (engine->publisher_count == ENGINE_PUBLISHERS_MAX)
+    return error_set(error, ERROR_LIMIT, "more than %d publishers (old versions included) are in use", ENGINE_PUBLISHERS_MAX);
+  struct publisher *publisher = NULL;
+  const struct engine_factory *factory = engine->setup.factory;
+  int result = factory->make_publisher(factory->context, policy, &publisher, error);
+  if (result) {
+    error_context(error, "publisher %s", policy->name);
+    return result;
+  }
+  engine->publishers[engine->publisher_count++] = (struct engine_publisher){id, publisher};
+  *ret_publisher = publisher;
+  return 0;
+}
+
+int engine_find_signer(struct engine *engine, int64_t id, const struct policy_signer *policy, struct signer **ret_signer,
+                       struct error *error) {
+  for (size_t i = 0; i < engine->signer_count; i++) {
+    if (engine->signers[i].id != id) continue;
+    *ret_signer = engine->signers[i].signer;
+    return 0;
+  }
+  if (engine->signer_count == ENGINE_SIGNERS_MAX)
+    return error_set(error, ERROR_LIMIT, "more than %d signers (old versions included) are in use", ENGINE_SIGNERS_MAX);
+  struct signer *signer = NULL;
+  const struct engine_factory *factory = engine->setup.factory;
+  int result = factory->make_signer(factory->context, policy, &signer, error);
+  if (result) {
+    error_context(error, "signer %s", policy->name);
+    return result;
+  }
+  engine->signers[engine->signer_count++] = (struct engine_signer){id, signer};
+  *ret_signer = signer;
+  return 0;
+}
+
+void engine_release_backends(struct engine *engine) {
+  for (size_t i = 0; i < engine->publisher_count; i++) publisher_destroy(engine->publishers[i].publisher);
+  for (size_t i = 0; i < engine->signer_count; i++) engine->signers[i].signer->ops->destroy(engine->signers[i].signer);
+  engine->publisher_count = engine->signer_count = 0;
+}

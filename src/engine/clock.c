@@ -1,0 +1,32 @@
+#include "dkimroll/engine_clock.h"
+
+#include "dkimroll/text.h"
+
+enum clock_verdict engine_clock_advance(const struct store_clock *stored, const struct clock_reading *reading,
+                                        struct store_clock *ret_clock, struct plan_clock *ret_plan_clock) {
+  struct store_clock next = {.wall = reading->wall, .boottime = reading->boottime, .credited = reading->wall};
+  enum clock_verdict verdict = CLOCK_STEADY;
+  text_copy(next.boot_id, sizeof next.boot_id, reading->boot_id);
+  const bool same_boot = stored->boot_id[0] && text_equal(stored->boot_id, reading->boot_id) && reading->boottime >= stored->boottime;
+  if (same_boot) {
+    const int64_t passed = (reading->boottime - stored->boottime) / 1000;
+    const int64_t highest = stored->credited + passed + CLOCK_SLACK_SECONDS;
+    next.attested = stored->attested;
+    if (reading->wall > stored->wall + passed + CLOCK_SLACK_SECONDS) {
+      verdict = CLOCK_JUMPED_FORWARD;
+      next.attested = false;
+    } else if (reading->wall < stored->wall + passed - CLOCK_BACKWARD_WARN) {
+      verdict = CLOCK_JUMPED_BACK;
+    }
+    if (!next.attested && !reading->synchronised) next.credited = time_min(reading->wall, highest);
+  }
+  next.attested |= reading->synchronised;
+  *ret_clock = next;
+  *ret_plan_clock = (struct plan_clock){.now = next.credited, .attested = next.attested};
+  return verdict;
+}
+
+void engine_clock_attest(struct store_clock *clock, struct plan_clock *plan_clock) {
+  clock->attested = plan_clock->attested = true;
+  clock->credited = plan_clock->now = clock->wall;
+}

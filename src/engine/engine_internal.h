@@ -1,0 +1,141 @@
+/* What turn.c, operation.c and the stages share. Internal to src/engine. */
+#ifndef DKIMROLL_ENGINE_INTERNAL_H
+#define DKIMROLL_ENGINE_INTERNAL_H
+
+#include "dkimroll/engine.h"
+#include "dkimroll/engine_clock.h"
+
+struct operation;
+
+/* One lineage in hand, from its claim to the commit of its outcome. */
+struct work {
+  struct lineage lineage;
+  enum plan_action action;
+  size_t key;
+  struct work *next; /* in a queue */
+};
+
+/* One stage: how a kind of action is carried out. */
+struct stage {
+  const char *name;
+  size_t batch_maximum;
+  int64_t seconds; /* deadline of one operation */
+  size_t parallel; /* operations of this stage on one resource at once */
+  /* Starts the work of operation; ends it, later, by operation_finish. An error from here is the error of every item. */
+  int (*start)(struct operation *operation, struct error *error);
+  /* Frees what operation->state owns, if it owns anything; state may be NULL. After the commit, because outcomes borrow from it. */
+  void (*free_state)(struct operation *operation);
+};
+
+/* Works of one stage for one resource that wait for it. */
+struct queue {
+  const struct stage *stage;
+  int64_t resource; /* row of the publisher version; 0 for stages whose resource is the whole host */
+  struct work *first, *last;
+  size_t waiting;
+  size_t open; /* operations under way */
+};
+
+struct operation {
+  struct engine *engine;
+  struct queue *queue;
+  struct work **works; /* owned */
+  size_t count;
+  int64_t deadline; /* boottime, milliseconds */
+  struct outcome *outcomes; /* count of them; error pointers refer to errors[] */
+  struct error *errors;
+  /* State of the stage; release() cancels what it has under way, then free() takes the memory. */
+  void *state;
+  void *items, *borrowed; /* what was handed to back ends, which borrow it; free() */
+  struct loop_source *later;
+  void (*release)(struct operation *operation);
+  size_t keeper_calls;  /* not answered yet */
+  bool abandoned;       /* the engine is gone; freed with the last keeper call */
+  struct operation *previous, *next; /* among the engine's open ones */
+};
+
+/* A keeper job for item i. done is called with the answer, unless the operation was abandoned. result->code 0: reply is valid. */
+typedef void operation_keeper_done(struct operation *operation, size_t i, const struct error *result, const uint8_t *reply, size_t reply_size);
+int operation_submit(struct operation *operation, size_t i, enum keeper_job job, struct buffer *payload, operation_keeper_done *done,
+                     struct error *error) ERROR_USE_RESULT;
+
+struct engine_publisher {
+  int64_t id;
+  struct publisher *publisher;
+};
+struct engine_signer {
+  int64_t id;
+  struct signer *signer;
+};
+
+struct engine {
+  struct engine_setup setup;
+  struct queue *queues; /* QUEUES_MAX of them, by stage and resource */
+  size_t queue_count;
+  struct operation *operations;
+  size_t open_operations;
+  size_t works; /* claimed and not committed */
+  struct loop_source *timer;
+  bool stopping;
+  bool turn_wanted;
+  struct error failure; /* ends the run */
+  struct store_clock clock;
+  struct plan_clock plan_clock;
+  int64_t started; /* wall seconds */
+  struct engine_publisher publishers[ENGINE_PUBLISHERS_MAX];
+  size_t publisher_count;
+  struct engine_signer signers[ENGINE_SIGNERS_MAX];
+  size_t signer_count;
+  struct engine_summary summary;
+};
+
+enum { ENGINE_QUEUES_MAX = 2048 };
+
+/* Operations (operation.c). */
+const struct stage *stage_for(enum plan_action action);
+int engine_enqueue(struct engine *engine, struct work *work, struct error *error) ERROR_USE_RESULT;
+/* Starts what can be started. An operation that cannot even start ends with its error for every item. */
+void engine_start_operations(struct engine *engine);
+/* For stages that could end at once: calls begin(operation) from the loop, because start must not finish an operation itself. */
+int operation_begin_later(struct operation *operation, loop_callback *begin, struct error *error) ERROR_USE_RESULT;
+/* Item i is finished; by default it succeeds at the time of operation_finish. */
+void operation_fail(struct operation *operation, size_t i, const struct error *error);
+/* All items have their outcomes: applies and commits them. operation is gone afterwards. */
+void operation_finish(struct operation *operation);
+struct key *operation_key(const struct operation *operation, size_t i);
+
+/* Cancels all; outcomes are lost, intents stay open in the store. */
+void engine_abandon_operations(struct engine *engine);
+
+/* Requests (requests.c): carries out what other processes wrote down, for lineages that are not in hand. */
+int engine_execute_requests(struct engine *engine, struct error *error) ERROR_USE_RESULT;
+/* The earliest next_moment among setup.domains. */
+int engine_next_of_domains(struct engine *engine, int64_t *ret_next, struct error *error) ERROR_USE_RESULT;
+bool engine_has_in_hand(const struct engine *engine, int64_t lineage_id);
+
+/* Turns (turn.c). */
+void engine_want_turn(struct engine *engine);
+void engine_fail(struct engine *engine, const struct error *error);
+void engine_read_clock(struct engine *engine, struct event_list *events);
+void engine_tell(struct engine *engine, const struct event_list *events);
+void work_free(struct work *work);
+
+/* Back ends by row (backends.c), made on demand. */
+int engine_find_publisher(struct engine *engine, int64_t id, const struct policy_publisher *policy, struct publisher **ret_publisher,
+                          struct error *error) ERROR_USE_RESULT;
+int engine_find_signer(struct engine *engine, int64_t id, const struct policy_signer *policy, struct signer **ret_signer,
+                       struct error *error) ERROR_USE_RESULT;
+void engine_release_backends(struct engine *engine);
+
+/* Observation of a batch, shared by stages: fills *ret_items (caller frees) for the works. */
+struct observe_item *operation_observe_items(const struct operation *operation, enum observe_kind kind);
+/* Takes over one observation into outcome; reports is caller-owned memory of server_count entries. */
+void outcome_take_sightings(struct outcome *outcome, const struct observe_result *result, struct sighting_report *reports);
+
+/* The same with an array of its own in *ret_reports (caller frees); the strings stay the observer's. An error where the observation tells nothing. */
+int outcome_take_observation(struct outcome *outcome, const struct observe_result *result, struct sighting_report **ret_reports,
+                             struct error *error) ERROR_USE_RESULT;
+
+extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_withdraw, stage_destroy;
+
+#endif

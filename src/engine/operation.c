@@ -1,0 +1,300 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/log.h"
+#include "engine_internal.h"
+
+const struct stage *stage_for(enum plan_action action) {
+  switch (action) {
+  case PLAN_GENERATE: return &stage_generate;
+  case PLAN_PUBLISH:
+  case PLAN_REVOKE:
+  case PLAN_DELETE:
+  case PLAN_ATTEST: return &stage_publish;
+  case PLAN_CONFIRM: return &stage_confirm;
+  case PLAN_CONFIRM_ABSENT: return &stage_confirm_absent;
+  case PLAN_ACTIVATE: return &stage_activate;
+  case PLAN_WITHDRAW: return &stage_withdraw;
+  case PLAN_DESTROY: return &stage_destroy;
+  case PLAN_NONE:
+  case PLAN_READY: return NULL;
+  }
+  return NULL;
+}
+
+/* Undoing goes where the record was made; everything else where the policy says now. */
+static bool action_undoes(enum plan_action action) {
+  return action == PLAN_REVOKE || action == PLAN_DELETE || action == PLAN_CONFIRM_ABSENT;
+}
+
+static int64_t work_resource(const struct work *work, const struct stage *stage) {
+  if (stage != &stage_publish && stage != &stage_confirm && stage != &stage_confirm_absent) return 0;
+  return action_undoes(work->action) ? work->lineage.keys[work->key].publisher_id : work->lineage.publisher_id;
+}
+
+static struct queue *find_queue(struct engine *engine, const struct stage *stage, int64_t resource) {
+  for (size_t i = 0; i < engine->queue_count; i++)
+    if (engine->queues[i].stage == stage && engine->queues[i].resource == resource) return &engine->queues[i];
+  if (engine->queue_count == ENGINE_QUEUES_MAX) return NULL;
+  engine->queues[engine->queue_count] = (struct queue){.stage = stage, .resource = resource};
+  return &engine->queues[engine->queue_count++];
+}
+
+int engine_enqueue(struct engine *engine, struct work *work, struct error *error) {
+  const struct stage *stage = stage_for(work->action);
+  struct queue *queue = stage ? find_queue(engine, stage, work_resource(work, stage)) : NULL;
+  if (!queue) return error_set(error, ERROR_LIMIT, "more than %d publishers are in use at once", ENGINE_QUEUES_MAX);
+  work->next = NULL;
+  if (queue->last)
+    queue->last->next = work;
+  else
+    queue->first = work;
+  queue->last = work;
+  queue->waiting++;
+  return 0;
+}
+
+struct key *operation_key(const struct operation *operation, size_t i) {
+  struct work *work = operation->works[i];
+  return work->key < work->lineage.key_count ? &work->lineage.keys[work->key] : NULL;
+}
+
+void operation_fail(struct operation *operation, size_t i, const struct error *error) {
+  operation->errors[i] = *error;
+  operation->outcomes[i].error = &operation->errors[i];
+}
+
+static void operation_free(struct operation *operation) {
+  if (!operation) return;
+  if (operation->state && operation->queue->stage->free_state) operation->queue->stage->free_state(operation);
+  free(operation->state);
+  free(operation->items);
+  free(operation->borrowed);
+  for (size_t i = 0; operation->works && i < operation->count; i++) work_free(operation->works[i]);
+  free(operation->works);
+  free(operation->outcomes);
+  free(operation->errors);
+  free(operation);
+}
+
+int operation_begin_later(struct operation *operation, loop_callback *begin, struct error *error) {
+  int result = loop_defer(operation->engine->setup.loop, begin, operation, &operation->later);
+  return result ? error_set(error, result, "the event loop takes no call") : 0;
+}
+
+static void unlink_operation(struct operation *operation) {
+  struct engine *engine = operation->engine;
+  if (operation->previous)
+    operation->previous->next = operation->next;
+  else
+    engine->operations = operation->next;
+  if (operation->next) operation->next->previous = operation->previous;
+  engine->open_operations--;
+  engine->works -= operation->count;
+  operation->queue->open--;
+}
+
+/* Applies one outcome on a lineage, and refuses what would break an invariant: that lineage is parked as it was. */
+static int apply_outcome(struct operation *operation, size_t i, struct event_list *events, struct error *error) {
+  struct engine *engine = operation->engine;
+  struct lineage *lineage = &operation->works[i]->lineage;
+  CLEANUP_FREE struct key *keys = calloc(lineage->key_count + 1, sizeof *keys);
+  if (!keys) return error_set(error, ERROR_NO_MEMORY, "out of memory for an outcome");
+  memcpy(keys, lineage->keys, lineage->key_count * sizeof *keys);
+  struct lineage before = *lineage;
+  before.keys = keys;
+  struct outcome *outcome = &operation->outcomes[i];
+  if (outcome->error)
+    engine->summary.failures++;
+  else
+    engine->summary.steps++;
+  int result = lifecycle_apply(lineage, outcome, engine->plan_clock.now, events, error);
+  if (!result) result = invariant_holds(&before, lineage, error);
+  if (result) return result;
+  struct plan plan;
+  plan_lineage(lineage, &engine->plan_clock, &plan);
+  lineage->next_moment = plan.next;
+  return 0;
+}
+
+static void operation_commit(struct operation *operation) {
+  struct engine *engine = operation->engine;
+  struct error error = {0};
+  struct event_list events = {0};
+  engine_read_clock(engine, &events);
+  CLEANUP_FREE struct lineage **lineages = calloc(operation->count, sizeof(struct lineage *));
+  int result = lineages ? 0 : error_set(&error, ERROR_NO_MEMORY, "out of memory for a commit");
+  for (size_t i = 0; i < operation->count && !result; i++) {
+    lineages[i] = &operation->works[i]->lineage;
+    result = apply_outcome(operation, i, &events, &error);
+  }
+  if (!result) {
+    const struct store_commit commit = {.lineages = lineages,
+                                        .lineage_count = operation->count,
+                                        .events = events.items,
+                                        .event_count = events.count,
+                                        .clock = &engine->clock};
+    result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
+  }
+  /* Without its outcome in the store the operation counts as interrupted: its intent is looked at again at the next start. */
+  if (result)
+    engine_fail(engine, &error);
+  else
+    engine_tell(engine, &events);
+  event_list_release(&events);
+}
+
+void operation_finish(struct operation *operation) {
+  struct engine *engine = operation->engine;
+  const int64_t now = loop_wall(engine->setup.loop);
+  for (size_t i = 0; i < operation->count; i++)
+    if (operation->outcomes[i].at == 0) operation->outcomes[i].at = now;
+  unlink_operation(operation);
+  if (operation->release) operation->release(operation);
+  operation_commit(operation);
+  operation_free(operation);
+  engine_want_turn(engine);
+}
+
+static struct work *queue_take(struct queue *queue) {
+  struct work *work = queue->first;
+  if (!work) return NULL;
+  queue->first = work->next;
+  if (!queue->first) queue->last = NULL;
+  queue->waiting--;
+  work->next = NULL;
+  return work;
+}
+
+/* NULL: *error says why. */
+static struct operation *operation_new(struct engine *engine, struct queue *queue, struct error *error) {
+  const size_t count = queue->waiting < queue->stage->batch_maximum ? queue->waiting : queue->stage->batch_maximum;
+  struct operation *operation = calloc(1, sizeof *operation);
+  if (!operation) {
+    error_set(error, ERROR_NO_MEMORY, "out of memory for an operation");
+    return NULL;
+  }
+  operation->engine = engine;
+  operation->queue = queue;
+  operation->works = calloc(count, sizeof(struct work *));
+  operation->outcomes = calloc(count, sizeof *operation->outcomes);
+  operation->errors = calloc(count, sizeof *operation->errors);
+  if (!operation->works || !operation->outcomes || !operation->errors) {
+    operation_free(operation);
+    error_set(error, ERROR_NO_MEMORY, "out of memory for an operation");
+    return NULL;
+  }
+  for (struct work *work = NULL; operation->count < count && (work = queue_take(queue)); operation->count++) {
+    operation->works[operation->count] = work;
+    operation->outcomes[operation->count] =
+        (struct outcome){.action = work->action, .key = work->key, .ttl_negative = -1, .ttl_old = -1};
+  }
+  operation->deadline = loop_boottime(engine->setup.loop) + queue->stage->seconds * 1000;
+  operation->next = engine->operations;
+  if (operation->next) operation->next->previous = operation;
+  engine->operations = operation;
+  engine->open_operations++;
+  queue->open++;
+  return operation;
+}
+
+static void operation_start(struct operation *operation) {
+  struct error error = {0};
+  if (operation->queue->stage->start(operation, &error) == 0) return;
+  for (size_t i = 0; i < operation->count; i++)
+    if (!operation->outcomes[i].error) operation_fail(operation, i, &error);
+  operation_finish(operation);
+}
+
+void engine_start_operations(struct engine *engine) {
+  for (size_t i = 0; i < engine->queue_count; i++) {
+    struct queue *queue = &engine->queues[i];
+    while (queue->waiting > 0 && queue->open < queue->stage->parallel && !engine->failure.code) {
+      struct error error = {0};
+      struct operation *operation = operation_new(engine, queue, &error);
+      if (!operation) {
+        engine_fail(engine, &error);
+        return;
+      }
+      operation_start(operation);
+    }
+  }
+}
+
+void engine_abandon_operations(struct engine *engine) {
+  while (engine->operations) {
+    struct operation *operation = engine->operations;
+    unlink_operation(operation);
+    loop_cancel(engine->setup.loop, &operation->later);
+    if (operation->release) operation->release(operation);
+    operation->abandoned = true;
+    if (operation->keeper_calls == 0) operation_free(operation);
+  }
+}
+
+/* The keeper knows no cancel: a call remembers where its answer belongs. */
+struct keeper_call {
+  struct operation *operation;
+  size_t index;
+  operation_keeper_done *done;
+};
+
+static void keeper_call_done(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
+  struct keeper_call call = *(struct keeper_call *)context;
+  free(context);
+  call.operation->keeper_calls--;
+  if (!call.operation->abandoned)
+    call.done(call.operation, call.index, result, reply, reply_size);
+  else if (call.operation->keeper_calls == 0)
+    operation_free(call.operation);
+}
+
+int operation_submit(struct operation *operation, size_t i, enum keeper_job job, struct buffer *payload, operation_keeper_done *done,
+                     struct error *error) {
+  struct keeper_call *call = malloc(sizeof *call);
+  if (!call || payload->failed) {
+    free(call);
+    return error_set(error, ERROR_NO_MEMORY, "out of memory for a job");
+  }
+  *call = (struct keeper_call){operation, i, done};
+  int result = keeper_submit(operation->engine->setup.keeper, job, payload, operation->deadline, keeper_call_done, call, error);
+  if (result)
+    free(call);
+  else
+    operation->keeper_calls++;
+  return result;
+}
+
+struct observe_item *operation_observe_items(const struct operation *operation, enum observe_kind kind) {
+  struct observe_item *items = calloc(operation->count, sizeof *items);
+  for (size_t i = 0; items && i < operation->count; i++) {
+    const struct work *work = operation->works[i];
+    const struct key *key = &work->lineage.keys[work->key];
+    items[i] = (struct observe_item){
+        .name = key->owner_name,
+        .record = kind == OBSERVE_SURVEY ? NULL : key->record,
+        .zone = key->zone[0] ? key->zone : work->lineage.zone,
+        .publisher = kind == OBSERVE_ABSENT ? key->publisher : work->lineage.publisher,
+    };
+  }
+  return items;
+}
+
+void outcome_take_sightings(struct outcome *outcome, const struct observe_result *result, struct sighting_report *reports) {
+  for (size_t i = 0; i < result->server_count; i++) {
+    const struct observe_server *server = &result->servers[i];
+    reports[i] = (struct sighting_report){
+        .host = server->host,
+        .address = server->address,
+        .right = server->verdict == OBSERVE_RIGHT,
+        .no_route = server->verdict == OBSERVE_NO_ROUTE,
+        .at = server->at,
+        .ttl = server->ttl,
+        .ttl_negative = server->ttl_negative,
+        .answer = server->answer,
+    };
+  }
+  outcome->sightings = reports;
+  outcome->sighting_count = result->server_count;
+}

@@ -1,0 +1,284 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/key_jobs.h"
+#include "dkimroll/record.h"
+#include "dkimroll/text.h"
+#include "engine_internal.h"
+
+/* Activation of a batch: a fresh look at all servers, then the private keys' public halves against the records, then one signer after the other.
+ * What fails at one check does not reach the next. */
+struct activation {
+  struct observe_operation *observation;
+  struct signer *signer; /* at work now */
+  struct signer_operation *signing;
+  size_t keys_pending; /* READ_PUBLIC jobs */
+  const struct policy_signer *done_with[KEY_PLACEMENTS_MAX * POLICY_SIGNERS_MAX]; /* signers that had their turn */
+  size_t done_count;
+  size_t *positions; /* works in the signer's batch */
+  struct activation_item {
+    struct sighting_report *sightings;
+    char *strings; /* copies of what sightings point to: the observer's are gone when the outcome is applied */
+    struct placement_report reports[KEY_PLACEMENTS_MAX];
+    size_t report_count;
+    char *failures[KEY_PLACEMENTS_MAX];
+    char *paths[KEY_PLACEMENTS_MAX];
+  } items[];
+};
+
+static void activation_release(struct operation *operation) {
+  struct activation *activation = operation->state;
+  observer_cancel(operation->engine->setup.observer, &activation->observation);
+  if (activation->signing) activation->signer->ops->cancel(activation->signer, activation->signing);
+  activation->signing = NULL;
+}
+
+static void activation_free(struct operation *operation) {
+  struct activation *activation = operation->state;
+  for (size_t i = 0; i < operation->count; i++) {
+    struct activation_item *item = &activation->items[i];
+    free(item->sightings);
+    free(item->strings);
+    for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) {
+      free(item->failures[j]);
+      free(item->paths[j]);
+    }
+  }
+  free(activation->positions);
+}
+
+/* The observer's result ends with its callback, the outcome is applied later. */
+static int keep_sightings(struct activation_item *item, const struct observe_result *result) {
+  enum { ROW = DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE + OBSERVE_ANSWER_TEXT_MAX };
+  item->strings = calloc(result->server_count, ROW);
+  if (!item->strings) return ERROR_NO_MEMORY;
+  for (size_t i = 0; i < result->server_count; i++) {
+    char *row = item->strings + i * ROW;
+    const struct observe_server *server = &result->servers[i];
+    text_copy(row, DNS_NAME_TEXT_SIZE, server->host);
+    text_copy(row + DNS_NAME_TEXT_SIZE, ADDRESS_TEXT_SIZE, server->address);
+    text_copy(row + DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE, OBSERVE_ANSWER_TEXT_MAX, server->answer);
+    item->sightings[i].host = row;
+    item->sightings[i].address = row + DNS_NAME_TEXT_SIZE;
+    item->sightings[i].answer = row + DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE;
+  }
+  return 0;
+}
+
+/* Every server right, or excused because the same host is right at another address. */
+static bool every_server_right(const struct observe_result *result, const struct observe_server **ret_wrong) {
+  bool any = false;
+  for (size_t i = 0; i < result->server_count; i++) {
+    const struct observe_server *server = &result->servers[i];
+    bool counts = server->verdict == OBSERVE_RIGHT;
+    for (size_t j = 0; server->verdict == OBSERVE_NO_ROUTE && j < result->server_count; j++)
+      counts |= result->servers[j].verdict == OBSERVE_RIGHT && text_equal_nocase(result->servers[j].host, server->host);
+    *ret_wrong = server;
+    if (!counts) return false;
+    any = true;
+  }
+  return any;
+}
+
+static void next_signer(struct operation *operation);
+
+static void public_read(struct operation *operation, size_t i, const struct error *result, const uint8_t *reply, size_t size) {
+  struct activation *activation = operation->state;
+  const struct key *key = operation_key(operation, i);
+  struct keypair_public public_key = {0};
+  struct error error = *result;
+  char *record = NULL;
+  int failed = error.code;
+  if (!failed) failed = key_jobs_read_public(reply, size, &public_key, &error);
+  if (!failed) failed = record_build(public_key.algorithm, public_key.public_key, public_key.public_key_size, &record, &error);
+  if (!failed && !text_equal(record, key->record)) {
+    failed = error_set(&error, ERROR_CONFLICT, "the private key of %s does not belong to its published record", key->selector);
+    error_remedy(&error, "somebody replaced the file; `dkimroll rotate` makes a new key");
+  }
+  keypair_public_release(&public_key);
+  free(record);
+  if (failed && !operation->outcomes[i].error) operation_fail(operation, i, &error);
+  if (--activation->keys_pending == 0) next_signer(operation);
+}
+
+/* One file for each distinct path that a placement of the key has. */
+static void check_keys(struct operation *operation) {
+  struct activation *activation = operation->state;
+  activation->keys_pending = 1;
+  for (size_t i = 0; i < operation->count; i++) {
+    const struct key *key = operation_key(operation, i);
+    for (size_t j = 0; j < key->placement_count && !operation->outcomes[i].error; j++) {
+      struct buffer payload = BUFFER_WITH_MAXIMUM(KEYPAIR_FILE_MAX);
+      struct error error = {0};
+      key_jobs_path(&payload, key->placements[j].key_path);
+      if (operation_submit(operation, i, KEEPER_READ_PUBLIC, &payload, public_read, &error))
+        operation_fail(operation, i, &error);
+      else
+        activation->keys_pending++;
+      buffer_release(&payload);
+    }
+  }
+  if (--activation->keys_pending == 0) next_signer(operation);
+}
+
+static void observed(void *context, const struct observe_result *results, size_t count) {
+  struct operation *operation = context;
+  struct activation *activation = operation->state;
+  activation->observation = NULL;
+  for (size_t i = 0; i < count; i++) {
+    struct error error = {0};
+    const struct observe_server *wrong = NULL;
+    struct activation_item *item = &activation->items[i];
+    int result = outcome_take_observation(&operation->outcomes[i], &results[i], &item->sightings, &error);
+    if (!result && keep_sightings(item, &results[i])) result = error_set(&error, ERROR_NO_MEMORY, "out of memory for sightings");
+    if (!result && !every_server_right(&results[i], &wrong)) {
+      result = error_set(&error, ERROR_CONFLICT, "%s (%s) does not serve the record of %s any more: %s", wrong->host, wrong->address,
+                         operation_key(operation, i)->selector, wrong->answer);
+      error_retryable(&error, true);
+    }
+    if (result) operation_fail(operation, i, &error);
+  }
+  check_keys(operation);
+}
+
+/* Where the key goes at signer, or NULL: not there. A signer that was added to the policy has no placement of the key yet. */
+static int find_path(const struct operation *operation, size_t i, size_t signer, char **ret_path, struct error *error) {
+  const struct lineage *lineage = &operation->works[i]->lineage;
+  const struct key *key = operation_key(operation, i);
+  for (size_t j = 0; j < key->placement_count; j++)
+    if (key->placements[j].signer_id == lineage->signer_ids[signer]) {
+      *ret_path = text_duplicate(key->placements[j].key_path);
+      return *ret_path ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for a path");
+    }
+  return policy_signer_key_path(lineage->signers[signer], lineage->domain, key->selector, ret_path, error);
+}
+
+static const struct key *other_signing_key(const struct lineage *lineage, const struct key *key) {
+  for (size_t i = 0; i < lineage->key_count; i++)
+    if (lineage->keys[i].state == KEY_ACTIVE && &lineage->keys[i] != key) return &lineage->keys[i];
+  return NULL;
+}
+
+static const char *path_at_signer(const struct key *key, const struct policy_signer *signer) {
+  for (size_t i = 0; key && i < key->placement_count; i++)
+    if (text_equal(key->placements[i].signer->name, signer->name)) return key->placements[i].key_path;
+  return NULL;
+}
+
+/* The item for the signer, or false: nothing to do there. */
+static bool fill_item(struct operation *operation, size_t i, const struct policy_signer *policy, struct signer_item *item) {
+  struct activation_item *own = &((struct activation *)operation->state)->items[i];
+  const struct lineage *lineage = &operation->works[i]->lineage;
+  const struct key *key = operation_key(operation, i);
+  const struct key *previous = other_signing_key(lineage, key);
+  struct error error = {0};
+  if (operation->outcomes[i].error || own->report_count == KEY_PLACEMENTS_MAX) return false;
+  for (size_t j = 0; j < lineage->signer_count; j++) {
+    if (lineage->signers[j] != policy) continue;
+    char **path = &own->paths[own->report_count];
+    if (find_path(operation, i, j, path, &error)) {
+      operation_fail(operation, i, &error);
+      return false;
+    }
+    own->reports[own->report_count] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = *path};
+    *item = (struct signer_item){.domain = lineage->domain,
+                                 .selector = key->selector,
+                                 .key_path = *path,
+                                 .previous_selector = previous ? previous->selector : NULL,
+                                 .previous_key_path = path_at_signer(previous, policy),
+                                 .senders = (const char *const *)lineage->senders,
+                                 .sender_count = lineage->sender_count};
+    return true;
+  }
+  return false;
+}
+
+static void signed_by(void *context, const struct signer_result *results, size_t count) {
+  struct operation *operation = context;
+  struct activation *activation = operation->state;
+  activation->signing = NULL;
+  for (size_t n = 0; n < count; n++) {
+    const size_t i = activation->positions[n];
+    struct activation_item *item = &activation->items[i];
+    const size_t at = item->report_count++;
+    struct placement_report *report = &item->reports[at];
+    report->switched_at = results[n].error.code ? 0 : results[n].switched_at;
+    report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
+    if (results[n].error.code) {
+      item->failures[at] = text_duplicate(results[n].error.message);
+      report->failure = item->failures[at];
+      operation_fail(operation, i, &results[n].error);
+    }
+    operation->outcomes[i].placements = item->reports;
+    operation->outcomes[i].placement_count = item->report_count;
+  }
+  next_signer(operation);
+}
+
+static const struct policy_signer *choose_signer(const struct operation *operation, int64_t *ret_id) {
+  const struct activation *activation = operation->state;
+  for (size_t i = 0; i < operation->count; i++) {
+    const struct lineage *lineage = &operation->works[i]->lineage;
+    for (size_t j = 0; j < lineage->signer_count && !operation->outcomes[i].error; j++) {
+      bool done = false;
+      for (size_t k = 0; k < activation->done_count; k++) done |= activation->done_with[k] == lineage->signers[j];
+      *ret_id = lineage->signer_ids[j];
+      if (!done) return lineage->signers[j];
+    }
+  }
+  return NULL;
+}
+
+static int start_signer(struct operation *operation, const struct policy_signer *policy, int64_t id, struct error *error) {
+  struct activation *activation = operation->state;
+  struct signer_item *items = operation->items;
+  size_t count = 0;
+  int result = engine_find_signer(operation->engine, id, policy, &activation->signer, error);
+  if (result) return result;
+  for (size_t i = 0; i < operation->count; i++)
+    if (fill_item(operation, i, policy, &items[count])) activation->positions[count++] = i;
+  return activation->signer->ops->activate(activation->signer, items, count, operation->deadline, signed_by, operation, &activation->signing,
+                                           error);
+}
+
+static void next_signer(struct operation *operation) {
+  struct activation *activation = operation->state;
+  struct error error = {0};
+  int64_t id = 0;
+  const struct policy_signer *policy = choose_signer(operation, &id);
+  if (!policy || activation->done_count == sizeof activation->done_with / sizeof activation->done_with[0]) {
+    operation_finish(operation);
+    return;
+  }
+  activation->done_with[activation->done_count++] = policy;
+  if (start_signer(operation, policy, id, &error) == 0) return;
+  /* The signer cannot even start: whoever needs it fails, the others go on. */
+  for (size_t i = 0; i < operation->count; i++) {
+    const struct lineage *lineage = &operation->works[i]->lineage;
+    for (size_t j = 0; j < lineage->signer_count; j++)
+      if (lineage->signers[j] == policy && !operation->outcomes[i].error) operation_fail(operation, i, &error);
+  }
+  next_signer(operation);
+}
+
+static int activate_start(struct operation *operation, struct error *error) {
+  struct activation *activation = calloc(1, sizeof *activation + operation->count * sizeof activation->items[0]);
+  struct observe_item *observed_items = operation_observe_items(operation, OBSERVE_PRESENT);
+  operation->state = activation;
+  operation->borrowed = observed_items;
+  operation->items = calloc(operation->count, sizeof(struct signer_item));
+  if (!activation || !observed_items || !operation->items) return error_set(error, ERROR_NO_MEMORY, "out of memory for an activation");
+  operation->release = activation_release;
+  activation->positions = calloc(operation->count, sizeof(size_t));
+  if (!activation->positions) return error_set(error, ERROR_NO_MEMORY, "out of memory for an activation");
+  return observer_start(operation->engine->setup.observer, OBSERVE_PRESENT, observed_items, operation->count,
+                        loop_boottime(operation->engine->setup.loop) + ENGINE_CONFIRM_SECONDS * 1000, observed, operation,
+                        &activation->observation, error);
+}
+
+const struct stage stage_activate = {.name = "activate",
+                                     .batch_maximum = ENGINE_BATCH_MAX,
+                                     .seconds = ENGINE_SIGN_SECONDS,
+                                     .parallel = 1,
+                                     .start = activate_start,
+                                     .free_state = activation_free};

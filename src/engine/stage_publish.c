@@ -1,0 +1,119 @@
+#include <stdlib.h>
+
+#include "dkimroll/record.h"
+#include "dkimroll/text.h"
+#include "engine_internal.h"
+
+/* Everything that changes a record, and the signed exchange that attests the clock: one operation of a publisher. */
+struct publication {
+  struct publisher *publisher;
+  struct publish_operation *operation;
+  struct publication_item {
+    char *revoked; /* what the record becomes with PLAN_REVOKE; what it is of a key that was revoked with PLAN_DELETE */
+    struct publish_result result; /* outcomes borrow from it */
+  } items[];
+};
+
+static void publication_release(struct operation *operation) {
+  struct publication *publication = operation->state;
+  if (publication->publisher) publisher_cancel(publication->publisher, &publication->operation);
+}
+
+static void publication_free(struct operation *operation) {
+  struct publication *publication = operation->state;
+  for (size_t i = 0; i < operation->count; i++) free(publication->items[i].revoked);
+}
+
+/* The publisher that works of this operation share: undoing uses the one that the record was made with. */
+static int find_publisher(struct operation *operation, struct publisher **ret_publisher, struct error *error) {
+  const struct work *work = operation->works[0];
+  const int64_t id = operation->queue->resource;
+  const struct policy_publisher *policy = work->lineage.publisher;
+  for (size_t i = 0; i < work->lineage.key_count && work->lineage.publisher_id != id; i++)
+    if (work->lineage.keys[i].publisher_id == id) policy = work->lineage.keys[i].publisher;
+  return engine_find_publisher(operation->engine, id, policy, ret_publisher, error);
+}
+
+static int fill_item(const struct operation *operation, size_t i, struct publish_item *item, struct error *error) {
+  const struct work *work = operation->works[i];
+  struct publication_item *own = &((struct publication *)operation->state)->items[i];
+  const struct key *key = operation_key(operation, i);
+  const bool undoes = work->action == PLAN_REVOKE || work->action == PLAN_DELETE;
+  int result = 0;
+  *item = (struct publish_item){.name = key ? key->owner_name : work->lineage.domain,
+                                .ttl = work->lineage.rules->publish_ttl,
+                                .zone = key && key->zone[0] ? key->zone : work->lineage.zone,
+                                .owner = undoes && key->owner[0] ? key->owner : NULL,
+                                .primary_server = undoes && key->primary_server[0] ? key->primary_server : NULL};
+  if (undoes) result = record_build_revoked(key->algorithm, &own->revoked, error);
+  switch (work->action) {
+  case PLAN_PUBLISH:
+    item->change = PUBLISH_ADD;
+    item->record = key->record;
+    break;
+  case PLAN_REVOKE:
+    item->change = PUBLISH_REPLACE;
+    item->record = own->revoked;
+    item->record_before = key->record;
+    break;
+  case PLAN_DELETE:
+    item->change = PUBLISH_DELETE;
+    item->record_before = key->state == KEY_REVOKED ? own->revoked : key->record;
+    break;
+  default: item->change = PUBLISH_ATTEST; break;
+  }
+  return result;
+}
+
+static void take_result(struct operation *operation, size_t i, const struct publish_result *result) {
+  struct publish_result *own = &((struct publication *)operation->state)->items[i].result;
+  struct outcome *outcome = &operation->outcomes[i];
+  *own = *result;
+  if (own->error.code) {
+    operation_fail(operation, i, &own->error);
+    return;
+  }
+  if (own->completed_at) outcome->at = own->completed_at;
+  outcome->ttl = operation->works[i]->lineage.rules->publish_ttl;
+  outcome->already = own->already;
+  outcome->zone = own->zone[0] ? own->zone : NULL;
+  outcome->owner = own->owner[0] ? own->owner : NULL;
+  outcome->primary_server = own->primary_server[0] ? own->primary_server : NULL;
+}
+
+static void published(void *context, const struct publish_result *results, size_t count) {
+  struct operation *operation = context;
+  struct engine *engine = operation->engine;
+  ((struct publication *)operation->state)->operation = NULL;
+  for (size_t i = 0; i < count; i++) {
+    if (results[i].attested) engine_clock_attest(&engine->clock, &engine->plan_clock);
+    take_result(operation, i, &results[i]);
+    if (operation->works[i]->action != PLAN_ATTEST || results[i].attested || results[i].error.code) continue;
+    struct error error;
+    error_set(&error, ERROR_REFUSED, "the clock cannot be attested: the publisher has no TSIG key and the kernel says that it is not synchronised");
+    error_remedy(&error, "run a time service (systemd-timesyncd, chrony), or give the publisher a tsig-file");
+    operation_fail(operation, i, &error);
+  }
+  operation_finish(operation);
+}
+
+static int publish_start(struct operation *operation, struct error *error) {
+  struct publication *publication = calloc(1, sizeof *publication + operation->count * sizeof publication->items[0]);
+  struct publish_item *items = calloc(operation->count, sizeof *items);
+  operation->state = publication;
+  operation->items = items;
+  if (!publication || !items) return error_set(error, ERROR_NO_MEMORY, "out of memory for a publication");
+  operation->release = publication_release;
+  int result = find_publisher(operation, &publication->publisher, error);
+  for (size_t i = 0; i < operation->count && !result; i++) result = fill_item(operation, i, &items[i], error);
+  if (result) return result;
+  return publisher_start(publication->publisher, items, operation->count, operation->deadline, published, operation,
+                         &publication->operation, error);
+}
+
+const struct stage stage_publish = {.name = "publish",
+                                    .batch_maximum = ENGINE_BATCH_MAX,
+                                    .seconds = ENGINE_PUBLISH_SECONDS,
+                                    .parallel = 1,
+                                    .start = publish_start,
+                                    .free_state = publication_free};

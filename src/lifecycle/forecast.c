@@ -1,0 +1,128 @@
+#include "dkimroll/forecast.h"
+
+#include <string.h>
+
+#include "dkimroll/text.h"
+#include "dkimroll/timing.h"
+
+/* Without any earlier observation one server stands for all. */
+static size_t ideal_sightings(const struct key *key, int64_t now, struct sighting_report *reports) {
+  size_t count = key->sighting_count > 0 ? key->sighting_count : 1;
+  for (size_t i = 0; i < count; i++) {
+    const struct sighting *seen = key->sighting_count > 0 ? &key->sightings[i] : NULL;
+    reports[i] = (struct sighting_report){.host = seen ? seen->host : "every server",
+                                          .address = seen ? seen->address : "",
+                                          .right = true,
+                                          .at = now,
+                                          .ttl = -1,
+                                          .ttl_negative = -1,
+                                          .answer = "as expected"};
+  }
+  return count;
+}
+
+static size_t ideal_placements(const struct lineage *lineage, const struct key *key, enum plan_action action, int64_t now,
+                               struct placement_report *reports) {
+  size_t count = 0;
+  if (action == PLAN_ACTIVATE) {
+    for (; count < lineage->signer_count; count++)
+      reports[count] = (struct placement_report){.signer_id = lineage->signer_ids[count], .key_path = "", .switched_at = now, .completed_at = now};
+    return count;
+  }
+  for (; count < key->placement_count; count++)
+    reports[count] = (struct placement_report){.signer_id = key->placements[count].signer_id, .completed_at = now};
+  return count;
+}
+
+/* What the survey before publication would find: what the last key found. */
+static int64_t known_ttl(const struct lineage *lineage, bool negative) {
+  int64_t known = 0;
+  for (size_t i = 0; i < lineage->key_count; i++)
+    known = time_max(known, negative ? lineage->keys[i].ttl_negative : lineage->keys[i].ttl_old);
+  return known;
+}
+
+static int forecast_step_apply(struct lineage *lineage, const struct plan *plan, int64_t now, struct error *error) {
+  struct sighting_report sightings[KEY_SIGHTINGS_MAX];
+  struct placement_report placements[KEY_PLACEMENTS_MAX];
+  struct event_list events = {0};
+  const struct key *key = &lineage->keys[plan->key];
+  struct outcome outcome = {.action = plan->action,
+                            .key = plan->key,
+                            .at = now,
+                            .ttl = lineage->rules->publish_ttl,
+                            .record = "",
+                            .ttl_negative = known_ttl(lineage, true),
+                            .ttl_old = known_ttl(lineage, false)};
+  const bool looks = plan->action == PLAN_CONFIRM || plan->action == PLAN_ACTIVATE || plan->action == PLAN_CONFIRM_ABSENT;
+  const bool places = plan->action == PLAN_GENERATE || plan->action == PLAN_ACTIVATE || plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY;
+  if (looks) {
+    outcome.sighting_count = ideal_sightings(key, now, sightings);
+    outcome.sightings = sightings;
+  }
+  if (places) {
+    outcome.placement_count = ideal_placements(lineage, key, plan->action, now, placements);
+    outcome.placements = placements;
+  }
+  int result = lifecycle_apply(lineage, &outcome, now, &events, error);
+  event_list_release(&events);
+  return result;
+}
+
+/* Removed keys leave, as they do when the store loads a lineage. */
+static void drop_removed(struct lineage *lineage) {
+  size_t kept = 0;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    if (lineage->keys[i].state == KEY_REMOVED)
+      key_release(&lineage->keys[i]);
+    else
+      lineage->keys[kept++] = lineage->keys[i];
+  }
+  lineage->key_count = kept;
+}
+
+static int reserve(struct lineage *lineage, int64_t now, struct plan *plan, struct error *error) {
+  struct event_list events = {0};
+  const struct policy_key *rule = lineage_rule(lineage);
+  unsigned number = 1;
+  char selector[SELECTOR_SIZE];
+  int result = rule ? 0 : error_set(error, ERROR_INTERNAL, "%s: no rules for key %s", lineage->domain, lineage->slot);
+  while (!result) {
+    result = selector_make(rule->selector, now, number, selector, error);
+    if (result || !lineage_find_key(lineage, selector)) break;
+    number++;
+  }
+  if (!result) result = lifecycle_reserve(lineage, now, number, &plan->key, &events, error);
+  event_list_release(&events);
+  return result;
+}
+
+static bool is_round(enum plan_action action) { return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_ATTEST; }
+
+int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context, struct error *error) {
+  struct plan_clock clock = {.now = now, .attested = true};
+  for (unsigned i = 0; i < FORECAST_STEPS_MAX && clock.now <= until; i++) {
+    struct plan plan;
+    plan_lineage(lineage, &clock, &plan);
+    if (plan.action == PLAN_NONE) {
+      if (plan.next == TIME_NEVER || plan.next > until) return 0;
+      clock.now = time_max(plan.next, clock.now + 1);
+      continue;
+    }
+    int result = plan.key == lineage->key_count ? reserve(lineage, clock.now, &plan, error) : 0;
+    if (result) return result;
+    const struct key *key = &lineage->keys[plan.key];
+    const struct forecast_step step = {.at = clock.now,
+                                       .domain = lineage->domain,
+                                       .slot = lineage->slot,
+                                       .selector = key->selector,
+                                       .action = plan.action,
+                                       .from = key->state,
+                                       .to = plan_action_target(plan.action, key->state)};
+    if (!is_round(plan.action)) result = callback(context, &step);
+    if (!result) result = forecast_step_apply(lineage, &plan, clock.now, error);
+    if (result) return result;
+    drop_removed(lineage);
+  }
+  return 0;
+}

@@ -1,0 +1,160 @@
+#include <string.h>
+#include <sysexits.h>
+
+#include "dkimroll/session.h"
+#include "dkimroll/text.h"
+
+/* Progress goes to the person who asked, not into the log. */
+static void print_event(void *context, const struct event *event) {
+  const struct cli *cli = context;
+  event_print(cli->out, event);
+  fflush(cli->out);
+}
+
+static int check_held(void *context, const void *row) {
+  const struct lineage *lineage = row;
+  struct error *error = context;
+  if (!lineage->held) return 0;
+  error_set(error, ERROR_CONFLICT, "%s is held%s%s", lineage->domain, lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "");
+  error_remedy(error, "end the hold with `dkimroll release %s`", lineage->domain);
+  return error->code;
+}
+
+static int refuse_held(struct session *session, struct error *error) {
+  const struct cli_arguments *arguments = session->cli->arguments;
+  int result = 0;
+  for (size_t i = 0; i < arguments->operand_count && !result; i++) {
+    const struct store_filter filter = {.domain = arguments->operands[i]};
+    result = session->store->ops->select(session->store, STORE_SELECT_LINEAGES, &filter, check_held, error, error);
+  }
+  return result;
+}
+
+/* Where a lineage stands, what it waits for, and who does the rest. */
+static int print_standing(void *context, const void *row) {
+  const struct cli *cli = context;
+  const struct lineage *lineage = row;
+  struct clock_reading now;
+  struct plan plan;
+  char moment[TIME_TEXT_SIZE];
+  clock_read(&now);
+  const struct plan_clock clock = {.now = now.wall, .attested = true};
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    plan_key(lineage, i, &clock, &plan);
+    fprintf(cli->out, "%s %s is %s", lineage->domain, key->selector, key_state_name(key->state));
+    if (plan.action == PLAN_NONE && plan.waiting != PLAN_NONE) {
+      fprintf(cli->out, "; next: %s", plan_action_name(plan.waiting));
+      if (plan.next != TIME_NEVER) fprintf(cli->out, " at %s", time_format(plan.next, moment));
+      for (size_t j = 0; j < plan.reason_count; j++) fprintf(cli->out, "%s%s", j ? "; " : ": ", plan.reasons[j].text);
+    }
+    fputc('\n', cli->out);
+  }
+  if (lineage->failure) fprintf(cli->out, "%s failed: %s\n", lineage->domain, lineage->failure);
+  return 0;
+}
+
+static int print_all_standing(struct session *session, struct error *error) {
+  const struct cli *cli = session->cli;
+  int result = 0;
+  for (size_t i = 0; i < cli->arguments->operand_count && !result; i++) {
+    const struct store_filter filter = {.domain = cli->arguments->operands[i]};
+    result = session->store->ops->select(session->store, STORE_SELECT_LINEAGES, &filter, print_standing, (void *)cli, error);
+  }
+  return result;
+}
+
+/* Somebody else has the lease and does the work: its events are shown as they come. */
+struct follower {
+  struct session *session;
+  int64_t after;   /* number of the last event that was shown */
+  int64_t until;   /* boottime, milliseconds */
+  size_t shown;
+  struct error error;
+};
+
+static int show_event(void *context, const void *row) {
+  struct follower *follower = context;
+  const struct event *event = row;
+  const struct cli_arguments *arguments = follower->session->cli->arguments;
+  follower->after = event->id;
+  for (size_t i = 0; i < arguments->operand_count; i++)
+    if (text_equal(arguments->operands[i], event->domain)) {
+      event_print(follower->session->cli->out, event);
+      follower->shown++;
+    }
+  return 0;
+}
+
+static void follow(void *context) {
+  struct follower *follower = context;
+  struct loop *loop = follower->session->backends.loop;
+  const struct store_filter filter = {.after = follower->after};
+  struct store *store = follower->session->store;
+  const int64_t now = loop_boottime(loop);
+  int result = store->ops->select(store, STORE_SELECT_EVENTS, &filter, show_event, follower, &follower->error);
+  if (!result && now < follower->until) result = loop_at(loop, now + CLI_FOLLOW_MS, follow, follower, NULL) ? -1 : 0;
+  else result = 1;
+  if (result) loop_stop(loop);
+}
+
+static int last_event(void *context, const void *row) {
+  *(int64_t *)context = ((const struct event *)row)->id;
+  return 1;
+}
+
+static int follow_other(struct session *session, int64_t after, struct error *error) {
+  struct follower follower = {.session = session, .after = after};
+  struct loop *loop = session->backends.loop;
+  fprintf(session->cli->out, "%s; asked it to rotate. Its progress:\n", error->message);
+  error->code = 0;
+  follower.until = loop_boottime(loop) + (session->cli->arguments->no_wait ? 0 : session->cli->arguments->budget * 1000);
+  if (loop_defer(loop, follow, &follower, NULL)) return error_set(error, ERROR_SYSTEM, "the event loop takes no call");
+  int result = loop_run(loop, error);
+  if (!result && follower.error.code) {
+    *error = follower.error;
+    result = error->code;
+  }
+  return result;
+}
+
+static int rotate(struct session *session, struct engine_summary *summary, struct error *error) {
+  const struct cli_arguments *arguments = session->cli->arguments;
+  static const struct store_filter newest = {.limit = 1, .descending = true};
+  int64_t after = 0;
+  struct engine_setup setup = {.listener = print_event,
+                               .listener_context = (void *)session->cli,
+                               .domains = arguments->operands,
+                               .domain_count = arguments->operand_count,
+                               .horizon = arguments->no_wait ? 0 : arguments->budget};
+  /* The lease first: it compiles a policy that is new, without which a domain would be unknown. */
+  int result = session_take_over(session, "dkimroll rotate", error);
+  const bool other = result == ERROR_BUSY;
+  const struct error busy = *error;
+  if (result && !other) return result;
+  result = refuse_held(session, error);
+  if (!result) result = session->store->ops->select(session->store, STORE_SELECT_EVENTS, &newest, last_event, &after, error);
+  if (result >= 0) result = session_request(session, REQUEST_ROTATE, TIME_NEVER, error);
+  if (result) return result;
+  if (other) {
+    *error = busy;
+    return follow_other(session, after, error);
+  }
+  return session_run_engine(session, &setup, summary, error);
+}
+
+int cli_command_rotate(const struct cli *cli) {
+  struct session session = {.cli = cli};
+  struct error error = {0};
+  struct engine_summary summary = {0};
+  int result = session_open(&session, &error);
+  if (!result) result = rotate(&session, &summary, &error);
+  if (!result) {
+    fputc('\n', cli->out);
+    result = print_all_standing(&session, &error);
+    fputs("What is left happens by itself at its time: `dkimroll run` does it, from its timer (dkimroll-run.timer).\n", cli->out);
+  }
+  session_release(&session);
+  if (result) return cli_report(cli, &error);
+  return summary.failures > 0 ? EX_TEMPFAIL : EX_OK;
+}

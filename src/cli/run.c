@@ -1,0 +1,48 @@
+#include <sysexits.h>
+
+#include "dkimroll/session.h"
+
+static void log_event_row(void *context, const struct event *event) { event_log(&((const struct cli *)context)->log, event); }
+
+/* true: nothing is due, and the policy is as it was compiled. */
+static bool nothing_is_due(struct session *session) {
+  struct error unused;
+  int64_t next = TIME_UNSET;
+  struct clock_reading now;
+  char moment[TIME_TEXT_SIZE];
+  clock_read(&now);
+  if (session_open_for_reading(session, &unused) || session_look(session, &next, &unused)) return false;
+  if (next == TIME_UNSET || next <= time_add(now.wall, session->cli->arguments->budget)) return false;
+  if (next == TIME_NEVER)
+    fprintf(session->cli->out, "Nothing is due.\n");
+  else
+    fprintf(session->cli->out, "Nothing is due before %s.\n", time_format(next, moment));
+  return true;
+}
+
+static void print_summary(const struct cli *cli, const struct engine_summary *summary) {
+  char moment[TIME_TEXT_SIZE];
+  fprintf(cli->out, "%zu step%s done, %zu failed; ", summary->steps, summary->steps == 1 ? "" : "s", summary->failures);
+  if (summary->next == TIME_NEVER)
+    fprintf(cli->out, "nothing more to do.\n");
+  else
+    fprintf(cli->out, "next step %s.\n", time_format(summary->next, moment));
+}
+
+int cli_command_run(const struct cli *cli) {
+  struct session session = {.cli = cli};
+  struct error error = {0};
+  struct engine_summary summary = {0};
+  struct engine_setup setup = {.listener = log_event_row, .listener_context = (void *)cli, .horizon = cli->arguments->budget};
+  if (nothing_is_due(&session)) {
+    session_release(&session);
+    return EX_OK;
+  }
+  int result = session_open(&session, &error);
+  if (!result) result = session_take_over(&session, "dkimroll run", &error);
+  if (!result) result = session_run_engine(&session, &setup, &summary, &error);
+  if (!result) print_summary(cli, &summary);
+  session_release(&session);
+  if (result) return cli_report(cli, &error);
+  return summary.failures > 0 ? EX_TEMPFAIL : EX_OK;
+}

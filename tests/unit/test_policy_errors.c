@@ -1,0 +1,564 @@
+/* What is wrong in a policy is found, all of it in one go, at the right place, and with what would be right. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/policy.h"
+#include "dkimroll/text.h"
+
+/* A right policy in five lines, of which a test replaces one or more. */
+#define POLICIES "policies: {standard: {}}\n"
+#define PUBLISHERS "publishers: {primary: {server: \"192.0.2.53\"}}\n"
+#define SIGNER_KEYS                                                                                                    \
+  "key-table: /k/KeyTable, signing-table: /k/SigningTable, key-directory: /k/keys/%d, milter: \"inet:8891@127.0.0.1\""
+#define SIGNERS "signers: {local: {" SIGNER_KEYS "}}\n"
+#define DEFAULTS "domain-defaults: {policy: standard, publisher: primary, signers: [local]}\n"
+#define DOMAINS "domains: {example.com: {}}\n"
+
+struct expectation {
+  const char *text;
+  unsigned line;
+  unsigned column;
+  const char *message; /* part of it */
+};
+
+static void print_findings(const struct policy_findings *findings) {
+  for (size_t i = 0; i < findings->count; i++) {
+    const struct policy_finding *finding = &findings->items[i];
+    print_error("%s:%u:%u: %s\n", finding->file, finding->place.line, finding->place.column, finding->message);
+  }
+}
+
+/* Exactly the one finding that is expected. */
+static void assert_finding(const struct expectation *expected) {
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  struct error error = {0};
+  const int result = policy_parse("p.yaml", expected->text, strlen(expected->text), &policy, &findings, &error);
+  if (result == 0) policy_free(policy);
+  if (result != ERROR_CONFIG || findings.count != 1) {
+    print_findings(&findings);
+    fail_msg("%d findings and not one in:\n%s", (int)findings.count, expected->text);
+  }
+  const struct policy_finding *finding = &findings.items[0];
+  if (finding->place.line != expected->line || finding->place.column != expected->column ||
+      !strstr(finding->message, expected->message)) {
+    print_findings(&findings);
+    fail_msg("expected %u:%u ... %s in:\n%s", expected->line, expected->column, expected->message, expected->text);
+  }
+  assert_string_equal(finding->file, "p.yaml");
+  assert_null(policy);
+  assert_non_null(strstr(error.message, finding->message));
+}
+
+static void assert_right(const char *text) {
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  struct error error = {0};
+  const int result = policy_parse("p.yaml", text, strlen(text), &policy, &findings, &error);
+  print_findings(&findings);
+  if (result != 0) fail_msg("%s in:\n%s", error.message, text);
+  policy_free(policy);
+}
+
+static void assert_findings(const struct expectation *expected, size_t count) {
+  for (size_t i = 0; i < count; i++) assert_finding(&expected[i]);
+}
+
+#define ASSERT_FINDINGS(...)                                                                                           \
+  do {                                                                                                                 \
+    const struct expectation expected_findings[] = {__VA_ARGS__};                                                      \
+    assert_findings(expected_findings, ARRAY_SIZE(expected_findings));                                                 \
+  } while (0)
+
+/* Policies with other rules, publishers and so on. */
+#define WITH_RULES(rules) "policies: {standard: {" rules "}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS
+#define WITH_PUBLISHER(publisher) POLICIES "publishers: {primary: {" publisher "}}\n" SIGNERS DEFAULTS DOMAINS
+#define WITH_SIGNER(signer) POLICIES PUBLISHERS "signers: {local: {" signer "}}\n" DEFAULTS DOMAINS
+#define WITH_DOMAINS(domains) POLICIES PUBLISHERS SIGNERS DEFAULTS "domains: {" domains "}\n"
+
+static void test_policy_errors__the_base_of_these_tests_is_right(void **state) {
+  (void)state;
+  assert_right(POLICIES PUBLISHERS SIGNERS DEFAULTS DOMAINS);
+  assert_right(DOMAINS DEFAULTS SIGNERS PUBLISHERS POLICIES);
+}
+
+static void test_policy_errors__unknown_keys_name_the_nearest(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({POLICIES PUBLISHERS SIGNERS DEFAULTS "domans: {}\n" DOMAINS, 5, 1, "did you mean \"domains\"?"},
+                  {WITH_RULES("rotate-evry: 90d"), 1, 23,
+                   "policies.standard: unknown key \"rotate-evry\"; did you mean \"rotate-every\"?"},
+                  {WITH_RULES("publish: {tll: 1h}"), 1, 33, "did you mean \"ttl\"?"},
+                  {WITH_RULES("keys: {main: {size: 2048}}"), 1, 37, "known here: algorithm, bits, selector"},
+                  {WITH_PUBLISHER("tsig: /a"), 2, 24, "known here: type, server, tsig-file"},
+                  {WITH_DOMAINS("example.com: {sender: [\"*\"]}"), 5, 25, "did you mean \"senders\"?"});
+}
+
+static void test_policy_errors__wrong_types_say_what_is_expected(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({WITH_RULES("rotate-every: often"), 1, 37,
+                   "\"often\" is not a duration such as 90d, 1h30m or 3600 (seconds), or never"},
+                  {WITH_RULES("rotate-every: [90d]"), 1, 37, "a list stands here; give a duration"},
+                  {WITH_RULES("publish: 1h"), 1, 32, "give a mapping of keys, as in {ttl: ...}"},
+                  {WITH_RULES("publish: {ttl: never}"), 1, 38, "\"never\" is not a duration"},
+                  {WITH_RULES("standby: one"), 1, 32, "\"one\" is not a whole number"},
+                  {WITH_RULES("standby: {}"), 1, 32, "a mapping stands here"},
+                  {WITH_RULES("standby: -1"), 1, 32, "\"-1\" is not a whole number"},
+                  {WITH_RULES("rotate-every: "), 1, 37, "no value is given"},
+                  {WITH_RULES("rotate-every: ~"), 1, 37, "no value is given"},
+                  {"policies: standard\n" PUBLISHERS SIGNERS "domains: {}\n", 1, 11, "give a mapping of names"},
+                  {POLICIES PUBLISHERS SIGNERS DEFAULTS "domains: [example.com]\n", 5, 10, "give a mapping of domains"},
+                  {POLICIES PUBLISHERS SIGNERS DEFAULTS "domains: example.com\n", 5, 10, "give a mapping of domains"},
+                  {WITH_DOMAINS("example.com: standard"), 5, 24, "give a mapping of keys, as in {policy: ...}"},
+                  {WITH_DOMAINS("example.com: {senders: {a: b}}"), 5, 34, "give a list of texts"},
+                  {WITH_DOMAINS("example.com: {senders: [[a]]}"), 5, 35, "must be a text"},
+                  {WITH_DOMAINS("example.com: {senders: []}"), 5, 34, "has 0 items; give 1 to 64"},
+                  {WITH_SIGNER(SIGNER_KEYS ", multiple-signatures: maybe"), 3, 154, "is not true or false"},
+                  {WITH_SIGNER(SIGNER_KEYS ", mode: rw"), 3, 139, "a file mode in octal such as 0600"},
+                  {WITH_SIGNER(SIGNER_KEYS ", mode: 0888"), 3, 139, "a file mode in octal"});
+}
+
+static void test_policy_errors__bounds_are_named(void **state) {
+  (void)state;
+  ASSERT_FINDINGS(
+      {WITH_RULES("publish: {ttl: 0}"), 1, 38,
+       "policies.standard.publish.ttl: 0 is out of bounds; give a value from 1s to 7d"},
+      {WITH_RULES("publish: {ttl: 8d}"), 1, 38, "from 1s to 7d"},
+      {WITH_RULES("confirm: {sightings: 0}"), 1, 44, "from 1 to 100"},
+      {WITH_RULES("confirm: {every: 2d}"), 1, 40, "from 1s to 1d"}, {WITH_RULES("standby: 5"), 1, 32, "from 0 to 4"},
+      {WITH_RULES("rotate-every: 11000d"), 1, 37, "out of bounds"},
+      {WITH_RULES("retire: {tombstone: 4000d}"), 1, 43, "from 0s to 3650d"},
+      {WITH_SIGNER(SIGNER_KEYS ", reload: {unit: a.service, timeout: 11m}"), 3, 168, "from 1s to 10m"},
+      {"policies: {x: {keys: {a: {}, b: {}, c: {}, d: {}, e: {}, f: {}, g: {}, h: {}, i: {}}}}\n" PUBLISHERS SIGNERS
+       "domains: {}\n",
+       1, 79, "more than 8 entries"},
+      {WITH_RULES("keys: {}"), 1, 29, "give at least one entry"},
+      {"policies: {}\n" PUBLISHERS SIGNERS "domains: {}\n", 1, 11, "give at least one entry"});
+}
+
+static void test_policy_errors__missing_keys(void **state) {
+  (void)state;
+  ASSERT_FINDINGS(
+      {PUBLISHERS SIGNERS "domains: {}\n", 1, 1, "policies is missing"},
+      {POLICIES SIGNERS "domains: {}\n", 1, 1, "publishers is missing"},
+      {POLICIES PUBLISHERS SIGNERS, 1, 1, "domains is missing; add it, or domains-from"},
+      {WITH_SIGNER("signing-table: /t, key-directory: /k/%d, milter: \"unix:/s\""), 3, 11,
+       "signers.local: key-table is missing"},
+      {WITH_SIGNER("key-table: /t, key-directory: /k/%d, milter: \"unix:/s\""), 3, 11, "signing-table is missing"},
+      {WITH_SIGNER("key-table: /t, signing-table: /s, milter: \"unix:/s\""), 3, 11, "key-directory is missing"},
+      {WITH_SIGNER("key-table: /t, signing-table: /s, key-directory: /k/%d"), 3, 11, "milter is missing"},
+      {POLICIES PUBLISHERS SIGNERS "domains: {example.com: {publisher: primary, signers: [local]}}\n", 4, 11,
+       "example.com has no policy; give it one, or give all domains one under domain-defaults"},
+      {POLICIES PUBLISHERS SIGNERS "domains: {example.com: {policy: standard, signers: [local]}}\n", 4, 11,
+       "no publisher"},
+      {POLICIES PUBLISHERS SIGNERS "domains: {example.com: {policy: standard, publisher: primary}}\n", 4, 11,
+       "no signers"});
+}
+
+static void test_policy_errors__duplicates_name_the_first(void **state) {
+  (void)state;
+  ASSERT_FINDINGS(
+      {POLICIES POLICIES PUBLISHERS SIGNERS DEFAULTS DOMAINS, 2, 1, "policies is given twice, first in line 1"},
+      {POLICIES PUBLISHERS SIGNERS DEFAULTS DOMAINS DOMAINS, 6, 1, "domains is given twice, first in line 5"},
+      {WITH_RULES("standby: 1, standby: 2"), 1, 35, "policies.standard.standby is given twice, first in line 1"},
+      {"policies:\n  standard: {}\n  standard: {}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS, 3, 3,
+       "policies.standard is given twice, first in line 2"},
+      {WITH_DOMAINS("example.com: {}, example.com: {}"), 5, 28, "example.com is there twice, first at p.yaml:5:11"},
+      {WITH_DOMAINS("example.com: {}, EXAMPLE.com.: {}"), 5, 28, "example.com is there twice, first at p.yaml:5:11"},
+      {WITH_DOMAINS("example.com: {signers: [local, local]}"), 5, 42, "names this twice"});
+}
+
+static void test_policy_errors__unknown_references(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({WITH_DOMAINS("example.com: {policy: standrad}"), 5, 33,
+                   "example.com: there is no policy \"standrad\" under policies; did you mean \"standard\"?"},
+                  {WITH_DOMAINS("example.com: {publisher: other}"), 5, 36,
+                   "there is no publisher \"other\" under publishers; known: primary"},
+                  {WITH_DOMAINS("example.com: {signers: [local, lokal]}"), 5, 42,
+                   "there is no signer \"lokal\" under signers; did you mean \"local\"?"},
+                  {POLICIES PUBLISHERS SIGNERS
+                   "domain-defaults: {policy: x, publisher: primary, signers: local}\n" DOMAINS,
+                   4, 27, "domain-defaults: there is no policy \"x\""},
+                  {"domains: {example.com: {policy: other}}\n" POLICIES PUBLISHERS SIGNERS DEFAULTS, 1, 33,
+                   "there is no policy \"other\""});
+}
+
+static void test_policy_errors__unknown_enum_values(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({WITH_RULES("keys: {main: {algorithm: ed25518}}"), 1, 48,
+                   "\"ed25518\" is not one of rsa, ed25519; did you mean \"ed25519\"?"},
+                  {WITH_RULES("keys: {main: {algorithm: dsa}}"), 1, 48, "did you mean \"rsa\"?"},
+                  {WITH_RULES("retire: {private-key: keep}"), 1, 45, "one of destroy, archive"},
+                  {WITH_PUBLISHER("type: cloud"), 2, 30, "one of rfc2136"},
+                  {WITH_SIGNER("type: rspamd, " SIGNER_KEYS), 3, 25, "one of opendkim"});
+}
+
+static void test_policy_errors__weak_and_odd_keys(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({WITH_RULES("keys: {main: {bits: 1024}}"), 1, 43,
+                   "RSA keys of 1024 bits are too weak (RFC 8301 3.2); use 2048, 3072 or 4096"},
+                  {WITH_RULES("keys: {main: {bits: 2049}}"), 1, 43, "use 2048, 3072 or 4096"},
+                  {WITH_RULES("keys: {main: {algorithm: ed25519, bits: 2048}}"), 1, 63, "remove bits"},
+                  {WITH_RULES("selector: Server-%Y"), 1, 33,
+                   "policies.standard.selector: selector template \"Server-%Y\" holds 'S'; use lower case"},
+                  {WITH_RULES("keys: {main: {selector: \"a-%q\"}}"), 1, 47, "begins no known field"});
+}
+
+static void test_policy_errors__slots_with_one_template(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({"policies: {standard: {keys: {a: {}, b: {}}}}\n" PUBLISHERS SIGNERS "domains: {}\n", 1, 37,
+                   "policies.standard.keys.b has the same selector template as key \"a\""},
+                  {"policies: {standard: {keys: {a: {selector: x}, b: {selector: x}}}}\n" PUBLISHERS SIGNERS
+                   "domains: {}\n",
+                   1, 62, "give each key one of its own"});
+}
+
+static void test_policy_errors__life_too_short(void **state) {
+  (void)state;
+  ASSERT_FINDINGS(
+      {WITH_RULES("rotate-every: 2h40s"), 1, 37, "a life of 2h40s is too short: it must be longer than 2h40s"},
+      {WITH_RULES("rotate-every: 1h"), 1, 37, "must be longer than 2h40s"},
+      {WITH_RULES("rotate-every: 7d, publish: {safety: 4d}"), 1, 37, "must be longer than 8d"},
+      {WITH_RULES("rotate-every: 4s, publish: {safety: 0s}, confirm: {sightings: 2, every: 1s}"), 1, 37,
+       "longer than 4s"});
+  assert_right(WITH_RULES("rotate-every: never"));
+#define SHORT_RETIRE                                                                                                   \
+  "retire: {queue-lifetime: 10s, queue-backoff: 0s, drain: 1s, verify-window: 5s, safety: 0s, tombstone: 10s}"
+  assert_right(WITH_RULES("rotate-every: 40s, publish: {safety: 0s, ttl: 5s}, confirm: {every: 1s}, " SHORT_RETIRE));
+  assert_right(
+      WITH_RULES("rotate-every: 5s, publish: {safety: 0s}, confirm: {sightings: 2, every: 1s}, " SHORT_RETIRE));
+}
+
+static void test_policy_errors__life_that_piles_up_retired_keys(void **state) {
+  (void)state;
+  /* 5d + 4300s + 1h + 2d + 1h + 30d = 37d 3h 11m 40s; 22 of them may be on their way out. */
+  ASSERT_FINDINGS({WITH_RULES("rotate-every: 1d"), 1, 37, "there would be 40 keys of one slot at once, more than 24"});
+  assert_right(WITH_RULES("rotate-every: 2d"));
+  assert_right(WITH_RULES("rotate-every: 1d, retire: {tombstone: 0}"));
+}
+
+static void test_policy_errors__archive_needs_its_directory(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({WITH_RULES("retire: {private-key: archive}"), 1, 45, "archive-directory is missing"},
+                  {WITH_RULES("retire: {archive-directory: /a/%d}"), 1, 51, "add private-key: archive, or remove it"},
+                  {WITH_RULES("retire: {private-key: archive, archive-directory: a}"), 1, 73, "no absolute path"},
+                  {WITH_RULES("retire: {private-key: archive, archive-directory: /k/keys/%d}"), 5, 11,
+                   "is the key-directory of signer"});
+}
+
+static void test_policy_errors__addresses(void **state) {
+  (void)state;
+  ASSERT_FINDINGS(
+      {WITH_PUBLISHER("server: ns1.example.com"), 2, 32,
+       "\"ns1.example.com\" is no address of a server; write 192.0.2.53"},
+      {WITH_PUBLISHER("server: \"192.0.2.53:0\""), 2, 32, "is no address"},
+      {WITH_PUBLISHER("server: \"192.0.2.53:65536\""), 2, 32, "is no address"},
+      {WITH_PUBLISHER("server: \"192.0.2.53:\""), 2, 32, "is no address"},
+      {WITH_PUBLISHER("server: \"[192.0.2.53]:53\""), 2, 32, "is no address"},
+      {WITH_PUBLISHER("server: \"[2001:db8::1]53\""), 2, 32, "is no address"},
+      {WITH_PUBLISHER("server: \"[2001:db8::1\""), 2, 32, "is no address"},
+      {WITH_PUBLISHER("server: 192.0.2"), 2, 32, "is no address"},
+      {WITH_PUBLISHER("servers: [192.0.2.1, bad]"), 2, 45, "publishers.primary.servers: \"bad\" is no address"},
+      {WITH_PUBLISHER("resolvers: [\"192.0.2.1:x\"]"), 2, 36, "is no address"},
+      {WITH_PUBLISHER("ignore-servers: [\"192.0.2.1:53\"]"), 2, 41, "its address without port"},
+      {WITH_PUBLISHER("zone: \"a..b\""), 2, 30, "empty label"},
+      {WITH_PUBLISHER("tsig-file: key"), 2, 35, "neither a path nor a credential"},
+      {WITH_PUBLISHER("tsig-file: \"credential:a/b\""), 2, 35, "credential:NAME"});
+  assert_right(WITH_PUBLISHER(
+      "server: \"[2001:db8::53]:5300\", servers: [\"2001:db8::53\", \"[2001:db8::54]\", \"192.0.2.1:53\"], "
+      "ignore-servers: [ns2.example.net., \"2001:db8::55\"], zone: _domainkey.example.com, tsig-file: "
+      "\"credential:a\""));
+}
+
+static void test_policy_errors__milter_sockets(void **state) {
+  (void)state;
+#define SIGNER_MILTER(milter)                                                                                          \
+  WITH_SIGNER("key-table: /t, signing-table: /s, key-directory: /k/%d, milter: \"" milter "\"")
+  ASSERT_FINDINGS({SIGNER_MILTER("inet:8891"), 3, 83, "does not say at which address; write inet:PORT@ADDRESS"},
+                  {SIGNER_MILTER("inet:0@127.0.0.1"), 3, 83, "has no port from 1 to 65535"},
+                  {SIGNER_MILTER("inet:8891@mail.example.com"), 3, 83, "names other than localhost are not looked up"},
+                  {SIGNER_MILTER("inet:8891@::1"), 3, 83, "no address of that family"},
+                  {SIGNER_MILTER("inet6:8891@127.0.0.1"), 3, 83, "inet6:8891@::1"},
+                  {SIGNER_MILTER("unix:run/sock"), 3, 83, "no absolute path"},
+                  {SIGNER_MILTER("/run/sock"), 3, 83, "is no socket of a milter"},
+                  {SIGNER_MILTER("unix:/"
+                                 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                                 "aaaaaaaaaaaaaaaaaaaaaa"),
+                   3, 83, "longer than a socket's path may be"});
+  assert_right(SIGNER_MILTER("inet:8891@localhost"));
+  assert_right(SIGNER_MILTER("inet6:8891@[::1]"));
+  assert_right(SIGNER_MILTER("local:/run/opendkim/opendkim.sock"));
+}
+
+static void test_policy_errors__signer_values(void **state) {
+  (void)state;
+  ASSERT_FINDINGS(
+      {WITH_SIGNER("key-table: KeyTable, signing-table: /s, key-directory: /k/%d, milter: \"unix:/m\""), 3, 30,
+       "begin it with /"},
+      {WITH_SIGNER("key-table: /a/../t, signing-table: /s, key-directory: /k/%d, milter: \"unix:/m\""), 3, 30,
+       "write the path straight"},
+      {WITH_SIGNER("key-table: /t, signing-table: \"dsn:sqlite3\", key-directory: /k/%d, milter: \"unix:/m\""), 3, 49,
+       "refile:/path or file:/path"},
+      {WITH_SIGNER("key-table: /t, signing-table: \"file:/t\", key-directory: /k/%d, milter: \"unix:/m\""), 3, 49,
+       "are the same file"},
+      {WITH_SIGNER("key-table: /t, signing-table: /s, key-directory: /k/%s, milter: \"unix:/m\""), 3, 68,
+       "only %d is known here"},
+      {WITH_SIGNER("key-table: /t, signing-table: /s, key-directory: /%d, milter: \"unix:/m\""), 3, 68,
+       "put it below a fixed directory"},
+      {WITH_SIGNER(SIGNER_KEYS ", key-name: \"%s\""), 3, 143, "is the same for every domain; put %d into it"},
+      {WITH_SIGNER(SIGNER_KEYS ", key-name: \"%d %s\""), 3, 143, "a name in KeyTable"},
+      {WITH_SIGNER(SIGNER_KEYS ", key-name: \"%d%x\""), 3, 143, "%s is the selector and %d the domain"},
+      {WITH_SIGNER(SIGNER_KEYS ", owner: \"a:b:c\""), 3, 140, "write user:group"},
+      {WITH_SIGNER(SIGNER_KEYS ", mode: 0644"), 3, 139, "OpenDKIM refuses private keys with mode 0644"},
+      {WITH_SIGNER(SIGNER_KEYS ", mode: 0060"), 3, 139, "OpenDKIM refuses"},
+      {WITH_SIGNER(SIGNER_KEYS ", reload: {}"), 3, 141, "exactly one of unit, pid-file and command (0 are given)"},
+      {WITH_SIGNER(SIGNER_KEYS ", reload: {unit: a.service, pid-file: /p}"), 3, 141, "(2 are given)"},
+      {WITH_SIGNER(SIGNER_KEYS ", reload: {unit: opendkim}"), 3, 148, "as in opendkim.service"},
+      {WITH_SIGNER(SIGNER_KEYS ", reload: {command: /bin/true}"), 3, 151, "give a list of texts"},
+      {WITH_SIGNER(SIGNER_KEYS ", reload: {command: [systemctl, reload]}"), 3, 151, "no shell and no PATH"});
+  assert_right(WITH_SIGNER(SIGNER_KEYS ", reload: {command: [/bin/echo, a, a]}")); /* arguments may repeat */
+}
+
+static void test_policy_errors__signers_that_share(void **state) {
+  (void)state;
+#define TWO_SIGNERS(other)                                                                                             \
+  POLICIES PUBLISHERS "signers:\n  local: {" SIGNER_KEYS "}\n  other: {" other "}\n" DEFAULTS DOMAINS
+  ASSERT_FINDINGS(
+      {TWO_SIGNERS("key-table: /k/KeyTable, signing-table: /s, key-directory: /o/%d, milter: \"unix:/m\""), 5, 22,
+       "signers.other.key-table is that of signer \"local\" too"},
+      {TWO_SIGNERS("key-table: /t, signing-table: /k/SigningTable, key-directory: /o/%d, milter: \"unix:/m\""), 5, 41,
+       "signing-table is that of signer"},
+      {TWO_SIGNERS("key-table: /t, signing-table: /s, key-directory: /o/%d, milter: \"inet:8891@127.0.0.1\""), 5, 75,
+       "milter is that of signer"},
+      {TWO_SIGNERS("key-table: /t, signing-table: /s, key-directory: /k/keys/%d, mode: 0640, milter: \"unix:/m\""), 5,
+       60, "whose owner or mode differs"});
+  assert_right(TWO_SIGNERS("key-table: /t, signing-table: /s, key-directory: /k/keys/%d, milter: \"unix:/m\""));
+}
+
+static void test_policy_errors__what_one_opendkim_cannot_do(void **state) {
+  (void)state;
+#define TWO_SLOTS "policies: {standard: {keys: {a: {selector: a}, b: {selector: b}}}}\n"
+#define MIXED_SLOTS "policies: {standard: {keys: {a: {selector: a}, b: {selector: b, algorithm: ed25519}}}}\n"
+#define MULTIPLE(more) "signers: {local: {" SIGNER_KEYS ", multiple-signatures: true" more "}}\n"
+  ASSERT_FINDINGS(
+      {TWO_SLOTS PUBLISHERS SIGNERS DEFAULTS DOMAINS, 5, 11,
+       "set multiple-signatures: true here and MultipleSignatures yes"},
+      {MIXED_SLOTS PUBLISHERS SIGNERS DEFAULTS DOMAINS, 5, 11, "one OpenDKIM cannot sign with rsa and ed25519"},
+      {MIXED_SLOTS PUBLISHERS MULTIPLE("") DEFAULTS DOMAINS, 5, 11, "one OpenDKIM cannot sign with rsa and ed25519"},
+      {TWO_SLOTS PUBLISHERS MULTIPLE(", key-name: \"%d\"") DEFAULTS DOMAINS, 5, 11, "put %s into it"},
+      {TWO_SLOTS PUBLISHERS "signers: {local: {key-table: /t, signing-table: \"file:/s\", key-directory: /k/%d, "
+                            "milter: \"unix:/m\", multiple-signatures: true}}\n" DEFAULTS DOMAINS,
+       5, 11, "gives only the first entry of a sender"},
+      {"policies: {standard: {}, modern: {keys: {main: {algorithm: ed25519}}}}\n" PUBLISHERS SIGNERS DEFAULTS
+       "domains:\n  a.example: {}\n  b.example: {policy: modern}\n",
+       7, 3, "b.example would sign with ed25519 and a.example with rsa at the same signer \"local\""});
+  assert_right(TWO_SLOTS PUBLISHERS MULTIPLE("") DEFAULTS DOMAINS);
+  assert_right("policies: {standard: {keys: {main: {algorithm: ed25519}}}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS);
+}
+
+static void test_policy_errors__one_key_path_for_two_domains(void **state) {
+  (void)state;
+#define FIXED_SIGNER                                                                                                   \
+  "signers: {local: {key-table: /t, signing-table: /s, key-directory: /k/keys, milter: \"unix:/m\"}}\n"
+#define THREE_DOMAINS "domains:\n  c.example: {}\n  a.example: {}\n  b.example: {}\n"
+  ASSERT_FINDINGS(
+      {POLICIES PUBLISHERS FIXED_SIGNER DEFAULTS THREE_DOMAINS, 8, 3,
+       "b.example and a.example would keep their private keys in one directory, /k/keys"},
+      {"policies: {standard: {retire: {private-key: archive, archive-directory: /k/archive}}}\n" PUBLISHERS SIGNERS
+           DEFAULTS "domains:\n  a.example: {}\n  b.example: {}\n",
+       7, 3, "/k/archive"},
+      {POLICIES PUBLISHERS
+       "signers:\n  local: {" SIGNER_KEYS "}\n"
+       "  other: {key-table: /t, signing-table: /s, key-directory: /k/keys/a.example, milter: \"unix:/m\"}\n" DEFAULTS
+       "domains:\n  a.example: {}\n  b.example: {signers: [other]}\n",
+       9, 3, "/k/keys/a.example"});
+  assert_right(POLICIES PUBLISHERS FIXED_SIGNER DEFAULTS DOMAINS);
+}
+
+static void test_policy_errors__sender_patterns(void **state) {
+  (void)state;
+#define FILE_SIGNER                                                                                                    \
+  "signers: {local: {key-table: /t, signing-table: \"file:/s\", key-directory: /k/%d, milter: \"unix:/m\"}}\n"
+#define FILE_SENDERS(senders)                                                                                          \
+  POLICIES PUBLISHERS FILE_SIGNER DEFAULTS "domains: {example.com: {senders: " senders "}}\n"
+  ASSERT_FINDINGS(
+      {WITH_DOMAINS("example.com: {senders: [\"a b@example.com\"]}"), 5, 35, "holds a blank"},
+      {WITH_DOMAINS("example.com: {senders: [\"a@b@example.com\"]}"), 5, 35, "has two @"},
+      {WITH_DOMAINS("example.com: {senders: [\"user@\"]}"), 5, 35, "nothing after the @"},
+      {WITH_DOMAINS("example.com: {senders: [\"*@a.com\", \"@a.com\"]}"), 5, 46, "names this twice"},
+      {FILE_SENDERS("[\"news-*@example.com\"]"), 5, 11, "does not know patterns such as \"news-*@example.com\""},
+      {FILE_SENDERS("[\"*@*.example.com\"]"), 5, 11, "does not know patterns such as"},
+      {FILE_SENDERS("[\"*.example.com\"]"), 5, 11, "does not know patterns such as"},
+      {FILE_SENDERS("[\"*@*\"]"), 5, 11, "does not know patterns such as"});
+  assert_right(FILE_SENDERS("[\"a@example.com\", example.com, \"*@example.org\", \"@example.net\", a@.example.com, "
+                            ".example.com, \"a@*\", \"*\"]"));
+  assert_right(WITH_DOMAINS("example.com: {senders: [\"news-*@example.com\", \"*@*.example.com\"]}"));
+}
+
+static void test_policy_errors__domain_names(void **state) {
+  (void)state;
+  ASSERT_FINDINGS(
+      {WITH_DOMAINS("com: {}"), 5, 11, "only one label"},
+      {WITH_DOMAINS("\"b\xc3\xbc"
+                    "cher.de\": {}"),
+       5, 11, "xn--"},
+      {WITH_DOMAINS("\"*.example.com\": {}"), 5, 11, "wildcard"}, {WITH_DOMAINS("a_b.com: {}"), 5, 11, "underscore"},
+      {"policies: {\"my policy\": {}}\n" PUBLISHERS SIGNERS "domains: {}\n", 1, 12, "\"my policy\" is no name"});
+}
+
+static void test_policy_errors__what_yaml_allows_and_a_policy_does_not(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({WITH_RULES("retire: &r {}"), 1, 31, "anchors (&r) are not supported"},
+                  {WITH_DOMAINS("example.com: {senders: [*example]}"), 5, 35, "put it in quotes"},
+                  {WITH_RULES("<<: {standby: 1}"), 1, 23, "merge keys (<<) are not supported"},
+                  {WITH_RULES("standby: !!int 1"), 1, 32, "tags (tag:yaml.org,2002:int) are not supported"},
+                  {WITH_RULES("[a, b]: 1"), 1, 23, "a key must be plain text"},
+                  {POLICIES PUBLISHERS SIGNERS DEFAULTS DOMAINS "---\n" POLICIES, 6, 1, "a policy is one document"},
+                  {"", 1, 1, "there is no policy here"}, {"# nothing\n", 2, 1, "there is no policy here"},
+                  {"- a\n", 1, 1, "there is no policy here"}, {"text\n", 1, 1, "there is no policy here"},
+                  {WITH_RULES("selector: \"a\\0b\""), 1, 33, "holds a NUL octet"},
+                  {WITH_RULES("selector: \"a\\nb\""), 1, 33, "line break"},
+                  {"policies: [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]\n", 1, 22, "more than 12 levels"});
+}
+
+static void test_policy_errors__text_that_is_no_yaml_gives_a_hint(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({WITH_RULES("selector: %Y%m%d"), 1, 33, "a value that begins with %"},
+                  {"policies:\n\tstandard: {}\n", 2, 1, "made of blanks, not tabs"},
+                  {POLICIES "domains: {example.com: {senders: [*@example.com]}}\n", 2, 36, "\"*@example.com\""},
+                  {"policies: {standard: {}\nsigners: {}\n", 2, 1, "close the { with a }"},
+                  {"policies: a: b\n", 1, 12, "needs quotes"}, {"policies:\n  a: {}\n b: {}\n", 3, 2, "indent"});
+}
+
+static void test_policy_errors__octets_that_are_no_utf8(void **state) {
+  (void)state;
+  ASSERT_FINDINGS({"a: b\nc: \xff\n", 2, 4, "an octet here that UTF-8 does not have"},
+                  {"a: b\nc: \xc3(\n", 2, 4, "cut short"}, {"# \xc0\x80\n", 1, 3, "UTF-8"},
+                  {"# \xe0\x80\x80\n", 1, 3, "UTF-8"}, {"# \xed\xa0\x80\n", 1, 3, "UTF-8"},
+                  {"# \xf5\x80\x80\x80\n", 1, 3, "UTF-8"}, {"# \xc3\xbc \x01\n", 1, 5, "control character"},
+                  {"# \xc3", 1, 3, "cut short"},
+                  {"\xff\xfe"
+                   "a",
+                   1, 1, "UTF-8"});
+}
+
+static void test_policy_errors__nul_octet_is_found(void **state) {
+  (void)state;
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  struct error error = {0};
+  static const char text[] = POLICIES "# a \0 b\n" PUBLISHERS;
+  assert_int_equal(policy_parse("p.yaml", text, sizeof(text) - 1, &policy, &findings, &error), ERROR_CONFIG);
+  assert_int_equal(findings.count, 1);
+  assert_int_equal(findings.items[0].place.line, 2);
+  assert_int_equal(findings.items[0].place.column, 5);
+  assert_non_null(strstr(findings.items[0].message, "NUL octet"));
+}
+
+static void test_policy_errors__all_come_in_one_go_and_in_order(void **state) {
+  (void)state;
+  static const char text[] = "policies:\n"
+                             "  standard:\n"
+                             "    selektor: a\n"
+                             "    rotate-every: often\n"
+                             "    keys: {main: {bits: 1024}}\n"
+                             "  other: {standby: 9}\n"
+                             "publishers:\n"
+                             "  primary: {server: nowhere}\n"
+                             "signers:\n"
+                             "  local: {key-table: relative}\n"
+                             "domains:\n"
+                             "  example.com: {policy: nobody, publisher: primary, signers: [local, remote]}\n"
+                             "  example: {policy: standard, publisher: primary, signers: local}\n";
+  static const unsigned lines[] = {3, 4, 6, 8, 10, 10, 10, 10, 12, 12, 13};
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  struct error error = {0};
+  assert_int_equal(policy_parse("p.yaml", text, strlen(text), &policy, &findings, &error), ERROR_CONFIG);
+  if (findings.count != ARRAY_SIZE(lines)) print_findings(&findings);
+  assert_int_equal(findings.count, ARRAY_SIZE(lines));
+  for (size_t i = 0; i < findings.count; i++) assert_int_equal(findings.items[i].place.line, lines[i]);
+  assert_non_null(strstr(error.message, "wrong in 11 places"));
+  assert_non_null(strstr(error.message, "p.yaml:3:5"));
+}
+
+static void test_policy_errors__there_are_at_most_a_hundred(void **state) {
+  (void)state;
+  CLEANUP_FREE char *text = NULL;
+  size_t size = 0;
+  FILE *stream = open_memstream(&text, &size);
+  assert_non_null(stream);
+  for (int i = 0; i < 300; i++) fprintf(stream, "unknown%d: 1\n", i);
+  fclose(stream);
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  struct error error = {0};
+  assert_int_equal(policy_parse("p.yaml", text, size, &policy, &findings, &error), ERROR_CONFIG);
+  assert_int_equal(findings.count, POLICY_ERRORS_MAX);
+  assert_true(findings.more);
+  assert_non_null(strstr(error.message, "more than 100"));
+}
+
+/* Whatever is cut off, the reader ends with findings or a policy, and leaks nothing (the sanitizers watch). */
+static void test_policy_errors__every_beginning_of_a_policy_is_survived(void **state) {
+  (void)state;
+  static const char text[] = MIXED_SLOTS PUBLISHERS MULTIPLE(", reload: {command: [/a, b]}") DEFAULTS
+      "domains:\n  a.example: {senders: [\"*@a.example\"], zone: a.example}\n";
+  for (size_t size = 0; size < sizeof(text); size++) {
+    CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+    struct policy *policy = NULL;
+    struct error error = {0};
+    const int result = policy_parse("p.yaml", text, size, &policy, &findings, &error);
+    assert_true(result == 0 || findings.count > 0);
+    if (result == 0) policy_free(policy);
+  }
+}
+
+static void test_policy_errors__findings_are_not_needed(void **state) {
+  (void)state;
+  struct policy *policy = NULL;
+  assert_int_equal(policy_parse("p.yaml", "a: 1\n", 5, &policy, NULL, NULL), ERROR_CONFIG);
+  assert_null(policy);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_policy_errors__the_base_of_these_tests_is_right),
+      cmocka_unit_test(test_policy_errors__unknown_keys_name_the_nearest),
+      cmocka_unit_test(test_policy_errors__wrong_types_say_what_is_expected),
+      cmocka_unit_test(test_policy_errors__bounds_are_named),
+      cmocka_unit_test(test_policy_errors__missing_keys),
+      cmocka_unit_test(test_policy_errors__duplicates_name_the_first),
+      cmocka_unit_test(test_policy_errors__unknown_references),
+      cmocka_unit_test(test_policy_errors__unknown_enum_values),
+      cmocka_unit_test(test_policy_errors__weak_and_odd_keys),
+      cmocka_unit_test(test_policy_errors__slots_with_one_template),
+      cmocka_unit_test(test_policy_errors__life_too_short),
+      cmocka_unit_test(test_policy_errors__life_that_piles_up_retired_keys),
+      cmocka_unit_test(test_policy_errors__archive_needs_its_directory),
+      cmocka_unit_test(test_policy_errors__addresses),
+      cmocka_unit_test(test_policy_errors__milter_sockets),
+      cmocka_unit_test(test_policy_errors__signer_values),
+      cmocka_unit_test(test_policy_errors__signers_that_share),
+      cmocka_unit_test(test_policy_errors__what_one_opendkim_cannot_do),
+      cmocka_unit_test(test_policy_errors__one_key_path_for_two_domains),
+      cmocka_unit_test(test_policy_errors__sender_patterns),
+      cmocka_unit_test(test_policy_errors__domain_names),
+      cmocka_unit_test(test_policy_errors__what_yaml_allows_and_a_policy_does_not),
+      cmocka_unit_test(test_policy_errors__text_that_is_no_yaml_gives_a_hint),
+      cmocka_unit_test(test_policy_errors__octets_that_are_no_utf8),
+      cmocka_unit_test(test_policy_errors__nul_octet_is_found),
+      cmocka_unit_test(test_policy_errors__all_come_in_one_go_and_in_order),
+      cmocka_unit_test(test_policy_errors__there_are_at_most_a_hundred),
+      cmocka_unit_test(test_policy_errors__every_beginning_of_a_policy_is_survived),
+      cmocka_unit_test(test_policy_errors__findings_are_not_needed),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -5,18 +5,23 @@ SHELL := /bin/bash
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(if $(filter /usr,$(PREFIX)),/lib/systemd/system,$(SYSCONFDIR)/systemd/system)
 DESTDIR ?=
 BUILD ?= build
 CC := gcc
 SANITIZE ?=
+# Jobs of our own, whether or not make was called with -j.
+JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev
-PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot knot-dnsutils opendkim opendkim-tools python3 python3-dkim python3-dnspython
-PACKAGES_CHECK := libcmocka-dev clang-tidy cppcheck mandoc libasan8 libubsan1 sqlite3
+PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
+PACKAGES_CHECK := libcmocka-dev knot-dnsutils clang-tidy cppcheck mandoc bash-completion
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
 HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE
+comma := ,
 ifeq ($(SANITIZE),)
 OPTIMISE := -O2 -D_FORTIFY_SOURCE=2
 else
@@ -25,7 +30,6 @@ endif
 CPPFLAGS += -Iinclude -D_GNU_SOURCE -DDKIMROLL_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 -g $(OPTIMISE) $(WARNINGS) $(HARDENING) -MMD -MP
 LDFLAGS += -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=address$(comma)undefined)
-comma := ,
 LDLIBS += $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null) -lldns
 
 # ONLY="src/base/*.c src/key/*.c" builds a part, while another part is under work.
@@ -36,7 +40,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench clean install install-packages-% unit lint sanitize integration
+.PHONY: all check demo bench clean install unit integration lint packages-build packages-demo packages-check tests-build
 
 all: $(BUILD)/dkimroll
 
@@ -53,6 +57,57 @@ $(BUILD)/%.o: %.c
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_HELPERS) $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $< $(UNIT_HELPERS) $(LIBRARY) $(LDLIBS) -lcmocka
+
+tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+
+# ---- what users and CI call ----
+
+packages-build:
+	@tests/tools/install-packages $(PACKAGES_BUILD)
+packages-demo:
+	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO)
+packages-check:
+	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO) $(PACKAGES_CHECK)
+
+# pkg-config may be missing when make starts, so everything after an installation runs in a make of its own.
+demo: packages-demo
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/integration/demo.sh
+
+check: packages-check
+	@tests/tools/check $(JOBS)
+
+bench: packages-demo
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/bench/bench.sh
+
+# ---- parts of check ----
+
+unit: tests-build
+	@tests/tools/run-tests $(BUILD) $(UNIT_TESTS)
+
+integration: $(BUILD)/dkimroll
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD) $(sort $(wildcard tests/integration/scenario-*.sh))
+
+lint:
+	@tests/tools/lint
+
+# ---- installation ----
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/man/man5 \
+	  $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	install -m 755 $(BUILD)/dkimroll $(DESTDIR)$(PREFIX)/sbin/dkimroll
+	install -m 644 docs/dkimroll.8 $(DESTDIR)$(PREFIX)/share/man/man8/dkimroll.8
+	install -m 644 docs/dkimroll-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5/dkimroll-policy.5
+	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
+	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
+	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
+	install -m 644 systemd/dkimroll-run.timer $(DESTDIR)$(UNITDIR)/dkimroll-run.timer
+	install -m 644 systemd/dkimroll.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/dkimroll.conf
+	install -m 644 systemd/dkimroll.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/dkimroll.conf
 
 clean:
 	rm -rf build build-*

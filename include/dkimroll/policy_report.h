@@ -12,8 +12,9 @@
 struct policy_report {
   struct policy_findings findings;
   size_t total; /* findings ever made, also those beyond POLICY_ERRORS_MAX: tells whether a step found something */
-  size_t passed_over; /* values that are left out because of an earlier finding: what holds them is not complete either */
-  char **files; /* names of the files, in the order in which they were read; owned */
+  size_t
+      passed_over; /* values that are left out because of an earlier finding: what holds them is not complete either */
+  char **files;    /* names of the files, in the order in which they were read; owned */
   size_t file_count;
   bool stored;  /* the text was written by policy_*_format: shape counts, bounds and rules do not */
   bool stopped; /* the text ended early (not YAML): what is missing must not be reported */
@@ -26,6 +27,9 @@ void policy_report_add(struct policy_report *report, struct policy_place place, 
 /* Adds a finding "where: message; remedy". where may be NULL. */
 void policy_report_error(struct policy_report *report, struct policy_place place, const char *where,
                          const struct error *error);
+/* "did you mean \"NAME\"?" with the nearest of names, else "known: NAME, NAME". Caller frees; NULL: no memory, or nobody will read it because there
+ * are findings enough: a wrong name in each of 100,000 domains is not to be compared with a thousand names each time. */
+char *policy_report_hint(const struct policy_report *report, const char *text, const char *const *names, size_t count);
 /* Notes that memory ran out. */
 void policy_report_no_memory(struct policy_report *report);
 /* Appends a file name (copied) and returns its index. */

@@ -1,7 +1,8 @@
 #include "dkimroll/transport.h"
 
-int transport_exchange(struct transport *transport, const struct transport_request *request, transport_accept *accept, transport_done *done,
-                       void *context, struct transport_exchange **ret_exchange, struct error *error) {
+int transport_exchange(struct transport *transport, const struct transport_request *request, transport_accept *accept,
+                       transport_done *done, void *context, struct transport_exchange **ret_exchange,
+                       struct error *error) {
   return transport->ops->exchange(transport, request, accept, done, context, ret_exchange, error);
 }
 

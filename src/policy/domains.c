@@ -49,17 +49,16 @@ static size_t *reference_field(struct policy_domain *domain, enum policy_referen
   return kind == REFERENCE_PUBLISHER ? &domain->publisher : &domain->signers[signer];
 }
 
-/* Resolves name (NULL: not given) for the last domain, now or after everything was read. */
+/* Resolves name for the last domain, now or after everything was read. node is its value (NULL: not given); name NULL: what is given is wrong, and
+ * was found to be so. */
 static void refer(struct policy_domains *domains, enum policy_reference_kind kind, size_t signer, const char *name,
-                  struct policy_place place) {
+                  const struct policy_node *node) {
   struct policy *policy = &domains->draft->policy;
   const size_t domain = policy->domain_count - 1;
   size_t *field = reference_field(&policy->domains[domain], kind, signer);
-  *field = POLICY_REFERENCE_UNSET;
-  if (!name) return;
-  *field = find_referred(domains, kind, name);
-  if (*field != POLICY_REFERENCE_UNSET) return;
-  *field = POLICY_REFERENCE_BROKEN;
+  const size_t found = name ? find_referred(domains, kind, name) : POLICY_REFERENCE_UNSET;
+  *field = found == POLICY_REFERENCE_UNSET && node ? POLICY_REFERENCE_BROKEN : found;
+  if (!name || found != POLICY_REFERENCE_UNSET) return;
   char *copy = text_duplicate(name);
   struct policy_reference *pending =
       grow(domains->pending, domains->pending_count, &domains->pending_capacity, sizeof(*pending));
@@ -70,7 +69,7 @@ static void refer(struct policy_domains *domains, enum policy_reference_kind kin
     return;
   }
   pending[domains->pending_count++] =
-      (struct policy_reference){.kind = kind, .domain = domain, .signer = signer, .place = place, .name = copy};
+      (struct policy_reference){.kind = kind, .domain = domain, .signer = signer, .place = node->place, .name = copy};
 }
 
 /* The name of a new domain in canonical form; NULL: no domain, or no memory. */
@@ -114,6 +113,20 @@ static bool append_domain(struct policy_domains *domains, char *name, struct pol
   return true;
 }
 
+static void refer_signers(struct policy_domains *domains, const struct policy_domain_draft *draft,
+                          const struct policy_node *node) {
+  struct policy *policy = &domains->draft->policy;
+  if (node && draft->signer_count == 0) {
+    policy->domains[policy->domain_count - 1].signer_count = 1; /* something is given, and it is wrong */
+    refer(domains, REFERENCE_SIGNER, 0, NULL, node);
+  }
+  const struct policy_node *item = node && node->first ? node->first : node;
+  for (size_t i = 0; i < draft->signer_count; i++) {
+    refer(domains, REFERENCE_SIGNER, i, draft->signers[i], item);
+    if (item && item->next) item = item->next;
+  }
+}
+
 /* Reads one entry: node is its value, or NULL for a name alone. */
 static void read_entry(struct policy_domains *domains, const char *text, struct policy_place place,
                        const struct policy_node *node) {
@@ -121,14 +134,9 @@ static void read_entry(struct policy_domains *domains, const char *text, struct 
   if (node) schema_read(&policy_domain_table, node, &draft, domains->report);
   char *name = domain_name(domains, text, place);
   if (name && append_domain(domains, name, place, &draft)) {
-    const struct policy_node *signers = policy_node_find(node, "signers");
-    const struct policy_node *item = signers && signers->first ? signers->first : signers;
-    refer(domains, REFERENCE_RULES, 0, draft.rules, node ? policy_node_place(node, "policy") : place);
-    refer(domains, REFERENCE_PUBLISHER, 0, draft.publisher, node ? policy_node_place(node, "publisher") : place);
-    for (size_t i = 0; i < draft.signer_count; i++) {
-      refer(domains, REFERENCE_SIGNER, i, draft.signers[i], item ? item->place : place);
-      if (item && item->next) item = item->next;
-    }
+    refer(domains, REFERENCE_RULES, 0, draft.rules, policy_node_find(node, "policy"));
+    refer(domains, REFERENCE_PUBLISHER, 0, draft.publisher, policy_node_find(node, "publisher"));
+    refer_signers(domains, &draft, policy_node_find(node, "signers"));
   }
   schema_release(&policy_domain_table, &draft);
 }
@@ -197,30 +205,15 @@ static void report_unknown(struct policy_domains *domains, enum policy_reference
                            struct policy_place place, const char *where) {
   static const char *const kinds[] = {"policy", "publisher", "signer"};
   static const char *const sections[] = {"policies", "publishers", "signers"};
-  const struct policy *policy = &domains->draft->policy;
-  enum { NAMES_SHOWN = 16 };
   const char *names[POLICY_ENTRIES_MAX];
   size_t count = 0;
-  struct buffer known = BUFFER_WITH_MAXIMUM(ERROR_MESSAGE_MAX);
-  while (count < POLICY_ENTRIES_MAX && (names[count] = referred_name(policy, kind, count))) {
-    if (count < NAMES_SHOWN) buffer_format(&known, "%s%s", count ? ", " : "", names[count]);
-    count++;
-  }
-  CLEANUP_FREE char *list = buffer_take_text(&known);
+  while (count < POLICY_ENTRIES_MAX && (names[count] = referred_name(&domains->draft->policy, kind, count))) count++;
+  if (count == 0) return; /* the missing section is the finding */
   char shown[DNS_NAME_TEXT_SIZE];
   text_printable(name, strlen(name), shown, sizeof(shown));
-  /* A wrong name in each of 100,000 domains is compared with all names no more often than somebody reads of it. */
-  const bool is_full = domains->report->findings.count == POLICY_ERRORS_MAX;
-  const char *nearest = is_full ? NULL : text_nearest(name, names, count);
-  /* Without any entry the missing section is the finding. */
-  if (count > 0) {
-    policy_report_add(domains->report, place, "%s: there is no %s \"%s\" under %s; %s%s%s", where, kinds[kind], shown,
-                      sections[kind], nearest ? "did you mean \"" : "known: ",
-                      nearest ? nearest
-                      : list  ? list
-                              : "",
-                      nearest ? "\"?" : "");
-  }
+  CLEANUP_FREE char *hint = policy_report_hint(domains->report, name, names, count);
+  policy_report_add(domains->report, place, "%s: there is no %s \"%s\" under %s; %s", where, kinds[kind], shown,
+                    sections[kind], hint ? hint : "");
 }
 
 static void resolve_pending(struct policy_domains *domains) {
@@ -244,26 +237,28 @@ struct resolved_defaults {
 };
 
 static size_t resolve_default(struct policy_domains *domains, enum policy_reference_kind kind, const char *name,
-                              struct policy_place place) {
-  if (!name) return POLICY_REFERENCE_UNSET;
-  const size_t found = find_referred(domains, kind, name);
+                              const struct policy_node *node) {
+  if (!node) return POLICY_REFERENCE_UNSET;
+  const size_t found = name ? find_referred(domains, kind, name) : POLICY_REFERENCE_UNSET;
   if (found != POLICY_REFERENCE_UNSET) return found;
-  report_unknown(domains, kind, name, place, "domain-defaults");
+  if (name) report_unknown(domains, kind, name, node->place, "domain-defaults");
   return POLICY_REFERENCE_BROKEN;
 }
 
 static void resolve_defaults(struct policy_domains *domains, const struct policy_node *node,
                              struct resolved_defaults *ret_defaults) {
   const struct policy_domain_draft *draft = &domains->draft->defaults;
-  const struct policy_place none = {0};
-  ret_defaults->rules =
-      resolve_default(domains, REFERENCE_RULES, draft->rules, node ? policy_node_place(node, "policy") : none);
-  ret_defaults->publisher = resolve_default(domains, REFERENCE_PUBLISHER, draft->publisher,
-                                            node ? policy_node_place(node, "publisher") : none);
-  ret_defaults->signer_count = draft->signer_count;
+  const struct policy_node *signers = policy_node_find(node, "signers");
+  ret_defaults->rules = resolve_default(domains, REFERENCE_RULES, draft->rules, policy_node_find(node, "policy"));
+  ret_defaults->publisher =
+      resolve_default(domains, REFERENCE_PUBLISHER, draft->publisher, policy_node_find(node, "publisher"));
   for (size_t i = 0; i < draft->signer_count; i++) {
-    ret_defaults->signers[i] =
-        resolve_default(domains, REFERENCE_SIGNER, draft->signers[i], node ? policy_node_place(node, "signers") : none);
+    ret_defaults->signers[i] = resolve_default(domains, REFERENCE_SIGNER, draft->signers[i], signers);
+  }
+  ret_defaults->signer_count = draft->signer_count;
+  if (signers && draft->signer_count == 0) {
+    ret_defaults->signer_count = 1;
+    ret_defaults->signers[0] = POLICY_REFERENCE_BROKEN;
   }
 }
 

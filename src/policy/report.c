@@ -2,10 +2,11 @@
 
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "dkimroll/cleanup.h"
+#include "dkimroll/buffer.h"
 #include "dkimroll/text.h"
 
 void policy_report_no_memory(struct policy_report *report) {
@@ -55,6 +56,20 @@ void policy_report_error(struct policy_report *report, struct policy_place place
                 text_format("%s%s%s%s%s", where ? where : "", where ? ": " : "", error->message,
                             error->remedy[0] ? "; " : "", error->remedy));
   }
+}
+
+char *policy_report_hint(const struct policy_report *report, const char *text, const char *const *names, size_t count) {
+  enum { NAMES_SHOWN = 16 };
+  if (report->findings.count == POLICY_ERRORS_MAX) return NULL;
+  const char *nearest = text_nearest(text, names, count);
+  if (nearest) return text_format("did you mean \"%s\"?", nearest);
+  struct buffer hint = BUFFER_WITH_MAXIMUM(ERROR_MESSAGE_MAX);
+  for (size_t i = 0; i < count && i < NAMES_SHOWN; i++)
+    buffer_format(&hint, "%s%s", i > 0 ? ", " : "known: ", names[i]);
+  if (count > NAMES_SHOWN) buffer_add_text(&hint, ", ...");
+  char *shown = buffer_take_text(&hint);
+  buffer_release(&hint);
+  return shown;
 }
 
 unsigned policy_report_add_file(struct policy_report *report, const char *name) {

@@ -16,19 +16,11 @@ const struct schema_row *schema_find_row(const struct schema_table *table, const
   }
   char path[POLICY_PATH_SIZE];
   char shown[SHOWN_SIZE];
-  text_printable(name, strlen(name), shown, sizeof(shown));
   policy_node_path(node, path);
+  text_printable(name, strlen(name), shown, sizeof(shown));
   const size_t count = table->row_count < ROWS_MAX ? table->row_count : ROWS_MAX;
-  const char *nearest = text_nearest(name, names, count);
-  struct buffer known = BUFFER_WITH_MAXIMUM(ERROR_MESSAGE_MAX);
-  for (size_t i = 0; i < count; i++) buffer_format(&known, "%s%s", i ? ", " : "", names[i]);
-  CLEANUP_FREE char *list = buffer_take_text(&known);
-  policy_report_add(report, place, "%s%sunknown key \"%s\"; %s%s%s", path, path[0] ? ": " : "", shown,
-                    nearest ? "did you mean \"" : "known here: ",
-                    nearest ? nearest
-                    : list  ? list
-                            : "",
-                    nearest ? "\"?" : "");
+  CLEANUP_FREE char *hint = policy_report_hint(report, name, names, count);
+  policy_report_add(report, place, "%s%sunknown key \"%s\"; %s", path, path[0] ? ": " : "", shown, hint ? hint : "");
   return NULL;
 }
 

@@ -274,6 +274,12 @@ static void test_policy_schema__stored_values_are_read_beyond_todays_bounds(void
   assert_int_equal(rules->publish_ttl, 0);
   assert_int_equal(rules->publish_safety, 3600); /* a key that an earlier version did not write has its default */
   policy_rules_free(rules);
+  struct policy_publisher *publisher = NULL;
+  if (policy_publisher_parse("{\"old\": {\"server\": \"a name\", \"servers\": []}}", &publisher, &error) < 0)
+    fail_msg("%s", error.message);
+  assert_string_equal(publisher->server, "a name");
+  assert_int_equal(publisher->server_count, 0);
+  policy_publisher_free(publisher);
 }
 
 static void test_policy_schema__damaged_texts_are_refused(void **state) {

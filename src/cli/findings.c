@@ -1,0 +1,67 @@
+#include "dkimroll/findings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/text.h"
+
+static void finding_release(struct finding *finding) {
+  free(finding->subject);
+  free(finding->who);
+  free(finding->text);
+  free(finding->remedy);
+}
+
+static struct finding *find_equal(const struct findings *findings, const struct finding *finding) {
+  for (size_t i = 0; i < findings->count; i++) {
+    struct finding *item = &findings->items[i];
+    if (item->level == finding->level && text_equal(item->text, finding->text) && text_equal(item->subject, finding->subject) &&
+        text_equal(item->remedy, finding->remedy) && !item->who == !finding->who)
+      return item;
+  }
+  return NULL;
+}
+
+static int append(struct findings *findings, const struct finding *finding) {
+  if (findings->count == FINDINGS_MAX) return ERROR_LIMIT;
+  struct finding *items = reallocarray(findings->items, findings->count + 1, sizeof *items);
+  if (!items) return ERROR_NO_MEMORY;
+  findings->items = items;
+  struct finding copy = {.level = finding->level,
+                         .code = finding->code,
+                         .subject = text_duplicate(finding->subject),
+                         .who = text_duplicate(finding->who),
+                         .others = finding->others,
+                         .text = text_duplicate(finding->text),
+                         .remedy = text_duplicate(finding->remedy)};
+  if (!copy.subject || (finding->who && !copy.who) || !copy.text || !copy.remedy) {
+    finding_release(&copy);
+    return ERROR_NO_MEMORY;
+  }
+  items[findings->count++] = copy;
+  return 0;
+}
+
+void findings_add(struct findings *findings, const struct finding *finding) {
+  if (finding->level == FINDING_FAILED) findings->failed++;
+  if (finding->level == FINDING_WARNING) findings->warnings++;
+  if (finding->level == FINDING_FAILED && !findings->first_code) findings->first_code = finding->code;
+  struct finding *equal = find_equal(findings, finding);
+  if (!equal && append(findings, finding)) findings->dropped++;
+  if (equal && equal->who && !text_equal(equal->who, finding->who)) equal->others += 1 + finding->others;
+}
+
+void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who, const struct error *error) {
+  findings_add(findings, &(struct finding){.level = level,
+                                           .code = error->code,
+                                           .subject = (char *)subject,
+                                           .who = (char *)who,
+                                           .text = (char *)error->message,
+                                           .remedy = (char *)error->remedy});
+}
+
+void findings_release(struct findings *findings) {
+  for (size_t i = 0; i < findings->count; i++) finding_release(&findings->items[i]);
+  free(findings->items);
+  *findings = (struct findings){0};
+}

@@ -78,7 +78,8 @@ void sockets_leave(struct sockets *sockets);
 int sockets_pump_later(struct sockets *sockets);
 
 /* Errors of socket(2), connect(2) and send(2) at once are about this host: no route. The same numbers later were sent by a router or the
- * peer, and mean unreachable. Both fill error and return its code. */
+ * peer, and mean unreachable. Both fill error and return its code; what to do about
+ * an unreachable server is said by those who know what it was asked for. */
 int sockets_error_local(struct error *error, const struct address *address, enum transport_protocol protocol,
                         int number);
 int sockets_error_remote(struct error *error, const struct address *address, enum transport_protocol protocol,

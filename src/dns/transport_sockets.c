@@ -59,8 +59,6 @@ int sockets_error_remote(struct error *error, const struct address *address, enu
   case EPERM: /* a packet filter of this host */
     error->code = ERROR_UNREACHABLE;
     error->retryable = true;
-    error_remedy(error, "check that a name server listens there and that no packet filter is in between (port %s)",
-                 strrchr(text, ':') + 1);
     break;
   default: break;
   }

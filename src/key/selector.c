@@ -1,11 +1,9 @@
 #include "dkimroll/selector.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#include "dkimroll/cleanup.h"
 #include "dkimroll/text.h"
 
 enum {
@@ -14,7 +12,6 @@ enum {
   NUMBER_ROOM = 4,                          /* "-999" */
   SHOWN_SIZE = 320,                         /* outside text in messages */
   DOMAIN_MAX = NAME_MAX_OCTETS - LABEL_MAX - (int)sizeof("._domainkey.") + 1,
-  YEAR_OFFSET = 1900,
 };
 
 /* The last second of the year 9999: beyond it %Y has five digits. */

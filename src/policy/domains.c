@@ -58,7 +58,7 @@ static void refer(struct policy_domains *domains, enum policy_reference_kind kin
   size_t *field = reference_field(&policy->domains[domain], kind, signer);
   const size_t found = name ? find_referred(domains, kind, name) : POLICY_REFERENCE_UNSET;
   *field = found == POLICY_REFERENCE_UNSET && node ? POLICY_REFERENCE_BROKEN : found;
-  if (!name || found != POLICY_REFERENCE_UNSET) return;
+  if (!name || !node || found != POLICY_REFERENCE_UNSET) return;
   char *copy = text_duplicate(name);
   struct policy_reference *pending =
       grow(domains->pending, domains->pending_count, &domains->pending_capacity, sizeof(*pending));

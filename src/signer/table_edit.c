@@ -120,9 +120,10 @@ static int table_check_name_unused(const struct table_step *step, struct error *
   return table_conflict_in_use(signing, line, name, error);
 }
 
-/* "%" in a path is the sender's domain, for which the first field of value stands. */
-static bool table_path_is(const struct table_span *path, const char *expected, const char *domain, size_t domain_size) {
+/* Is it a path with "%" that becomes expected for the domain? */
+static bool table_path_becomes(const struct table_span *path, const char *expected, const char *domain, size_t domain_size) {
   const char *place = expected;
+  if (!memchr(path->text ? path->text : "", '%', path->size)) return false;
   for (size_t i = 0; i < path->size; i++) {
     const char *part = path->text[i] == '%' ? domain : &path->text[i];
     size_t size = path->text[i] == '%' ? domain_size : 1;
@@ -149,7 +150,7 @@ static int table_check_path_unused(const struct table_step *step, struct error *
   uint32_t line = table_index_first(&keys->by_value, table_hash("%", 1, false));
   for (; line != TABLE_NO_LINE; line = table_index_next(&keys->by_value, line))
     if (!keys->lines[line].removed &&
-        table_path_is(&keys->lines[line].path, path, step->edit->value, (size_t)(selector - step->edit->value)))
+        table_path_becomes(&keys->lines[line].path, path, step->edit->value, (size_t)(selector - step->edit->value)))
       return table_conflict_in_use(keys, line, path, error);
   return 0;
 }

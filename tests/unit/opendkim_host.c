@@ -199,7 +199,8 @@ char *opendkim_host_key(const struct opendkim_host *host, const char *domain, co
   CLEANUP_FREE char *folder = text_format("%s/%s", host->keys, domain);
   assert_true(mkdir(folder, 0755) == 0 || errno == EEXIST);
   char *path = text_format("%s/%s.private", folder, selector);
-  workplace_write(path, pem_texts[ed25519], 0600);
+  /* A running opendkim may be reading it. */
+  if (access(path, F_OK) != 0) workplace_write(path, pem_texts[ed25519], 0600);
   return path;
 }
 

@@ -44,7 +44,7 @@ void opendkim_host_remove(struct opendkim_host *host);
 /* Makes opendkim ignore (or heed again) SIGUSR1's effect: opendkim.conf becomes unreadable for it by a syntax error, or is repaired. */
 void opendkim_host_break_config(struct opendkim_host *host, bool broken);
 
-/* Writes "<keys>/<domain>/<selector>.private" and returns its path; caller frees. All RSA keys of a process are the same one. */
+/* Makes "<keys>/<domain>/<selector>.private" and returns its path; if it is not there yet; caller frees. All RSA keys of a process are the same one. */
 char *opendkim_host_key(const struct opendkim_host *host, const char *domain, const char *selector, bool ed25519);
 /* The tables' content at the moment; caller frees. */
 char *opendkim_host_read(const char *path);

@@ -352,6 +352,23 @@ static void test_table__path_that_another_line_names_keeps_the_key(void **state)
   assert_int_equal(scene_apply(&percent, &edit, 1), ERROR_CONFLICT);
 }
 
+static void test_table__every_key_of_a_large_table_can_be_removed(void **state) {
+  (void)state;
+  enum { NAMES = 2000 };
+  struct buffer keys = BUFFER_WITH_MAXIMUM(TABLE_FILE_MAX);
+  for (int i = 0; i < NAMES; i++) buffer_format(&keys, "k%d example.com:s%d:/keys/s%d\n", i, i, i);
+  CLEANUP_FREE char *text = buffer_take_text(&keys);
+  CLEANUP(scene_release) struct scene scene = scene_of(TABLE_SIGNING_FILE, text, "");
+  for (int i = 0; i < NAMES; i++) {
+    CLEANUP_FREE char *name = text_format("k%d", i);
+    CLEANUP_FREE char *value = text_format("example.com:s%d:/keys/s%d", i, i);
+    struct table_edit edit = {.kind = TABLE_KEY_REMOVE, .name = name, .value = value};
+    if (scene_apply(&scene, &edit, 1) != 0) fail_msg("%s", scene.outcome.error.message);
+    assert_int_equal(scene.outcome.made[0], TABLE_MADE_REMOVED);
+  }
+  assert_tables(&scene, "", "");
+}
+
 static void test_table__removing_what_is_not_there_succeeds(void **state) {
   (void)state;
   CLEANUP(scene_release) struct scene scene = scene_of(TABLE_SIGNING_REFILE, "# k\n", "# s");
@@ -606,6 +623,7 @@ int main(void) {
       cmocka_unit_test(test_table__key_that_a_sender_names_is_not_removed),
       cmocka_unit_test(test_table__key_that_a_percent_line_names_is_not_removed),
       cmocka_unit_test(test_table__path_that_another_line_names_keeps_the_key),
+      cmocka_unit_test(test_table__every_key_of_a_large_table_can_be_removed),
       cmocka_unit_test(test_table__removing_what_is_not_there_succeeds),
       cmocka_unit_test(test_table__sender_is_never_pointed_at_a_missing_key),
       cmocka_unit_test(test_table__sender_is_never_pointed_at_a_missing_key_file),

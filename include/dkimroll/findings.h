@@ -3,6 +3,7 @@
 #define DKIMROLL_FINDINGS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "dkimroll/error.h"
 
@@ -17,7 +18,8 @@ struct finding {
   char *who;      /* the first domain or zone that it is about; NULL: none */
   size_t others;  /* more of them */
   char *text;
-  char *remedy; /* may be empty */
+  char *remedy;  /* may be empty */
+  int64_t since; /* wall seconds, the earliest of the group; 0: not said */
 };
 
 struct findings {
@@ -28,7 +30,7 @@ struct findings {
   int first_code;          /* of the first that FAILED; 0: none did */
 };
 
-/* Adds a copy. One that is equal but for who joins the first. */
+/* Adds a copy. One that is equal but for who and since joins the first. */
 void findings_add(struct findings *findings, const struct finding *finding);
 /* The same for an error, with its code, message and remedy. */
 void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who, const struct error *error);

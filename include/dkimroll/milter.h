@@ -1,5 +1,5 @@
-/* The milter protocol, version 6, from the MTA's side: packets, and one connection that hands messages to a filter. (There is no RFC; the protocol is
- * that of Sendmail's libmilter, whose header mfdef.h names these values.) */
+/* The milter protocol, version 6, from the MTA's side: packets, and one connection that hands messages to a filter.
+ * (There is no RFC; the protocol is that of Sendmail's libmilter, whose header mfdef.h names these values.) */
 #ifndef DKIMROLL_MILTER_H
 #define DKIMROLL_MILTER_H
 
@@ -31,11 +31,11 @@ enum milter_verdict {
 /* The answer to one message; borrowed during the callback. */
 struct milter_answer {
   enum milter_verdict verdict;
-  const char *stage;      /* "connection", "MAIL", "RCPT", "DATA", "header", "end of headers", "body", "end of message" */
-  bool early;             /* accepted before the end of the message: the filter did not look at the rest */
+  const char *stage; /* "connection", "MAIL", "RCPT", "DATA", "header", "end of headers", "body", "end of message" */
+  bool early;        /* accepted before the end of the message: the filter did not look at the rest */
   char text[MILTER_TEXT_MAX]; /* the filter's own SMTP reply, printable; empty: none */
-  /* DKIM-Signature headers in the order in which the filter added them: whole fields as they would be sent, "DKIM-Signature: ...", lines
-   * separated by CR LF, without the last. */
+  /* DKIM-Signature headers in the order in which the filter added them: whole fields as they would be sent,
+   * "DKIM-Signature: ...", lines separated by CR LF, without the last. */
   const char *signatures[MILTER_SIGNATURES_MAX];
   size_t signature_count;
 };
@@ -56,10 +56,11 @@ struct milter_message {
   const char *body;
 };
 
-/* Reads "inet:PORT@ADDRESS", "inet6:PORT@ADDRESS", "unix:PATH", "local:PATH" or a path as smtpd_milters and opendkim.conf's Socket have them.
- * Address: a literal or "localhost" (there is no resolver here); left out: loopback. ERROR_CONFIG. */
-int milter_parse_address(const char *text, struct sockaddr_storage *ret_address, socklen_t *ret_size, struct error *error)
-    ERROR_USE_RESULT;
+/* Reads "inet:PORT@ADDRESS", "inet6:PORT@ADDRESS", "unix:PATH", "local:PATH" or a path as smtpd_milters and
+ * opendkim.conf's Socket have them. Address: a literal or "localhost" (there is no resolver here); left out: loopback.
+ * ERROR_CONFIG. */
+int milter_parse_address(const char *text, struct sockaddr_storage *ret_address, socklen_t *ret_size,
+                         struct error *error) ERROR_USE_RESULT;
 
 /* Packets: u32 length of what follows, command octet, data. */
 struct milter_packet {
@@ -68,18 +69,21 @@ struct milter_packet {
   size_t size;
 };
 void milter_add_packet(struct buffer *output, char command, const void *data, size_t size);
-/* The packet at the beginning of octets. Returns the octets that it takes, 0: there is no whole one yet, ERROR_PROTOCOL: an impossible length. */
+/* The packet at the beginning of octets. Returns the octets that it takes, 0: there is no whole one yet,
+ * ERROR_PROTOCOL: an impossible length. */
 int milter_read_packet(const uint8_t *octets, size_t size, struct milter_packet *ret_packet) ERROR_USE_RESULT;
 
 struct milter;
 
-/* Everything that happens on a connection. Exactly one call answers the opening (answer NULL: ready for messages, or error) and each message (answer, or
- * error). After a call with an error there are no more. Never from inside milter_open or milter_send; in the call milter_send and milter_close are allowed. */
+/* Everything that happens on a connection. Exactly one call answers the opening (answer NULL: ready for messages, or
+ * error) and each message (answer, or error). After a call with an error there are no more. Never from inside
+ * milter_open or milter_send; in the call milter_send and milter_close are allowed. */
 typedef void milter_event(void *context, const struct milter_answer *answer, const struct error *error);
 
-/* Opens a connection as a client on 127.0.0.1 that has authenticated: OpenDKIM signs for its InternalHosts (by default 127.0.0.1) and for what has a
- * macro {auth_type}. deadline: boottime, milliseconds, for the whole connection. Errors that come later: ERROR_UNREACHABLE (refused, closed),
- * ERROR_NOT_FOUND (no such socket), ERROR_PERMISSION, ERROR_TIMEOUT, ERROR_PROTOCOL, ERROR_REFUSED (the filter turns this client away). */
+/* Opens a connection as a client on 127.0.0.1 that has authenticated: OpenDKIM signs for its InternalHosts (by default
+ * 127.0.0.1) and for what has a macro {auth_type}. deadline: boottime, milliseconds, for the whole connection. Errors
+ * that come later: ERROR_UNREACHABLE (refused, closed), ERROR_NOT_FOUND (no such socket), ERROR_PERMISSION,
+ * ERROR_TIMEOUT, ERROR_PROTOCOL, ERROR_REFUSED (the filter turns this client away). */
 int milter_open(struct loop *loop, const char *address, int64_t deadline, milter_event *event, void *context,
                 struct milter **ret_milter, struct error *error) ERROR_USE_RESULT;
 /* Hands over a message; none must be under way. */

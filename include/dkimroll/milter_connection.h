@@ -1,4 +1,5 @@
-/* The inside of one milter connection, shared by milter_connection.c (opening, failing, closing), milter_write.c (commands) and milter_read.c (replies). */
+/* The inside of one milter connection, shared by milter_connection.c (opening, failing, closing), milter_write.c
+ * (commands) and milter_read.c (replies). */
 #ifndef DKIMROLL_MILTER_CONNECTION_H
 #define DKIMROLL_MILTER_CONNECTION_H
 
@@ -36,10 +37,10 @@ struct milter {
   unsigned watched;          /* its events */
   struct loop_source *timer;
   struct loop_source *failing; /* reports failure, since that must not happen from inside a call */
-  struct error failure; /* code 0: none */
+  struct error failure;        /* code 0: none */
   struct buffer input;
   struct buffer output;
-  uint32_t steps; /* negotiated MILTER_NO_ and MILTER_NR_ bits */
+  uint32_t steps;        /* negotiated MILTER_NO_ and MILTER_NR_ bits */
   enum milter_step step; /* the command that waits for its reply */
   size_t header;         /* next one to send */
   unsigned replies;      /* to the present command */

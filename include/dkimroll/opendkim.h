@@ -1,4 +1,5 @@
-/* The inside of the OpenDKIM signer, shared by opendkim*.c: what an item is in the tables, and the steps of which its operations consist. */
+/* The inside of the OpenDKIM signer, shared by opendkim*.c: what an item is in the tables, and the steps of which its
+ * operations consist. */
 #ifndef DKIMROLL_OPENDKIM_H
 #define DKIMROLL_OPENDKIM_H
 
@@ -7,8 +8,8 @@
 #include "dkimroll/signer.h"
 
 enum {
-  OPENDKIM_BUSY_RETRY_MS = 100,   /* another process edits the tables: a matter of milliseconds */
-  OPENDKIM_SETTLE_MS = 2000,      /* a signal that has not arrived by then is not what makes a proof fail */
+  OPENDKIM_BUSY_RETRY_MS = 100, /* another process edits the tables: a matter of milliseconds */
+  OPENDKIM_SETTLE_MS = 2000,    /* a signal that has not arrived by then is not what makes a proof fail */
   OPENDKIM_PAYLOAD_MAX = KEEPER_MESSAGE_MAX - 1024,
 };
 
@@ -22,9 +23,9 @@ struct opendkim_sender {
 
 /* One item as this signer's tables have it. All owned. */
 struct opendkim_entry {
-  char *name;         /* key name of selector */
-  char *value;        /* domain:selector:path */
-  char *before_name;  /* of previous_selector; NULL: none */
+  char *name;        /* key name of selector */
+  char *value;       /* domain:selector:path */
+  char *before_name; /* of previous_selector; NULL: none */
   char *before_value;
   struct opendkim_sender *senders;
   size_t sender_count;
@@ -32,15 +33,17 @@ struct opendkim_entry {
 };
 
 /* ERROR_CONFIG: what the policy says cannot be expressed in these tables. Released also after failure. */
-int opendkim_entry_make(const struct policy_signer *policy, const struct signer_item *item, struct opendkim_entry *entry,
-                        struct error *error) ERROR_USE_RESULT;
+int opendkim_entry_make(const struct policy_signer *policy, const struct signer_item *item,
+                        struct opendkim_entry *entry, struct error *error) ERROR_USE_RESULT;
 void opendkim_entry_release(struct opendkim_entry *entry);
-/* Is there anything to go back to? Not if the tables named the key already and no earlier key is known: it may be all that signs. */
+/* Is there anything to go back to? Not if the tables named the key already and no earlier key is known: it may be all
+ * that signs. */
 bool opendkim_entry_can_undo(const struct opendkim_entry *entry);
 
-/* Write the edits of one item (at most TABLE_EDITS_MAX) and return their number. switch: KeyTable entry added or replaced, senders
- * pointed at it. undo: what the switch made of the senders (and of a stable entry) taken back; undo_key: the KeyTable entry that it added goes (0: none).
- * heal: senders that still name the withdrawn key are pointed at the one that signs, or removed if there is none; withdraw: its KeyTable entry goes. */
+/* Write the edits of one item (at most TABLE_EDITS_MAX) and return their number. switch: KeyTable entry added or
+ * replaced, senders pointed at it. undo: what the switch made of the senders (and of a stable entry) taken back;
+ * undo_key: the KeyTable entry that it added goes (0: none). heal: senders that still name the withdrawn key are
+ * pointed at the one that signs, or removed if there is none; withdraw: its KeyTable entry goes. */
 size_t opendkim_edits_switch(const struct opendkim_entry *entry, struct table_edit *edits);
 size_t opendkim_edits_undo(const struct opendkim_entry *entry, struct table_edit *edits);
 size_t opendkim_edits_undo_key(const struct opendkim_entry *entry, struct table_edit *edits);
@@ -87,43 +90,45 @@ struct signer_operation {
   /* The batch of the step: which items it is about, and their outcomes. */
   size_t *batch;
   size_t batch_count;
-  size_t edits_per_item;          /* table items for each item of the batch */
-  opendkim_edits *builders[2];
-  enum table_order order;
+  opendkim_edits *edits;
   enum keeper_job job;
   int64_t step_deadline;
-  struct table_outcome *outcomes; /* batch_count * edits_per_item */
+  struct table_outcome *outcomes; /* batch_count */
   struct prove_message *messages;
   const struct prove_result *proofs; /* borrowed during next */
 };
 
-/* Makes an operation with its entries; items that cannot be expressed have ended with their error. first is called from the loop. */
-int opendkim_operation_new(struct signer_opendkim *signer, const struct signer_item *items, size_t count, int64_t deadline,
-                           signer_done *done, void *context, opendkim_next *first, struct signer_operation **ret_operation,
-                           struct error *error) ERROR_USE_RESULT;
+/* Makes an operation with its entries; items that cannot be expressed have ended with their error. first is called from
+ * the loop. */
+int opendkim_operation_new(struct signer_opendkim *signer, const struct signer_item *items, size_t count,
+                           int64_t deadline, signer_done *done, void *context, opendkim_next *first,
+                           struct signer_operation **ret_operation, struct error *error) ERROR_USE_RESULT;
 /* Frees it without done. */
 void opendkim_operation_free(struct signer_operation *operation);
 /* Calls done and frees it. */
 void opendkim_operation_finish(struct signer_operation *operation);
 
-/* The steps. Each ends with one call of next, from the loop (or at once if it cannot begin), with code 0 or the error of the whole step. Each is about the items that are in
- * state. */
+/* The steps. Each ends with one call of next, from the loop (or at once if it cannot begin), with code 0 or the error
+ * of the whole step. Each is about the items that are in state. */
 
-/* A job on the tables: builders (at most two, the second NULL) make one table item each for every item. A busy table is tried again until deadline. Outcomes:
- * operation->outcomes, by place in operation->batch. */
-void opendkim_step_tables(struct signer_operation *operation, enum opendkim_state state, int64_t deadline, opendkim_next *next);
-/* Sets what opendkim_step_tables is to do. */
-void opendkim_plan_tables(struct signer_operation *operation, enum keeper_job job, enum table_order order, opendkim_edits *first,
-                          opendkim_edits *second);
+/* The edits of every item as one job on the tables; a busy table is tried again until deadline. Outcomes:
+ * operation->outcomes, by place in operation->batch. try: only says what would be done, and whether it could be (of
+ * items that are open). */
+void opendkim_step_edit(struct signer_operation *operation, enum opendkim_state state, opendkim_edits *edits,
+                        int64_t deadline, opendkim_next *next);
+void opendkim_step_try(struct signer_operation *operation, opendkim_edits *edits, int64_t deadline,
+                       opendkim_next *next);
 /* The reload; next at once with code 0 if the policy has none. */
 void opendkim_step_reload(struct signer_operation *operation, bool probe, int64_t deadline, opendkim_next *next);
 /* Only whether the milter answers. */
 void opendkim_step_reach(struct signer_operation *operation, int64_t deadline, opendkim_next *next);
-/* One message for each sender. before: prove previous_selector instead (items without one are left out). patient: the reload has just been asked
- * for. Results: operation->proofs, by place in operation->batch. */
-void opendkim_step_prove(struct signer_operation *operation, enum opendkim_state state, bool before, bool patient, int64_t deadline,
-                         opendkim_next *next);
+/* One message for each sender. before: prove previous_selector instead (items without one are left out). patient: the
+ * reload has just been asked for. Results: operation->proofs, by place in operation->batch. */
+void opendkim_step_prove(struct signer_operation *operation, enum opendkim_state state, bool before, bool patient,
+                         int64_t deadline, opendkim_next *next);
 
+/* Is any item in state? */
+bool opendkim_any(const struct signer_operation *operation, enum opendkim_state state);
 /* Sets the error of every item in state, with context, and its new state. */
 void opendkim_fail_items(struct signer_operation *operation, enum opendkim_state state, enum opendkim_state then,
                          const struct error *error);

@@ -1,4 +1,5 @@
-/* The keeper's jobs on OpenDKIM: its tables and its reload. Payloads, their handlers (worker side), their readers (loop side). */
+/* The keeper's jobs on OpenDKIM: its tables and its reload. Payloads, their handlers (worker side), their readers (loop
+ * side). */
 #ifndef DKIMROLL_OPENDKIM_JOBS_H
 #define DKIMROLL_OPENDKIM_JOBS_H
 
@@ -8,8 +9,8 @@
 #include "dkimroll/table_files.h"
 
 enum {
-  OPENDKIM_ROOTS_MAX = 4096,        /* signers of the policy, and versions of them that keys were made with */
-  OPENDKIM_ITEMS_MAX = 2 * SIGNER_ITEMS_MAX, /* a roll-back has two for each: senders back, key out */
+  OPENDKIM_ROOTS_MAX = 4096, /* signers of the policy, and versions of them that keys were made with */
+  OPENDKIM_ITEMS_MAX = SIGNER_ITEMS_MAX,
   OPENDKIM_RELOAD_MS_MAX = 600 * 1000, /* a worker is not held longer by one reload */
   OPENDKIM_REPLY_MAX = OPENDKIM_ITEMS_MAX * (ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + TABLE_EDITS_MAX + 64),
 };
@@ -26,27 +27,29 @@ struct opendkim_root {
   char **reload_command; /* ends with NULL */
 };
 
-/* The allow-list. A job on any other table, key path or reload target is refused with ERROR_PERMISSION: the loop's process may have been taken over. */
+/* The allow-list. A job on any other table, key path or reload target is refused with ERROR_PERMISSION: the loop's
+ * process may have been taken over. */
 struct opendkim_roots {
   struct opendkim_root *items;
   size_t count;
 };
 
 /* Adds what signer names (copied). ERROR_LIMIT, ERROR_INVALID (a relative path), ERROR_NO_MEMORY. */
-int opendkim_roots_add(struct opendkim_roots *roots, const struct policy_signer *signer, struct error *error)
-    ERROR_USE_RESULT;
+int opendkim_roots_add(struct opendkim_roots *roots, const struct policy_signer *signer,
+                       struct error *error) ERROR_USE_RESULT;
 void opendkim_roots_release(struct opendkim_roots *roots);
 
 /* Payload of EDIT_TABLES (does it) and READ_TABLES (says what would be done, and whether it could be written). */
-void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *signer, enum table_order order,
-                          const struct table_item *items, size_t count);
+void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *signer, const struct table_item *items,
+                          size_t count);
 /* Reads their reply into outcomes (count). ERROR_PROTOCOL. */
 int opendkim_jobs_read_tables(const uint8_t *reply, size_t reply_size, struct table_outcome *outcomes, size_t count,
                               struct error *error) ERROR_USE_RESULT;
 
-/* Payload of RELOAD; signer->reload is not RELOAD_NONE. probe: only says whether it could be done. timeout_ms: for the worker's wait. The reply is empty.
- * Errors: ERROR_NOT_FOUND (unit, pid file, process, program), ERROR_PERMISSION, ERROR_CONFLICT (the pid is another program's), ERROR_TIMEOUT,
- * ERROR_REFUSED (the job or command failed: with what it wrote), ERROR_UNREACHABLE (no system bus). */
+/* Payload of RELOAD; signer->reload is not RELOAD_NONE. probe: only says whether it could be done. timeout_ms: for the
+ * worker's wait. The reply is empty. Errors: ERROR_NOT_FOUND (unit, pid file, process, program), ERROR_PERMISSION,
+ * ERROR_CONFLICT (the pid is another program's), ERROR_TIMEOUT, ERROR_REFUSED (the job or command failed: with what it
+ * wrote), ERROR_UNREACHABLE (no system bus). */
 void opendkim_jobs_reload(struct buffer *payload, const struct policy_signer *signer, bool probe, int64_t timeout_ms);
 
 /* The handlers of the three kinds; roots is borrowed for ever. Returns their number (3); handlers has room for them. */

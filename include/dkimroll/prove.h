@@ -1,5 +1,6 @@
-/* The proof: does the signer sign as it should? Messages from given senders go through its milter socket, and d= and s= of the DKIM-Signature that comes
- * back are read. No message is ever delivered. A new connection is what makes OpenDKIM read its tables after a reload. */
+/* The proof: does the signer sign as it should? Messages from given senders go through its milter socket, and d= and s=
+ * of the DKIM-Signature that comes back are read. No message is ever delivered. A new connection is what makes OpenDKIM
+ * read its tables after a reload. */
 #ifndef DKIMROLL_PROVE_H
 #define DKIMROLL_PROVE_H
 
@@ -19,8 +20,8 @@ enum {
 
 enum prove_verdict {
   PROVE_PENDING = 0,
-  PROVE_SIGNED = 1,         /* by the expected key */
-  PROVE_BEFORE = 2,         /* by the key that signed until now: the signer has not read its tables yet, or refuses to */
+  PROVE_SIGNED = 1, /* by the expected key */
+  PROVE_BEFORE = 2, /* by the key that signed until now: the signer has not read its tables yet, or refuses to */
   PROVE_OTHER_SELECTOR = 3, /* of the same domain */
   PROVE_OTHER_DOMAIN = 4,
   PROVE_UNSIGNED = 5,
@@ -41,8 +42,9 @@ struct prove_message {
 
 struct prove_result {
   enum prove_verdict verdict; /* PROVE_SIGNED: all messages of the group */
-  struct error error;         /* else what the signer did with the first message that failed; ERROR_PROOF, or the connection's code */
-  int64_t completed_at;       /* wall seconds of the last answer, 0: none */
+  struct error
+      error; /* else what the signer did with the first message that failed; ERROR_PROOF, or the connection's code */
+  int64_t completed_at; /* wall seconds of the last answer, 0: none */
 };
 
 /* What was seen of one message. */
@@ -51,32 +53,36 @@ struct prove_sight {
   const struct milter_answer *answer;   /* with whole DKIM-Signature fields */
 };
 
-/* Judges one sight: PROVE_SIGNED, or another verdict and *ret_error, with the likely cause and its remedy. Pure; the place for the check of the
- * signature itself. */
-enum prove_verdict prove_judge(const struct prove_message *expected, const struct prove_sight *sight, struct error *ret_error);
+/* Judges one sight: PROVE_SIGNED, or another verdict and *ret_error, with the likely cause and its remedy. Pure; the
+ * place for the check of the signature itself. */
+enum prove_verdict prove_judge(const struct prove_message *expected, const struct prove_sight *sight,
+                               struct error *ret_error);
 
 /* Value of a tag of a signature field (RFC 6376 3.2), without white space; false: no such tag, or it does not fit. */
 bool prove_signature_tag(const char *signature, const char *tag, char *buffer, size_t size);
 
 struct prove_request {
-  const char *milter;                   /* as in the policy */
-  const struct prove_message *messages; /* borrowed until done; count 0: only a connection is made, and its options negotiated */
+  const char *milter; /* as in the policy */
+  const struct prove_message
+      *messages; /* borrowed until done; count 0: only a connection is made, and its options negotiated */
   size_t count;
   size_t group_count;
   int64_t deadline; /* boottime, milliseconds: done comes at the latest then */
-  /* The signal of a reload may arrive later than our connection. So what fails is tried again on new connections, with back-off: PROVE_BEFORE, and a busy socket, until
-   * patience; all else, which does harm while it lasts, until settle (boottime, milliseconds; past: never again). */
+  /* The signal of a reload may arrive later than our connection. So what fails is tried again on new connections, with
+   * back-off: PROVE_BEFORE, and a busy socket, until patience; all else, which does harm while it lasts, until settle
+   * (boottime, milliseconds; past: never again). */
   int64_t patience;
   int64_t settle;
 };
 
 struct prove;
 /* connection: code 0, or why the last connection failed. results: group_count. Borrowed during the call. */
-typedef void prove_done(void *context, const struct error *connection, const struct prove_result *results, size_t count);
+typedef void prove_done(void *context, const struct error *connection, const struct prove_result *results,
+                        size_t count);
 
 /* Starts; done comes once, later. Errors: ERROR_CONFIG (milter address), ERROR_LIMIT, ERROR_NO_MEMORY. */
-int prove_start(struct loop *loop, struct entropy *entropy, const struct prove_request *request, prove_done *done, void *context,
-                struct prove **ret_prove, struct error *error) ERROR_USE_RESULT;
+int prove_start(struct loop *loop, struct entropy *entropy, const struct prove_request *request, prove_done *done,
+                void *context, struct prove **ret_prove, struct error *error) ERROR_USE_RESULT;
 /* Ends it without done. *prove NULL is fine, and is NULL afterwards. Not after done. */
 void prove_cancel(struct prove **prove);
 

@@ -24,6 +24,8 @@ int session_open_for_reading(struct session *session, struct error *error) ERROR
 int session_look(struct session *session, int64_t *ret_next, struct error *error) ERROR_USE_RESULT;
 /* Reads the policy, printing every finding. */
 int session_read_policy(struct session *session, struct error *error) ERROR_USE_RESULT;
+/* Policy, keeper, loop, sockets; no store is open afterwards. For check, which writes nothing. */
+int session_start_backends(struct session *session, struct error *error) ERROR_USE_RESULT;
 /* Policy, keeper, store. The order is fixed: the keeper is forked before loop, sockets and store exist. */
 int session_open(struct session *session, struct error *error) ERROR_USE_RESULT;
 /* Takes the lease and compiles the policy if it changed. ERROR_BUSY: somebody else executes. */

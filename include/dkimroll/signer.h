@@ -26,7 +26,7 @@ struct signer_result {
   struct error error;    /* code 0: done and proved */
   bool rolled_back;      /* ACTIVATE failed, and the tables of this item are as before and proved on the old key */
   int64_t switched_at;   /* wall seconds: tables on disk with the new entry; 0 never */
-  int64_t completed_at;  /* wall seconds: proof arrived (ACTIVATE, PROVE) or tables written and reload asked for (WITHDRAW) */
+  int64_t completed_at;  /* wall seconds: proof arrived (ACTIVATE, PROVE), or tables written and reload asked for (WITHDRAW) */
 };
 
 typedef void signer_done(void *context, const struct signer_result *results, size_t count);
@@ -39,7 +39,8 @@ struct signer_ops {
    * connection; items that fail are taken back by the inverse edit, reloaded, and proved on the old key. Idempotent. */
   int (*activate)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                   signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
-  /* Removes the KeyTable entries of keys that do not sign any more (and SigningTable entries if any still name them). */
+  /* Removes the KeyTable entries of keys that do not sign any more. A sender whose SigningTable entry still names one is pointed at previous_selector's key, or removed
+   * if there is none. ERROR_CONFLICT: somebody else's line names the key or its file, which must live on. */
   int (*withdraw)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                   signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
   /* Only the proof: one message for each sender. ERROR_PROOF says what the signer did instead. */

@@ -9,11 +9,14 @@
 
 enum {
   SQLITE_APPLICATION_ID = 0x444b494d, /* "DKIM", in the file's header, so that no foreign database is taken over */
-  SQLITE_STATEMENTS_MAX = 64,         /* different statements of all files here; about 50 are in use */
+  SQLITE_STATEMENTS_MAX = 64,         /* different statements that are kept; all files here have fewer */
   SQLITE_CACHE_KIB = 16384,           /* page cache: keeps the upper pages of all indexes at a million domains */
   SQLITE_WAL_KEPT_MAX = 64 << 20,     /* octets of write-ahead log that stay on disk after a large sync */
   SQLITE_SIGNERS_TEXT_MAX = POLICY_SIGNERS_MAX * 21, /* "17 18": row ids of up to 20 octets */
 };
+
+#define SQLITE_REMEDY_EDITED                                                                                           \
+  "restore the store from a backup if it was edited by hand; else this is a defect: please report it"
 
 /* A prepared statement that is kept until close, found again by the address of its text. */
 struct sqlite_cached {
@@ -36,7 +39,7 @@ struct sqlite_versions {
   struct sqlite_version {
     int64_t id;
     void *item;
-  } *items;
+  } * items;
   size_t count, capacity;
 };
 
@@ -51,11 +54,13 @@ struct sqlite_store {
   struct sqlite_versions rules, publishers, signers;
 };
 
-static inline struct sqlite_store *sqlite_store_of(struct store *store) { return (struct sqlite_store *)store; }
+static inline struct sqlite_store *sqlite_store_of(struct store *store) {
+  return (struct sqlite_store *)store;
+}
 
 /* ---- sqlite_query.c ---- */
 
-/* Fills *error from SQLite's code and what the connection knows of the last failure; doing completes "while ...". */
+/* Fills *error from SQLite's code and what the connection knows of its last failure; doing is what was attempted: "writing". */
 int sqlite_fail(const struct sqlite_store *store, int code, const char *doing, struct error *error);
 
 /* One use of a statement. Binds and reads go from left to right, so their order is that of the SQL. Failures of binds and contradictions
@@ -68,16 +73,16 @@ struct sqlite_query {
   int bound, read; /* columns so far */
   int wrong;       /* first column with a contradiction, counted from 1; 0: none */
 };
-int sqlite_query_begin(struct sqlite_store *store, const char *sql, struct sqlite_query *ret_query, struct error *error)
-    ERROR_USE_RESULT;
+int sqlite_query_begin(struct sqlite_store *store, const char *sql, struct sqlite_query *ret_query,
+                       struct error *error) ERROR_USE_RESULT;
 void sqlite_query_end(struct sqlite_query *query); /* a cleanup; the query can be begun again */
 /* *ret_row: there is a row, to be read from its first column. */
 int sqlite_query_step(struct sqlite_query *query, bool *ret_row, struct error *error) ERROR_USE_RESULT;
 /* For statements without rows; ready for the next binds afterwards. ret_changes may be NULL. */
 int sqlite_query_run(struct sqlite_query *query, int64_t *ret_changes, struct error *error) ERROR_USE_RESULT;
 /* Ends the reading of one row: ERROR_INTERNAL names table, row and column if something in it cannot be. */
-int sqlite_query_check(const struct sqlite_query *query, const char *table, int64_t row, struct error *error)
-    ERROR_USE_RESULT;
+int sqlite_query_check(const struct sqlite_query *query, const char *table, int64_t row,
+                       struct error *error) ERROR_USE_RESULT;
 
 /* Text is borrowed until the statement is run or ended. Moments: TIME_UNSET is NULL in the file. */
 void sqlite_bind_number(struct sqlite_query *query, int64_t number);
@@ -105,8 +110,12 @@ void sqlite_transaction_end(struct sqlite_transaction *transaction);
 
 /* ---- sqlite_schema.c ---- */
 
-/* Brings the file to STORE_SCHEMA_VERSION, or says why not. */
-int sqlite_schema_ready(struct sqlite_store *store, bool read_only, struct error *error) ERROR_USE_RESULT;
+/* Is this file ours, and can this program use it? Changes nothing, so that it may be asked of any file. *ret_version: its schema, 0 for an
+ * empty file. */
+int sqlite_schema_check(struct sqlite_store *store, bool read_only, int64_t *ret_version,
+                        struct error *error) ERROR_USE_RESULT;
+/* Brings the file from schema version to STORE_SCHEMA_VERSION. */
+int sqlite_schema_migrate(struct sqlite_store *store, int64_t version, struct error *error) ERROR_USE_RESULT;
 
 /* ---- sqlite_version.c ---- */
 
@@ -114,8 +123,8 @@ int sqlite_schema_ready(struct sqlite_store *store, bool read_only, struct error
 int sqlite_version_intern(struct sqlite_store *store, const struct sqlite_version_kind *kind, const char *name,
                           const char *content, int64_t *ret_id, struct error *error) ERROR_USE_RESULT;
 /* Borrowed until close. */
-int sqlite_rules_get(struct sqlite_store *store, int64_t id, const struct policy_rules **ret_rules, struct error *error)
-    ERROR_USE_RESULT;
+int sqlite_rules_get(struct sqlite_store *store, int64_t id, const struct policy_rules **ret_rules,
+                     struct error *error) ERROR_USE_RESULT;
 int sqlite_publisher_get(struct sqlite_store *store, int64_t id, const struct policy_publisher **ret_publisher,
                          struct error *error) ERROR_USE_RESULT;
 int sqlite_signer_get(struct sqlite_store *store, int64_t id, const struct policy_signer **ret_signer,
@@ -133,7 +142,7 @@ struct sqlite_new_ids {
   struct sqlite_new_id {
     int64_t *place;
     int64_t id;
-  } *items; /* owned; as many as there can be */
+  } * items; /* owned; as many as there can be */
   size_t count;
 };
 int sqlite_keys_write(struct sqlite_store *store, const struct lineage *lineage, struct sqlite_new_ids *ids,
@@ -148,22 +157,35 @@ int sqlite_keys_write(struct sqlite_store *store, const struct lineage *lineage,
 /* Reads the present row without keys. Caller releases *ret_lineage, also on failure. */
 int sqlite_lineage_read(struct sqlite_query *query, struct lineage *ret_lineage, struct error *error) ERROR_USE_RESULT;
 /* By row id, with its living keys. Caller releases *ret_lineage, also on failure. */
-int sqlite_lineage_load(struct sqlite_store *store, int64_t id, struct lineage *ret_lineage, struct error *error)
-    ERROR_USE_RESULT;
-int sqlite_lineage_write(struct sqlite_store *store, const struct lineage *lineage, struct error *error)
-    ERROR_USE_RESULT;
+int sqlite_lineage_load(struct sqlite_store *store, int64_t id, struct lineage *ret_lineage,
+                        struct error *error) ERROR_USE_RESULT;
+int sqlite_lineage_write(struct sqlite_store *store, const struct lineage *lineage,
+                         struct error *error) ERROR_USE_RESULT;
 /* "17 18" */
 const char *sqlite_signers_text(const int64_t *ids, size_t count, char buffer[SQLITE_SIGNERS_TEXT_MAX]);
 /* One pattern a line; NULL for the default, "*@DOMAIN" alone. Caller frees. ERROR_INVALID: a pattern holds a line feed. */
-int sqlite_senders_text(const char *domain, char *const *senders, size_t count, char **ret_text, struct error *error)
-    ERROR_USE_RESULT;
+int sqlite_senders_text(const char *domain, char *const *senders, size_t count, char **ret_text,
+                        struct error *error) ERROR_USE_RESULT;
+
+/* ---- sqlite.c ---- */
+
+/* What root makes belongs to the owner of the file or directory model, so that the service's own user can work with it later. */
+int sqlite_owner_adopt(int descriptor, const char *model, struct error *error) ERROR_USE_RESULT;
 
 /* ---- sqlite_commit.c ---- */
 
-int sqlite_event_insert(struct sqlite_store *store, const struct event *event, int64_t *ret_id, struct error *error)
-    ERROR_USE_RESULT;
+int sqlite_event_insert(struct sqlite_store *store, const struct event *event, int64_t *ret_id,
+                        struct error *error) ERROR_USE_RESULT;
 
-/* ---- the ops, one file each ---- */
+/* ---- sqlite_stamp.c ---- */
+
+/* *ret_stamp as sync was given it last; file_count 0: never. Caller releases it, also on failure. */
+int sqlite_stamp_read(struct sqlite_store *store, struct store_policy_stamp *ret_stamp,
+                      struct error *error) ERROR_USE_RESULT;
+int sqlite_stamp_write(struct sqlite_store *store, const struct store_policy_stamp *stamp,
+                       struct error *error) ERROR_USE_RESULT;
+
+/* ---- the ops ---- */
 
 int sqlite_lease(struct store *store, const char *holder, int64_t now, struct error *error);
 void sqlite_lease_end(struct sqlite_store *store);
@@ -178,7 +200,5 @@ int sqlite_sync(struct store *store, const struct policy *policy, const struct s
 int sqlite_request(struct store *store, struct store_request *request, struct error *error);
 int sqlite_next_moment(struct store *store, int64_t *ret_next, struct store_policy_stamp *ret_stamp,
                        struct store_clock *ret_clock, struct error *error);
-int sqlite_stamp_write(struct sqlite_store *store, const struct store_policy_stamp *stamp, struct error *error)
-    ERROR_USE_RESULT;
 
 #endif

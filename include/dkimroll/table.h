@@ -1,8 +1,10 @@
-/* The two tables of OpenDKIM, edited in meaning and not in text: KeyTable (key name -> domain:selector:path) and SigningTable (sender
- * pattern -> key name). Lines that no edit names stay octet for octet, with their order, comments, blanks, tabs and line ends.
+/* The two tables of OpenDKIM, edited in meaning and not in text: KeyTable (key name -> domain:selector:path) and
+ * SigningTable (sender pattern -> key name). Lines that no edit names stay octet for octet, with their order, comments,
+ * blanks, tabs and line ends.
  *
- * How OpenDKIM reads them (opendkim.conf(5), and measured in docs/architecture.md): "#" starts a comment anywhere; the key ends at the first
- * white space; a line of a refile: table that starts with white space is no entry; of several entries of one key the first counts. */
+ * How OpenDKIM reads them (opendkim.conf(5), and measured in docs/architecture.md): "#" starts a comment anywhere; the
+ * key ends at the first white space; a line of a refile: table that starts with white space is no entry; of several
+ * entries of one key the first counts. */
 #ifndef DKIMROLL_TABLE_H
 #define DKIMROLL_TABLE_H
 
@@ -17,7 +19,8 @@
 enum {
   TABLE_FILE_MAX = 512 * 1024 * 1024, /* two million domains of 250 octets a line */
   TABLE_LINES_MAX = 8 * 1000 * 1000,  /* line numbers are 32 bits, and new lines need room */
-  TABLE_LINE_MAX = 1021,              /* OpenDKIM reads lines into 1,024 octets; CR LF and the NUL must fit. For lines of ours only */
+  TABLE_LINE_MAX =
+      1021, /* OpenDKIM reads lines into 1,024 octets; CR LF and the NUL must fit. For lines of ours only */
   TABLE_EDITS_MAX = POLICY_SENDERS_MAX + 2, /* of one item: a KeyTable entry, and each sender */
 };
 
@@ -26,8 +29,8 @@ enum table_kind { TABLE_KEYS = 1, TABLE_SIGNING_REFILE = 2, TABLE_SIGNING_FILE =
 /* One table in memory. */
 struct table;
 
-/* Parses a table. path is for messages (copied); data (size octets, heap) becomes the table's on success. ERROR_INVALID: a NUL octet;
- * ERROR_LIMIT. Caller frees with table_free. */
+/* Parses a table. path is for messages (copied); data (size octets, heap) becomes the table's on success.
+ * ERROR_INVALID: a NUL octet; ERROR_LIMIT. Caller frees with table_free. */
 int table_parse(enum table_kind kind, const char *path, char *data, size_t size, struct table **ret_table,
                 struct error *error) ERROR_USE_RESULT;
 void table_free(struct table *table); /* NULL is fine */
@@ -37,23 +40,27 @@ bool table_is_changed(const struct table *table);
 /* Appends the table as it is now. A table without a final newline stays one. */
 void table_format(const struct table *table, struct buffer *text);
 
-/* The value of the first KeyTable entry of name, or the key name ("%" as it stands) and number of the SigningTable line that OpenDKIM applies to address.
- * Borrowed until the next edit, not terminated; false: none. ret_line: its number in the file, 0 for a line that was added since. */
+/* The value of the first KeyTable entry of name, or the key name ("%" as it stands) and number of the SigningTable line
+ * that OpenDKIM applies to address. Borrowed until the next edit, not terminated; false: none. ret_line: its number in
+ * the file, 0 for a line that was added since. */
 struct table_span {
   const char *text;
   size_t size;
 };
 bool table_find_key(const struct table *keys, const char *name, struct table_span *ret_value, unsigned *ret_line);
-bool table_match_sender(const struct table *signing, const char *address, struct table_span *ret_name, unsigned *ret_line);
+bool table_match_sender(const struct table *signing, const char *address, struct table_span *ret_name,
+                        unsigned *ret_line);
 
 enum table_edit_kind {
-  /* KeyTable: name gets value. An entry of that name must have value already, or `before`; else ERROR_CONFLICT. A new line goes below the entry of beside, or to the end. */
+  /* KeyTable: name gets value. An entry of that name must have value already, or `before`; else ERROR_CONFLICT. A new
+     line goes below the entry of beside, or to the end. */
   TABLE_KEY_SET = 1,
-  /* KeyTable: the entries of name with value go. ERROR_CONFLICT if a SigningTable line would then name nothing (and no edit of this item removes that
-   * line), or if another line still names the path in value: its file must live. */
+  /* KeyTable: the entries of name with value go. ERROR_CONFLICT if a SigningTable line would then name nothing (and no
+   * edit of this item removes that line), or if another line still names the path in value: its file must live. */
   TABLE_KEY_REMOVE = 2,
-  /* SigningTable: the line of pattern names name; before it named name or `before`, else ERROR_CONFLICT. Its second field and comment stay. A missing line goes to the
-   * end. ERROR_CONFLICT if another line takes address first; ERROR_NOT_FOUND if KeyTable has no entry of name or the entry's file is not there. */
+  /* SigningTable: the line of pattern names name; before it named name or `before`, else ERROR_CONFLICT. Its second
+   * field and comment stay. A missing line goes to the end. ERROR_CONFLICT if another line takes address first;
+   * ERROR_NOT_FOUND if KeyTable has no entry of name or the entry's file is not there. */
   TABLE_SIGN_POINT = 3,
   /* SigningTable: the lines of pattern that name name go. */
   TABLE_SIGN_REMOVE = 4,
@@ -67,8 +74,10 @@ struct table_edit {
   const char *value;   /* KEY_*: "domain:selector:path" */
   const char *before;  /* KEY_SET: the value, SIGN_POINT: the key name that may be replaced; NULL: none */
   const char *beside;  /* KEY_SET: key name; NULL */
-  const char *address; /* SIGN_POINT: an address that pattern stands for (table_sender_address) */
-  bool existing;       /* KEY_SET, SIGN_POINT: change what has before, leave all else as it is: nothing is added, and others' entries are no conflict */
+  const char *address; /* SIGN_POINT: an address that pattern stands for (table_sender_address); KEY_REMOVE: one that a
+                          SigningTable line "%" must not take to name; NULL: not asked */
+  bool existing; /* KEY_SET, SIGN_POINT: change what has before, leave all else as it is: nothing is added, and others'
+                    entries are no conflict */
 };
 
 /* What belongs together: all edits of an item are done, or none. */
@@ -94,17 +103,22 @@ struct table_pair {
   table_key_file_exists *exists; /* NULL: not asked */
 };
 
-/* Applies each item to both tables in memory, in order; every item has its outcome. Near-linear in lines and items. Returns an error only when out of memory. */
-int table_apply(const struct table_pair *pair, const struct table_item *items, size_t count, struct table_outcome *outcomes,
-                struct error *error) ERROR_USE_RESULT;
+/* Applies each item to both tables in memory, in order; every item has its outcome. Near-linear in lines and items.
+ * Returns an error only when out of memory. */
+int table_apply(const struct table_pair *pair, const struct table_item *items, size_t count,
+                struct table_outcome *outcomes, struct error *error) ERROR_USE_RESULT;
 
-/* What a sender of the policy ("*@example.com", "user@example.com", "*") is in a table of this kind. refile: itself ("@D": "*@D").
- * file: "*@D" is "D", "*@*.D" ".D", "user@*.D" "user@.D", "*" and "*@*" "*"; other wildcards are ERROR_CONFIG. Caller frees. */
-int table_sender_pattern(enum table_kind kind, const char *sender, char **ret_pattern, struct error *error) ERROR_USE_RESULT;
+/* What a sender of the policy ("*@example.com", "user@example.com", "*") is in a table of this kind. refile: itself
+ * ("@D": "*@D"). file: "*@D" is "D", "*@*.D" ".D", "user@*.D" "user@.D", "*" and "*@*" "*"; other wildcards are
+ * ERROR_CONFIG. Caller frees. */
+int table_sender_pattern(enum table_kind kind, const char *sender, char **ret_pattern,
+                         struct error *error) ERROR_USE_RESULT;
 
-/* An address that the sender stands for: each "*" becomes "dkimroll-proof", a domain part of "*" alone becomes domain: "*@example.com" is
- * dkimroll-proof@example.com, "user@example.com" itself, "*@*.example.com" dkimroll-proof@dkimroll-proof.example.com, "*"
- * dkimroll-proof@DOMAIN. ERROR_CONFIG for a sender with characters of regular expressions. Caller frees. */
-int table_sender_address(const char *sender, const char *domain, char **ret_address, struct error *error) ERROR_USE_RESULT;
+/* An address that the sender stands for: each "*" becomes "dkimroll-proof", a domain part of "*" alone becomes domain:
+ * "*@example.com" is dkimroll-proof@example.com, "user@example.com" itself, "*@*.example.com"
+ * dkimroll-proof@dkimroll-proof.example.com, "*" dkimroll-proof@DOMAIN. ERROR_CONFIG for a sender with characters of
+ * regular expressions. Caller frees. */
+int table_sender_address(const char *sender, const char *domain, char **ret_address,
+                         struct error *error) ERROR_USE_RESULT;
 
 #endif

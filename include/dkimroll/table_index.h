@@ -1,5 +1,5 @@
-/* Hashed chains of line numbers, so that thousands of edits find their lines in a table of a hundred thousand. The caller compares: a chain holds
- * every line of a bucket, in the order in which lines were added. */
+/* Hashed chains of line numbers, so that thousands of edits find their lines in a table of a hundred thousand. The
+ * caller compares: a chain holds every line of a bucket, in the order in which lines were added. */
 #ifndef DKIMROLL_TABLE_INDEX_H
 #define DKIMROLL_TABLE_INDEX_H
 

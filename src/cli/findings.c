@@ -32,6 +32,7 @@ static int append(struct findings *findings, const struct finding *finding) {
                          .subject = text_duplicate(finding->subject),
                          .who = text_duplicate(finding->who),
                          .others = finding->others,
+                         .since = finding->since,
                          .text = text_duplicate(finding->text),
                          .remedy = text_duplicate(finding->remedy)};
   if (!copy.subject || (finding->who && !copy.who) || !copy.text || !copy.remedy) {
@@ -48,7 +49,9 @@ void findings_add(struct findings *findings, const struct finding *finding) {
   if (finding->level == FINDING_FAILED && !findings->first_code) findings->first_code = finding->code;
   struct finding *equal = find_equal(findings, finding);
   if (!equal && append(findings, finding)) findings->dropped++;
-  if (equal && equal->who && !text_equal(equal->who, finding->who)) equal->others += 1 + finding->others;
+  if (!equal) return;
+  if (equal->who && !text_equal(equal->who, finding->who)) equal->others += 1 + finding->others;
+  if (finding->since && finding->since < equal->since) equal->since = finding->since;
 }
 
 void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who, const struct error *error) {

@@ -143,7 +143,7 @@ static int read_old_signers(struct session *session, struct error *error) {
   return result;
 }
 
-int session_open(struct session *session, struct error *error) {
+int session_start_backends(struct session *session, struct error *error) {
   const struct cli_wiring *wiring = session->cli->wiring;
   int descriptor = -1;
   pid_t pid = -1;
@@ -160,7 +160,12 @@ int session_open(struct session *session, struct error *error) {
   if (!result) result = wiring->make_backends(descriptor, pid, &session->backends, error);
   if (result) return result;
   session->has_backends = true;
-  return wiring->open_store(session->state, false, &session->store, error);
+  return 0;
+}
+
+int session_open(struct session *session, struct error *error) {
+  int result = session_start_backends(session, error);
+  return result ? result : session->cli->wiring->open_store(session->state, false, &session->store, error);
 }
 
 static int sync_policy(struct session *session, struct error *error) {

@@ -183,11 +183,9 @@ int message_rdata_soa(const struct message_record *record, uint32_t *ret_serial,
                       struct error *error) {
   if (record->type != DNS_TYPE_SOA || record->rdata_size < SOA_NUMBERS_SIZE + 2)
     return error_set(error, ERROR_PROTOCOL, "%s: not a SOA record", record->name);
-  struct reader reader = {
-      .data = record->rdata, .size = record->rdata_size, .position = record->rdata_size - SOA_NUMBERS_SIZE};
-  uint32_t numbers[SOA_NUMBERS_SIZE / 4];
-  for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) numbers[i] = reader_u32(&reader);
-  *ret_serial = numbers[0];
-  *ret_minimum = numbers[4];
+  struct reader serial = {.data = record->rdata + record->rdata_size - SOA_NUMBERS_SIZE, .size = 4};
+  struct reader minimum = {.data = record->rdata + record->rdata_size - 4, .size = 4};
+  *ret_serial = reader_u32(&serial);
+  *ret_minimum = reader_u32(&minimum);
   return 0;
 }

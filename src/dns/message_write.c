@@ -109,7 +109,7 @@ static int compress_name(const struct message_update *update, const char *text, 
   char name[DNS_NAME_TEXT_SIZE];
   int code = message_name_canonical(text, name, error);
   if (code == 0) code = message_name_wire(name, ret_wire, ret_size, error);
-  if (code < 0) return code;
+  if (code != 0) return code;
   if (!message_name_below(name, update->zone))
     return error_set(error, ERROR_INVALID, "%s does not lie in the zone %s", name, update->zone);
   if (update->zone_wire_size < 2) return 0; /* the root is shorter than a pointer to it */
@@ -125,7 +125,7 @@ static int add_record(const struct message_update *update, struct buffer *sectio
   uint8_t name[MESSAGE_NAME_WIRE_MAX];
   size_t name_size;
   int code = compress_name(update, record->name, name, &name_size, error);
-  if (code < 0) return code;
+  if (code != 0) return code;
   if (*count == UINT16_MAX || record->rdata_size > UINT16_MAX)
     return error_set(error, ERROR_LIMIT, "DNS update with more than %d records, or a record of more octets",
                      UINT16_MAX);

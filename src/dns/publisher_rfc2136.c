@@ -86,7 +86,6 @@ static void operation_complete(void *context) {
 static void operation_timeout(void *context) {
   struct publish_operation *operation = context;
   operation->timer = NULL;
-  cancel_finds(operation);
   update_run_end(operation->run);
   loop_cancel(operation->owner->link.loop, &operation->wakeup);
   operation_finish(operation);

@@ -264,15 +264,17 @@ static int tcp_advance(struct tcp_connection *connection, struct error *error) {
   return code;
 }
 
-/* Takes the connection as far as it goes now; it may be gone afterwards. One without exchanges stays only if it is open, and nobody waits
- * for its place. */
+/* Takes the connection as far as it goes now; it may be gone afterwards. One without exchanges stays only if it is open, until the place is
+ * needed or its time is over. */
 static void tcp_turn(struct tcp_connection *connection) {
-  bool wanted = connection->state == TCP_OPEN && !connection->retired && !connection->sockets->tcp_waiting.first;
+  bool idle = tcp_is_idle(connection);
   struct error error;
-  if (tcp_is_idle(connection) && !wanted)
+  if (idle && (connection->state != TCP_OPEN || connection->retired)) {
     tcp_free(connection);
-  else if (tcp_advance(connection, &error) < 0)
-    tcp_break(connection, &error);
+    return;
+  }
+  if (idle) (void)!sockets_pump_later(connection->sockets); /* whoever waits for a place can have this one */
+  if (tcp_advance(connection, &error) < 0) tcp_break(connection, &error);
 }
 
 /* NULL: there is no place for one more, or no memory. */

@@ -184,7 +184,7 @@ void update_batch_send(struct update_zone *zone) {
   CLEANUP(batch_free) struct update_batch *batch = calloc(1, sizeof *batch);
   CLEANUP_FREE uint8_t *octets = malloc(TRANSPORT_MESSAGE_MAX);
   struct error error;
-  size_t size;
+  size_t size = 0;
   if (!batch || !octets) {
     zone_exhausted(zone);
     return;

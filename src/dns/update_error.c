@@ -11,7 +11,7 @@
 #include "dkimroll/selector.h"
 #include "dkimroll/text.h"
 
-enum { ANY = -1, WORD_SIZE = 1024 };
+enum { ANY = -1, WORD_SIZE = 1024, FILLED_MAX = 16384 };
 
 enum subject {
   REPLY_TO_UPDATE, /* believed: value is the rcode */
@@ -237,7 +237,7 @@ static void write_word(const char *name, const struct update_answer *answer, con
 
 /* Replaces each {word}; caller frees. NULL only when out of memory. */
 static char *fill_in(const char *text, const struct update_answer *answer, const struct update_place *place) {
-  struct buffer buffer = BUFFER_WITH_MAXIMUM(ERROR_MESSAGE_MAX * 8);
+  struct buffer buffer = BUFFER_WITH_MAXIMUM(FILLED_MAX);
   for (;;) {
     size_t literal = strcspn(text, "{");
     buffer_add(&buffer, text, literal);

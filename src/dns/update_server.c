@@ -143,4 +143,6 @@ void update_server_fail(struct update_server *server, const struct error *error)
   fail_items(server, NULL, error);
 }
 
-void update_zone_fail(struct update_zone *zone, const struct error *error) { fail_items(zone->server, zone, error); }
+void update_zone_fail(struct update_zone *zone, const struct error *error) {
+  fail_items(zone->server, zone, error);
+}

@@ -50,6 +50,7 @@ static void lineage_wake(struct lineage *lineage, int64_t now) {
 static int request_apply(struct engine *engine, const struct store_request *request, struct lineage *lineage, struct event_list *events,
                          struct error *error) {
   static const char *const kinds[] = {"", "requested", "held", "released", "forgotten"};
+  static const char *const what[] = {"", "rotation requested", "held", "released", "forgotten"};
   const int64_t now = engine->plan_clock.now;
   char reason[512];
   int result = 0;
@@ -72,7 +73,7 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   }
   if (result) return error_set(error, ERROR_NO_MEMORY, "out of memory for a request");
   lineage_wake(lineage, now);
-  snprintf(reason, sizeof reason, "by %s%s%s", request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "",
+  snprintf(reason, sizeof reason, "%s by %s%s%s", what[request->kind], request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "",
            request->reason ? request->reason : "");
   return event_list_add(events, lineage, NULL, now, kinds[request->kind], reason, error);
 }

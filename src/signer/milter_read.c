@@ -177,8 +177,9 @@ static void milter_take_input(struct milter *milter) {
   buffer_consume(&milter->input, position);
 }
 
-/* libmilter writes a change and its verdict in two small pieces, and its kernel holds the second back until we confirm the first, which ours
- * would delay by 40 ms: for every message. The wish holds for a while only, so it is repeated. Unix sockets refuse it, which is fine. */
+/* libmilter writes a change and its verdict in two small pieces, and its kernel holds the second back until we confirm
+ * the first, which ours would delay by 40 ms: for every message. The wish holds for a while only, so it is repeated.
+ * Unix sockets refuse it, which is fine. */
 static void milter_confirm_at_once(const struct milter *milter) {
   int on = 1;
   if (setsockopt(milter->descriptor, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on)) < 0) return;

@@ -1,51 +1,52 @@
-/* Activation: reach the signer, switch the tables, reload, prove; then take back what failed, reload, and prove the keys before. */
+/* Activation: reach the signer, switch the tables, reload, prove; then take back what failed, reload, and prove the
+ * keys before. */
 #include <string.h>
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/opendkim.h"
 #include "dkimroll/text.h"
 
-static bool opendkim_any(const struct signer_operation *operation, enum opendkim_state state) {
-  for (size_t i = 0; i < operation->count; i++)
-    if (operation->states[i] == state) return true;
-  return false;
-}
-
-/* Adds to the errors of the items that are taken back why that did not succeed. */
-static void opendkim_fail_undo(struct signer_operation *operation, const struct error *error) {
+/* Adds to the errors of the items that are taken back how far that went. */
+static void opendkim_fail_undo(struct signer_operation *operation, const char *stage, const struct error *error) {
   for (size_t i = 0; i < operation->count; i++) {
     if (operation->states[i] != OPENDKIM_FAILING) continue;
     operation->states[i] = OPENDKIM_ENDED;
-    error_context(&operation->results[i].error, "could not be taken back (%.300s)", error->message);
+    error_context(&operation->results[i].error, "%s (%.300s)", stage, error->message);
     operation->results[i].error.retryable = true;
   }
 }
 
+/* The KeyTable entries that the switch added go last, when nothing names them any more, neither on disk nor in the
+ * signer's memory. One that has to stay does no harm. */
+static void opendkim_undo_finished(struct signer_operation *operation, const struct error *error) {
+  (void)error;
+  opendkim_operation_finish(operation);
+}
+
 static void opendkim_undo_proved(struct signer_operation *operation, const struct error *error) {
   if (error->code) {
-    opendkim_fail_undo(operation, error);
+    opendkim_fail_undo(operation, "senders are back, but the key before is not proved", error);
     opendkim_operation_finish(operation);
     return;
   }
   for (size_t i = 0; operation->proofs && i < operation->batch_count; i++) {
     const struct prove_result *proof = &operation->proofs[i];
-    struct signer_result *result = &operation->results[operation->batch[i]];
     if (proof->verdict == PROVE_SIGNED) continue;
     operation->states[operation->batch[i]] = OPENDKIM_ENDED;
-    error_context(&result->error, "the tables are as before, but the key before is not proved (%.300s)",
-                  proof->error.message);
+    error_context(&operation->results[operation->batch[i]].error,
+                  "senders are back, but the key before is not proved (%.300s)", proof->error.message);
   }
   for (size_t i = 0; i < operation->count; i++) {
     if (operation->states[i] != OPENDKIM_FAILING) continue;
     operation->results[i].rolled_back = true;
-    error_context(&operation->results[i].error, "%s", "taken back");
+    error_context(&operation->results[i].error, "taken back");
   }
-  opendkim_operation_finish(operation);
+  opendkim_step_edit(operation, OPENDKIM_FAILING, opendkim_edits_undo_key, operation->deadline, opendkim_undo_finished);
 }
 
 static void opendkim_undo_reloaded(struct signer_operation *operation, const struct error *error) {
   if (error->code) {
-    opendkim_fail_undo(operation, error);
+    opendkim_fail_undo(operation, "senders are back on disk, but the signer was not reloaded", error);
     opendkim_operation_finish(operation);
     return;
   }
@@ -54,34 +55,31 @@ static void opendkim_undo_reloaded(struct signer_operation *operation, const str
 
 static void opendkim_undo_edited(struct signer_operation *operation, const struct error *error) {
   if (error->code) {
-    opendkim_fail_undo(operation, error);
+    opendkim_fail_undo(operation, "could not be taken back", error);
     opendkim_operation_finish(operation);
     return;
   }
   for (size_t i = 0; i < operation->batch_count; i++) {
     size_t index = operation->batch[i];
-    const struct table_outcome *senders = &operation->outcomes[i * operation->edits_per_item];
-    /* A KeyTable entry that had to stay does no harm: nothing names it any more. */
-    if (senders->error.code == 0) continue;
+    const struct error *failure = &operation->outcomes[i].error;
+    if (failure->code == 0) continue;
     operation->states[index] = OPENDKIM_ENDED;
-    error_context(&operation->results[index].error, "could not be taken back (%.300s)", senders->error.message);
+    error_context(&operation->results[index].error, "could not be taken back (%.300s)", failure->message);
   }
   opendkim_step_reload(operation, false, operation->deadline, opendkim_undo_reloaded);
 }
 
+/* Takes back what fails and can be taken back. */
 static void opendkim_undo(struct signer_operation *operation) {
   for (size_t i = 0; i < operation->count; i++) {
     if (operation->states[i] != OPENDKIM_FAILING || opendkim_entry_can_undo(&operation->entries[i])) continue;
     operation->states[i] = OPENDKIM_ENDED;
     error_context(&operation->results[i].error, "left as it is, since no key before it is known");
   }
-  if (!opendkim_any(operation, OPENDKIM_FAILING)) {
+  if (opendkim_any(operation, OPENDKIM_FAILING))
+    opendkim_step_edit(operation, OPENDKIM_FAILING, opendkim_edits_undo, operation->deadline, opendkim_undo_edited);
+  else
     opendkim_operation_finish(operation);
-    return;
-  }
-  opendkim_plan_tables(operation, KEEPER_EDIT_TABLES, TABLE_SIGNING_FIRST, opendkim_edits_undo,
-                       opendkim_edits_undo_key);
-  opendkim_step_tables(operation, OPENDKIM_FAILING, operation->deadline, opendkim_undo_edited);
 }
 
 static void opendkim_activate_proved(struct signer_operation *operation, const struct error *error) {
@@ -141,8 +139,7 @@ static void opendkim_activate_reached(struct signer_operation *operation, const 
     opendkim_operation_finish(operation);
     return;
   }
-  opendkim_plan_tables(operation, KEEPER_EDIT_TABLES, TABLE_KEYS_FIRST, opendkim_edits_switch, NULL);
-  opendkim_step_tables(operation, OPENDKIM_OPEN, operation->middle, opendkim_activate_edited);
+  opendkim_step_edit(operation, OPENDKIM_OPEN, opendkim_edits_switch, operation->middle, opendkim_activate_edited);
 }
 
 void opendkim_activate_start(struct signer_operation *operation, const struct error *error) {

@@ -50,7 +50,8 @@ static int opendkim_entry_make_senders(const struct policy_signer *policy, const
   return 0;
 }
 
-/* A key that does not exist yet has a name all the same: whoever checks the tables before the first key wants to know what would be in its way. */
+/* A key that does not exist yet has a name all the same: whoever checks the tables before the first key wants to know
+ * what would be in its way. */
 static int opendkim_entry_make_key(const struct policy_signer *policy, const struct signer_item *item,
                                    struct opendkim_entry *entry, struct error *error) {
   const char *selector = item->selector ? item->selector : OPENDKIM_NO_SELECTOR;
@@ -118,8 +119,8 @@ size_t opendkim_edits_switch(const struct opendkim_entry *entry, struct table_ed
   return entry->sender_count + 1;
 }
 
-/* The line of a sender as it was before the switch. What was there before it and names the new key already (a repetition after a crash) goes
- * back to the key that signs; if there is none, it stays: it may be all that signs. */
+/* The line of a sender as it was before the switch. What was there before it and names the new key already (a
+ * repetition after a crash) goes back to the key that signs; if there is none, it stays: it may be all that signs. */
 static bool opendkim_undo_sender(const struct opendkim_entry *entry, size_t index, struct table_edit *edit) {
   const struct opendkim_sender *sender = &entry->senders[index];
   enum table_made made = (enum table_made)entry->made[index + 1];

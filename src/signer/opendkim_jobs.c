@@ -27,13 +27,12 @@ static int opendkim_refuse_message(const char *what, struct error *error) {
   return error_set(error, ERROR_PROTOCOL, "keeper: a malformed %s message", what);
 }
 
-void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *signer, enum table_order order,
-                          const struct table_item *items, size_t count) {
+void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *signer, const struct table_item *items,
+                          size_t count) {
   opendkim_add_text(payload, signer->key_table);
   opendkim_add_text(payload, signer->signing_table);
   buffer_add_u8(payload, (uint8_t)signer->signing_table_format);
   buffer_add_u8(payload, signer->multiple_signatures);
-  buffer_add_u8(payload, (uint8_t)order);
   buffer_add_u32(payload, (uint32_t)count);
   for (size_t i = 0; i < count; i++) {
     buffer_add_u8(payload, (uint8_t)items[i].edit_count);
@@ -104,7 +103,6 @@ static int opendkim_read_request(struct reader *reader, struct opendkim_request 
   request->files.signing_table = opendkim_read_text(reader);
   request->files.format = (enum signing_table_format)reader_u8(reader);
   request->files.multiple_signatures = reader_u8(reader) != 0;
-  request->files.order = (enum table_order)reader_u8(reader);
   request->count = reader_u32(reader);
   if (reader->failed || !request->files.key_table || !request->files.signing_table ||
       request->count > OPENDKIM_ITEMS_MAX)
@@ -133,18 +131,25 @@ static const struct opendkim_root *opendkim_find_tables(const struct opendkim_ro
   return NULL;
 }
 
-static int opendkim_check_edit(const struct opendkim_root *root, const struct table_edit *edit, struct error *error) {
-  if (edit->kind != TABLE_KEY_SET) return 0;
-  const char *path = edit->value ? strchr(edit->value, ':') : NULL;
+static bool opendkim_root_allows(const struct opendkim_root *root, const char *value) {
+  const char *path = value ? strchr(value, ':') : NULL;
   path = path ? strchr(path + 1, ':') : NULL;
-  if (path && text_starts(path + 1, root->key_prefix) && !strstr(path, "/../")) return 0;
+  return path && text_starts(path + 1, root->key_prefix) && !strstr(path, "/../");
+}
+
+/* Several versions of a signer may share the tables and differ in where keys lie: one that allows it is enough. */
+static int opendkim_check_edit(const struct opendkim_roots *roots, const struct opendkim_root *tables,
+                               const struct table_edit *edit, struct error *error) {
+  if (edit->kind != TABLE_KEY_SET) return 0;
+  for (size_t i = 0; i < roots->count; i++)
+    if (text_equal(roots->items[i].key_table, tables->key_table) && opendkim_root_allows(&roots->items[i], edit->value))
+      return 0;
   return error_set(error, ERROR_PERMISSION, "keeper: KeyTable value \"%s\" names no file below %s",
-                   edit->value ? edit->value : "", root->key_prefix);
+                   edit->value ? edit->value : "", tables->key_prefix);
 }
 
 static int opendkim_check_request(const struct opendkim_roots *roots, const struct opendkim_request *request,
                                   struct error *error) {
-  /* Several versions of a signer may share the tables and differ in where keys lie: one that allows all is enough. */
   const struct opendkim_root *root = opendkim_find_tables(roots, &request->files);
   if (!root) {
     error_set(error, ERROR_PERMISSION, "keeper: %s and %s are not tables of a signer of the policy",
@@ -153,9 +158,7 @@ static int opendkim_check_request(const struct opendkim_roots *roots, const stru
     return ERROR_PERMISSION;
   }
   for (size_t i = 0; i < request->edit_count; i++) {
-    int result = ERROR_PERMISSION;
-    for (const struct opendkim_root *other = root; other < roots->items + roots->count && result < 0; other++)
-      if (text_equal(other->key_table, root->key_table)) result = opendkim_check_edit(other, &request->edits[i], error);
+    int result = opendkim_check_edit(roots, root, &request->edits[i], error);
     if (result < 0) return result;
   }
   return 0;

@@ -10,6 +10,7 @@
 #define UNIT_SERVICE "org.freedesktop.systemd1"
 #define UNIT_OBJECT "/org/freedesktop/systemd1"
 #define UNIT_MANAGER "org.freedesktop.systemd1.Manager"
+#define UNIT_INTERFACE "org.freedesktop.systemd1.Unit"
 #define UNIT_NO_RELOAD "org.freedesktop.systemd1.JobTypeNotApplicable"
 
 enum { UNIT_RESULT_SIZE = 32, UNIT_DEADLINE_MS_MIN = 1 };
@@ -85,26 +86,37 @@ static int unit_job_connect(struct unit_job *job, struct error *error) {
   return result;
 }
 
+static int unit_job_refuse_state(const struct unit_job *job, const char *loaded, const char *active,
+                                 struct error *error) {
+  if (text_equal(loaded, "not-found")) {
+    error_set(error, ERROR_NOT_FOUND, "there is no unit %s", job->unit);
+    error_remedy(error, "%s", unit_complaints[0].remedy);
+    return ERROR_NOT_FOUND;
+  }
+  if (text_equal(active, "active") || text_equal(active, "reloading")) return 0;
+  const char *state = text_equal(loaded, "loaded") ? active : loaded;
+  error_set(error, ERROR_NOT_FOUND, "unit %s is %s, so it cannot be reloaded", job->unit, state);
+  error_remedy(error, "start it: systemctl start %s", job->unit);
+  return ERROR_NOT_FOUND;
+}
+
 static int unit_job_probe(struct unit_job *job, struct error *error) {
   sd_bus_error reason = SD_BUS_ERROR_NULL;
-  sd_bus_message *reply = NULL;
   const char *object = NULL;
-  char *state = NULL;
-  int failure =
-      sd_bus_call_method(job->bus, UNIT_SERVICE, UNIT_OBJECT, UNIT_MANAGER, "GetUnit", &reason, &reply, "s", job->unit);
-  if (failure >= 0) failure = sd_bus_message_read(reply, "o", &object);
+  char *loaded = NULL;
+  char *active = NULL;
+  int failure = sd_bus_call_method(job->bus, UNIT_SERVICE, UNIT_OBJECT, UNIT_MANAGER, "LoadUnit", &reason, &job->answer,
+                                   "s", job->unit);
+  if (failure >= 0) failure = sd_bus_message_read(job->answer, "o", &object);
   if (failure >= 0)
-    failure = sd_bus_get_property_string(job->bus, UNIT_SERVICE, object, UNIT_SERVICE ".Unit", "ActiveState", &reason,
-                                         &state);
-  int result = 0;
-  if (failure < 0) {
-    result = unit_job_complain(job, &reason, failure, error);
-  } else if (!text_equal(state, "active") && !text_equal(state, "reloading")) {
-    result = error_set(error, ERROR_NOT_FOUND, "unit %s is %s, so it cannot be reloaded", job->unit, state);
-    error_remedy(error, "start it: systemctl start %s", job->unit);
-  }
-  free(state);
-  sd_bus_message_unref(reply);
+    failure = sd_bus_get_property_string(job->bus, UNIT_SERVICE, object, UNIT_INTERFACE, "LoadState", &reason, &loaded);
+  if (failure >= 0)
+    failure =
+        sd_bus_get_property_string(job->bus, UNIT_SERVICE, object, UNIT_INTERFACE, "ActiveState", &reason, &active);
+  int result =
+      failure < 0 ? unit_job_complain(job, &reason, failure, error) : unit_job_refuse_state(job, loaded, active, error);
+  free(loaded);
+  free(active);
   sd_bus_error_free(&reason);
   return result;
 }
@@ -163,6 +175,7 @@ static int unit_job_wait(struct unit_job *job, struct error *error) {
     if (progress < 0 && progress != -EINTR) return error_set_errno(error, -progress, "unit %s: D-Bus", job->unit);
   }
   if (text_equal(job->result, "done")) return 0;
+  if (text_equal(job->result, "invalid")) return unit_job_refuse_state(job, "loaded", "not running", error);
   error_set(error, ERROR_REFUSED, "unit %s: its reload job ended as \"%s\"", job->unit, job->result);
   error_remedy(error, "see `systemctl status %s` and `journalctl -u %s`", job->unit, job->unit);
   return ERROR_REFUSED;

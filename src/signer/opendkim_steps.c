@@ -55,15 +55,6 @@ static void opendkim_submit(struct signer_operation *operation, enum keeper_job 
   opendkim_end_step(operation, &error);
 }
 
-void opendkim_plan_tables(struct signer_operation *operation, enum keeper_job job, enum table_order order,
-                          opendkim_edits *first, opendkim_edits *second) {
-  operation->job = job;
-  operation->order = order;
-  operation->builders[0] = first;
-  operation->builders[1] = second;
-  operation->edits_per_item = second ? 2 : 1;
-}
-
 /* The table items of the batch, in one block with the edits that they point to. */
 struct opendkim_batch {
   struct table_item *items;
@@ -77,19 +68,15 @@ static void opendkim_batch_release(struct opendkim_batch *batch) {
 
 static bool opendkim_batch_build(const struct signer_operation *operation, struct opendkim_batch *batch) {
   size_t room = 0;
-  for (size_t i = 0; i < operation->batch_count; i++)
-    room += (operation->entries[operation->batch[i]].sender_count + 1) * operation->edits_per_item;
-  batch->items = calloc(operation->batch_count * operation->edits_per_item, sizeof(*batch->items));
+  for (size_t i = 0; i < operation->batch_count; i++) room += operation->entries[operation->batch[i]].sender_count + 1;
+  batch->items = calloc(operation->batch_count, sizeof(*batch->items));
   batch->edits = calloc(room, sizeof(*batch->edits));
   if (!batch->items || !batch->edits) return false;
   struct table_edit *edit = batch->edits;
   for (size_t i = 0; i < operation->batch_count; i++) {
-    for (size_t j = 0; j < operation->edits_per_item; j++) {
-      struct table_item *item = &batch->items[i * operation->edits_per_item + j];
-      item->edits = edit;
-      item->edit_count = operation->builders[j](&operation->entries[operation->batch[i]], edit);
-      edit += item->edit_count;
-    }
+    batch->items[i].edits = edit;
+    batch->items[i].edit_count = operation->edits(&operation->entries[operation->batch[i]], edit);
+    edit += batch->items[i].edit_count;
   }
   return true;
 }
@@ -100,9 +87,9 @@ static void opendkim_tables_done(void *context, const struct error *result, cons
   struct signer_operation *operation = opendkim_redeem(context);
   if (!operation) return;
   struct error error = *result;
-  size_t count = operation->batch_count * operation->edits_per_item;
-  if (error.code == 0 && opendkim_jobs_read_tables(reply, reply_size, operation->outcomes, count, &error) == 0)
-    error.code = 0;
+  if (error.code == 0 &&
+      opendkim_jobs_read_tables(reply, reply_size, operation->outcomes, operation->batch_count, &error) == 0)
+    error = opendkim_success;
   int64_t again = loop_boottime(operation->signer->loop) + OPENDKIM_BUSY_RETRY_MS;
   bool busy = error.code == ERROR_BUSY || (error.code == ERROR_CONFLICT && error.retryable);
   if (busy && again < operation->step_deadline &&
@@ -115,28 +102,42 @@ static void opendkim_submit_tables(void *context) {
   struct signer_operation *operation = context;
   operation->timer = NULL;
   CLEANUP(opendkim_batch_release) struct opendkim_batch batch = {0};
-  size_t count = operation->batch_count * operation->edits_per_item;
   free(operation->outcomes);
-  operation->outcomes = calloc(count, sizeof(*operation->outcomes));
+  operation->outcomes = calloc(operation->batch_count, sizeof(*operation->outcomes));
   if (!operation->outcomes || !opendkim_batch_build(operation, &batch)) {
     opendkim_end_step_memory(operation);
     return;
   }
   struct buffer payload = BUFFER_WITH_MAXIMUM(OPENDKIM_PAYLOAD_MAX);
-  opendkim_jobs_tables(&payload, operation->signer->policy, operation->order, batch.items, count);
+  opendkim_jobs_tables(&payload, operation->signer->policy, batch.items, operation->batch_count);
   opendkim_submit(operation, operation->job, &payload, operation->step_deadline, opendkim_tables_done);
   buffer_release(&payload);
 }
 
-void opendkim_step_tables(struct signer_operation *operation, enum opendkim_state state, int64_t deadline,
-                          opendkim_next *next) {
-  operation->next = next;
-  operation->step_deadline = deadline;
+static void opendkim_begin_tables(struct signer_operation *operation, enum opendkim_state state) {
   opendkim_collect(operation, state);
   if (operation->batch_count > 0)
     opendkim_submit_tables(operation);
   else
     opendkim_end_step(operation, &opendkim_success);
+}
+
+void opendkim_step_edit(struct signer_operation *operation, enum opendkim_state state, opendkim_edits *edits,
+                        int64_t deadline, opendkim_next *next) {
+  operation->next = next;
+  operation->job = KEEPER_EDIT_TABLES;
+  operation->edits = edits;
+  operation->step_deadline = deadline;
+  opendkim_begin_tables(operation, state);
+}
+
+void opendkim_step_try(struct signer_operation *operation, opendkim_edits *edits, int64_t deadline,
+                       opendkim_next *next) {
+  operation->next = next;
+  operation->job = KEEPER_READ_TABLES;
+  operation->edits = edits;
+  operation->step_deadline = deadline;
+  opendkim_begin_tables(operation, OPENDKIM_OPEN);
 }
 
 static void opendkim_reload_done(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
@@ -252,6 +253,12 @@ void opendkim_step_prove(struct signer_operation *operation, enum opendkim_state
   if (prove_start(signer->loop, signer->entropy, &request, opendkim_prove_done, operation, &operation->prove, &error) <
       0)
     opendkim_end_step(operation, &error);
+}
+
+bool opendkim_any(const struct signer_operation *operation, enum opendkim_state state) {
+  for (size_t i = 0; i < operation->count; i++)
+    if (operation->states[i] == state) return true;
+  return false;
 }
 
 void opendkim_fail_items(struct signer_operation *operation, enum opendkim_state state, enum opendkim_state then,

@@ -5,49 +5,77 @@
 #include "dkimroll/opendkim.h"
 #include "dkimroll/text.h"
 
-static void opendkim_withdraw_reloaded(struct signer_operation *operation, const struct error *error) {
-  int64_t now = loop_wall(operation->signer->loop);
-  for (size_t i = 0; i < operation->count; i++) {
-    if (operation->states[i] != OPENDKIM_OPEN) continue;
-    if (error->code)
-      operation->results[i].error = *error;
-    else
-      operation->results[i].completed_at = now;
+/* Ends items whose edits failed; true: some edit of the others changed a table. */
+static bool opendkim_take_outcomes(struct signer_operation *operation) {
+  bool changed = false;
+  for (size_t i = 0; i < operation->batch_count; i++) {
+    size_t index = operation->batch[i];
+    const struct table_outcome *outcome = &operation->outcomes[i];
+    if (outcome->error.code) {
+      operation->results[index].error = outcome->error;
+      operation->states[index] = OPENDKIM_ENDED;
+    }
+    for (size_t j = 0; j < TABLE_EDITS_MAX; j++) changed = changed || outcome->made[j] != TABLE_MADE_NOTHING;
   }
+  return changed;
+}
+
+static void opendkim_withdraw_fail(struct signer_operation *operation, const struct error *error) {
+  opendkim_fail_items(operation, OPENDKIM_OPEN, OPENDKIM_ENDED, error);
+  opendkim_operation_finish(operation);
+}
+
+static void opendkim_withdraw_finished(struct signer_operation *operation, const struct error *error) {
+  if (error->code) {
+    opendkim_withdraw_fail(operation, error);
+    return;
+  }
+  int64_t now = loop_wall(operation->signer->loop);
+  for (size_t i = 0; i < operation->count; i++)
+    if (operation->states[i] == OPENDKIM_OPEN) operation->results[i].completed_at = now;
   opendkim_operation_finish(operation);
 }
 
 static void opendkim_withdraw_edited(struct signer_operation *operation, const struct error *error) {
   if (error->code) {
-    opendkim_fail_items(operation, OPENDKIM_OPEN, OPENDKIM_ENDED, error);
+    opendkim_withdraw_fail(operation, error);
+    return;
+  }
+  opendkim_take_outcomes(operation);
+  if (!opendkim_any(operation, OPENDKIM_OPEN)) {
     opendkim_operation_finish(operation);
     return;
   }
-  int64_t now = loop_wall(operation->signer->loop);
-  bool any = false;
-  for (size_t i = 0; i < operation->batch_count; i++) {
-    size_t index = operation->batch[i];
-    const struct table_outcome *heal = &operation->outcomes[i * operation->edits_per_item];
-    const struct table_outcome *withdraw = heal + 1;
-    if (heal->error.code || withdraw->error.code) {
-      operation->results[index].error = heal->error.code ? heal->error : withdraw->error;
-      operation->states[index] = OPENDKIM_ENDED;
-    } else {
-      operation->results[index].switched_at = now;
-      any = true;
-    }
+  /* Also if nothing changed: whoever did it before may have died before the reload. */
+  opendkim_step_reload(operation, false, operation->deadline, opendkim_withdraw_finished);
+}
+
+static void opendkim_withdraw_keys(struct signer_operation *operation, const struct error *error) {
+  (void)error; /* A signer that is down will read tables that agree when it starts. */
+  opendkim_step_edit(operation, OPENDKIM_OPEN, opendkim_edits_withdraw, operation->deadline, opendkim_withdraw_edited);
+}
+
+static void opendkim_withdraw_reloaded(struct signer_operation *operation, const struct error *error) {
+  if (error->code)
+    opendkim_withdraw_fail(operation, error);
+  else
+    opendkim_step_reach(operation, operation->deadline, opendkim_withdraw_keys);
+}
+
+static void opendkim_withdraw_healed(struct signer_operation *operation, const struct error *error) {
+  if (error->code) {
+    opendkim_withdraw_fail(operation, error);
+    return;
   }
-  if (any)
+  if (opendkim_take_outcomes(operation))
     opendkim_step_reload(operation, false, operation->deadline, opendkim_withdraw_reloaded);
   else
-    opendkim_operation_finish(operation);
+    opendkim_withdraw_keys(operation, error);
 }
 
 void opendkim_withdraw_start(struct signer_operation *operation, const struct error *error) {
   (void)error;
-  opendkim_plan_tables(operation, KEEPER_EDIT_TABLES, TABLE_SIGNING_FIRST, opendkim_edits_heal,
-                       opendkim_edits_withdraw);
-  opendkim_step_tables(operation, OPENDKIM_OPEN, operation->deadline, opendkim_withdraw_edited);
+  opendkim_step_edit(operation, OPENDKIM_OPEN, opendkim_edits_heal, operation->deadline, opendkim_withdraw_healed);
 }
 
 static void opendkim_prove_proved(struct signer_operation *operation, const struct error *error) {
@@ -95,6 +123,5 @@ static void opendkim_check_read(struct signer_operation *operation, const struct
 void opendkim_check_start(struct signer_operation *operation, const struct error *error) {
   (void)error;
   operation->whole = true;
-  opendkim_plan_tables(operation, KEEPER_READ_TABLES, TABLE_KEYS_FIRST, opendkim_edits_switch, NULL);
-  opendkim_step_tables(operation, OPENDKIM_OPEN, operation->deadline, opendkim_check_read);
+  opendkim_step_try(operation, opendkim_edits_switch, operation->deadline, opendkim_check_read);
 }

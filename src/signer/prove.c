@@ -150,7 +150,8 @@ static void prove_end_round(struct prove *prove) {
   prove_finish(prove);
 }
 
-/* The next message that this connection should carry; false: none is left. Of a group that failed on it the others are not sent. */
+/* The next message that this connection should carry; false: none is left. Of a group that failed on it the others are
+ * not sent. */
 static bool prove_choose(struct prove *prove) {
   for (; prove->seen < prove->request.count; prove->seen++) {
     size_t index = (prove->first + prove->seen) % prove->request.count;
@@ -189,8 +190,8 @@ static void prove_take_answer(struct prove *prove, const struct milter_answer *a
     result->verdict = verdict;
     result->error = error;
   }
-  /* A connection keeps the tables it began with, so all its other messages would most likely show the old keys too. The next round begins
-   * behind this message, lest one that stays so keeps the others from being seen. */
+  /* A connection keeps the tables it began with, so all its other messages would most likely show the old keys too. The
+   * next round begins behind this message, lest one that stays so keeps the others from being seen. */
   if (verdict == PROVE_BEFORE && !prove->any_proved && prove_may_retry(prove, verdict, loop_boottime(prove->loop))) {
     prove->first = (prove->current + 1) % prove->request.count;
     prove_end_round(prove);

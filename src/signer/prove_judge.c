@@ -83,9 +83,9 @@ static void prove_explain_unsigned(const struct prove_message *expected, const s
                                    struct error *error) {
   error_set(error, ERROR_PROOF, "the signer lets mail from %s pass unsigned%s%s", expected->address,
             answer->early ? ", decided already at: " : "", answer->early ? answer->stage : "");
-  error_remedy(error, "set LogWhy yes in opendkim.conf and look into its log: no line of SigningTable matches, Mode "
-                      "lacks \"s\", the domain is in "
-                      "ExemptDomains, or key-table and signing-table of the policy are not those of opendkim.conf");
+  error_remedy(error, "set LogWhy yes in opendkim.conf and look into its log: no line of SigningTable matches, its "
+                      "second field (i=) is of another domain, Mode lacks \"s\", the domain is in ExemptDomains, or "
+                      "key-table and signing-table of the policy are not those of opendkim.conf");
 }
 
 static void prove_explain_refusal(const struct prove_message *expected, const struct milter_answer *answer,

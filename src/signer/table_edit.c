@@ -121,7 +121,8 @@ static int table_check_name_unused(const struct table_step *step, struct error *
 }
 
 /* Is it a path with "%" that becomes expected for the domain? */
-static bool table_path_becomes(const struct table_span *path, const char *expected, const char *domain, size_t domain_size) {
+static bool table_path_becomes(const struct table_span *path, const char *expected, const char *domain,
+                               size_t domain_size) {
   const char *place = expected;
   if (!memchr(path->text ? path->text : "", '%', path->size)) return false;
   for (size_t i = 0; i < path->size; i++) {

@@ -12,7 +12,8 @@
 #include "dkimroll/file.h"
 #include "dkimroll/text.h"
 
-/* The new content waits under this name beside the table. Under the lock there is at most one; a crash leaves it, the next edit removes it. */
+/* The new content waits under this name beside the table. Under the lock there is at most one; a crash leaves it, the
+ * next edit removes it. */
 #define TABLE_NEXT_MARK FILE_TEMPORARY_MARK "next"
 
 static const mode_t TABLE_CREATE_MODE = 0644;
@@ -195,8 +196,15 @@ static int table_work_apply(struct table_work *work, struct error *error) {
   return table_apply(&pair, work->items, work->count, work->outcomes, error);
 }
 
+static bool table_work_takes_keys(const struct table_work *work) {
+  for (size_t i = 0; i < work->count; i++)
+    for (size_t j = 0; j < work->items[i].edit_count; j++)
+      if (work->items[i].edits[j].kind == TABLE_KEY_REMOVE) return true;
+  return false;
+}
+
 static int table_work_commit(struct table_work *work, struct error *error) {
-  bool keys_first = work->files->order == TABLE_KEYS_FIRST;
+  bool keys_first = !table_work_takes_keys(work);
   int result = table_file_commit(keys_first ? &work->keys : &work->signing, error);
   return result < 0 ? result : table_file_commit(keys_first ? &work->signing : &work->keys, error);
 }

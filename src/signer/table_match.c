@@ -9,7 +9,8 @@
 /* The local part, or the label, that stands for "anything" in addresses of proof messages. */
 #define TABLE_PROOF_WORD "dkimroll-proof"
 
-/* Characters of extended regular expressions that OpenDKIM hands on as they are when it makes one of a wildcard pattern. */
+/* Characters of extended regular expressions that OpenDKIM hands on as they are when it makes one of a wildcard
+ * pattern. */
 #define TABLE_EXPRESSION_LETTERS "[](){}?|^$\\"
 
 static bool table_span_has(const struct table_span *span, const char *letters) {
@@ -33,7 +34,8 @@ bool table_pattern_tail(const struct table_span *pattern, struct table_span *ret
   return at || star;
 }
 
-/* Extended regular expression as OpenDKIM makes it: anchored, "*" anything, "+" and "." themselves, all else as it stands, case ignored. */
+/* Extended regular expression as OpenDKIM makes it: anchored, "*" anything, "+" and "." themselves, all else as it
+ * stands, case ignored. */
 static bool table_match_expression(const struct table_span *pattern, const char *address) {
   struct buffer text = BUFFER_WITH_MAXIMUM(4 * TABLE_LINE_MAX);
   buffer_add_text(&text, "^");
@@ -101,7 +103,8 @@ static uint32_t table_match_refile(const struct table *signing, const char *addr
   return best;
 }
 
-/* user@host, host, user@.domain and .domain for each parent, user@*, *: the first key that has an entry decides (opendkim.conf(5)). */
+/* user@host, host, user@.domain and .domain for each parent, user@*, *: the first key that has an entry decides
+ * (opendkim.conf(5)). */
 static uint32_t table_match_file(const struct table *signing, const char *address) {
   const char *at = strrchr(address, '@');
   if (!at) return table_first_of_key(signing, "*");

@@ -1,11 +1,13 @@
+#include "dkimroll/store_sqlite.h"
+
 #include <stdlib.h>
 
 #include "dkimroll/cleanup.h"
-#include "dkimroll/store_sqlite.h"
 
 int sqlite_event_insert(struct sqlite_store *store, const struct event *event, int64_t *ret_id, struct error *error) {
-  static const char sql[] = "INSERT INTO event (at, lineage_id, domain, slot, selector, kind, from_state, to_state, reason)"
-                            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+  static const char sql[] =
+      "INSERT INTO event (at, lineage_id, domain, slot, selector, kind, from_state, to_state, reason)"
+      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
@@ -25,8 +27,9 @@ int sqlite_event_insert(struct sqlite_store *store, const struct event *event, i
 }
 
 static int clock_write(struct sqlite_store *store, const struct store_clock *clock, struct error *error) {
-  static const char sql[] = "INSERT INTO clock (id, boot_id, wall, boottime, credited, attested) VALUES (1, ?1, ?2, ?3, ?4, ?5)"
-                            " ON CONFLICT (id) DO UPDATE SET boot_id = ?1, wall = ?2, boottime = ?3, credited = ?4, attested = ?5";
+  static const char sql[] =
+      "INSERT INTO clock (id, boot_id, wall, boottime, credited, attested) VALUES (1, ?1, ?2, ?3, ?4, ?5)"
+      " ON CONFLICT (id) DO UPDATE SET boot_id = ?1, wall = ?2, boottime = ?3, credited = ?4, attested = ?5";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
@@ -63,38 +66,60 @@ static int resource_write(struct sqlite_store *store, const struct store_resourc
   return sqlite_query_run(&query, NULL, error);
 }
 
-static size_t count_new(const struct store_commit *commit) {
-  size_t count = commit->event_count;
-  for (size_t i = 0; i < commit->lineage_count; i++) count += commit->lineages[i]->key_count;
-  return count;
+static void new_ids_release(struct sqlite_new_ids *ids) {
+  free(ids->items);
 }
 
-static int commit_write(struct sqlite_store *store, const struct store_commit *commit, struct sqlite_new_ids *ids, struct error *error) {
+static int new_ids_reserve(const struct sqlite_store *store, const struct store_commit *commit,
+                           struct sqlite_new_ids *ids, struct error *error) {
+  size_t count = commit->event_count;
+  for (size_t i = 0; i < commit->lineage_count; i++) count += commit->lineages[i]->key_count;
+  ids->items = calloc(count + 1, sizeof *ids->items);
+  return ids->items ? 0 : error_set(error, ERROR_NO_MEMORY, "store %s: out of memory", store->path);
+}
+
+static int lineage_commit(struct sqlite_store *store, const struct lineage *lineage, struct sqlite_new_ids *ids,
+                          struct error *error) {
+  int code = sqlite_lineage_write(store, lineage, error);
+  if (!code) code = sqlite_keys_write(store, lineage, ids, error);
+  return code ? error_context(error, "%s, key %s", lineage->domain, lineage->slot) : 0;
+}
+
+static int event_commit(struct sqlite_store *store, struct event *event, struct sqlite_new_ids *ids,
+                        struct error *error) {
+  int64_t id;
+  if (event->id)
+    return error_set(error, ERROR_INTERNAL, "store %s: event %lld is stored already", store->path,
+                     (long long)event->id);
+  const int code = sqlite_event_insert(store, event, &id, error);
+  if (!code) ids->items[ids->count++] = (struct sqlite_new_id){.place = &event->id, .id = id};
+  return code;
+}
+
+static int commit_write(struct sqlite_store *store, const struct store_commit *commit, struct sqlite_new_ids *ids,
+                        struct error *error) {
   int code = 0;
-  for (size_t i = 0; i < commit->lineage_count && !code; i++) {
-    code = sqlite_lineage_write(store, commit->lineages[i], error);
-    if (!code) code = sqlite_keys_write(store, commit->lineages[i], ids, error);
-  }
-  for (size_t i = 0; i < commit->event_count && !code; i++) {
-    int64_t id = 0;
-    code = sqlite_event_insert(store, &commit->events[i], &id, error);
-    if (!code) ids->items[ids->count++] = (struct sqlite_new_id){&commit->events[i].id, id};
-  }
+  for (size_t i = 0; i < commit->lineage_count && !code; i++)
+    code = lineage_commit(store, commit->lineages[i], ids, error);
+  for (size_t i = 0; i < commit->event_count && !code; i++) code = event_commit(store, &commit->events[i], ids, error);
+  for (size_t i = 0; i < commit->request_done_count && !code; i++)
+    code = request_delete(store, commit->requests_done[i], error);
+  for (size_t i = 0; i < commit->resource_count && !code; i++)
+    code = resource_write(store, &commit->resources[i], error);
   if (!code && commit->clock) code = clock_write(store, commit->clock, error);
-  for (size_t i = 0; i < commit->request_done_count && !code; i++) code = request_delete(store, commit->requests_done[i], error);
-  for (size_t i = 0; i < commit->resource_count && !code; i++) code = resource_write(store, &commit->resources[i], error);
   return code;
 }
 
 int sqlite_commit(struct store *base, const struct store_commit *commit, struct error *error) {
   struct sqlite_store *store = sqlite_store_of(base);
+  CLEANUP(new_ids_release) struct sqlite_new_ids ids = {0};
   CLEANUP(sqlite_transaction_end) struct sqlite_transaction transaction = {0};
-  struct sqlite_new_ids ids = {.items = calloc(count_new(commit) + 1, sizeof *ids.items)};
-  int code = ids.items ? 0 : error_set(error, ERROR_NO_MEMORY, "store %s: out of memory", store->path);
+  int code = new_ids_reserve(store, commit, &ids, error);
   if (!code) code = sqlite_transaction_begin(store, true, &transaction, error);
   if (!code) code = commit_write(store, commit, &ids, error);
   if (!code) code = sqlite_transaction_commit(&transaction, error);
-  for (size_t i = 0; i < ids.count && !code; i++) *ids.items[i].place = ids.items[i].id;
-  free(ids.items);
-  return code;
+  if (code) return code;
+  /* Only now: a row that was rolled back must not look as if it were there. */
+  for (size_t i = 0; i < ids.count; i++) *ids.items[i].place = ids.items[i].id;
+  return 0;
 }

@@ -11,9 +11,12 @@ static int fail_code(int code, int system_errno, const char **ret_remedy) {
   switch (code & 0xff) {
   case SQLITE_BUSY:
   case SQLITE_LOCKED:
-    *ret_remedy = "another process is writing to the store for longer than it should: see who has it open (fuser -v FILE)";
+    *ret_remedy =
+        "another process is writing to the store for longer than it should: see who has it open (fuser -v FILE)";
     return ERROR_BUSY;
-  case SQLITE_FULL: *ret_remedy = "free space on the file system of the store; nothing half done was kept"; return ERROR_SYSTEM;
+  case SQLITE_FULL:
+    *ret_remedy = "free space on the file system of the store; nothing half done was kept";
+    return ERROR_SYSTEM;
   case SQLITE_IOERR:
     *ret_remedy = "look at the disk and the kernel log; nothing half done was kept";
     return code == SQLITE_IOERR_NOMEM ? ERROR_NO_MEMORY : ERROR_SYSTEM;
@@ -125,7 +128,7 @@ int sqlite_query_check(const struct sqlite_query *query, const char *table, int6
   if (!query->wrong) return 0;
   error_set(error, ERROR_INTERNAL, "store %s: table %s, row %lld: column %s holds what dkimroll never writes",
             query->store->path, table, (long long)row, sqlite3_column_name(query->statement, query->wrong - 1));
-  return error_remedy(error, "restore the store from a backup if it was edited by hand; else this is a defect: report it");
+  return error_remedy(error, SQLITE_REMEDY_EDITED);
 }
 
 static void bind_result(struct sqlite_query *query, int code) {
@@ -161,7 +164,9 @@ int64_t sqlite_read_number(struct sqlite_query *query, int64_t minimum, int64_t 
   return minimum;
 }
 
-bool sqlite_read_bool(struct sqlite_query *query) { return sqlite_read_number(query, 0, 1) != 0; }
+bool sqlite_read_bool(struct sqlite_query *query) {
+  return sqlite_read_number(query, 0, 1) != 0;
+}
 
 int64_t sqlite_read_moment(struct sqlite_query *query) {
   if (sqlite3_column_type(query->statement, query->read) == SQLITE_NULL) {

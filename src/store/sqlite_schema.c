@@ -7,7 +7,8 @@
 static const char SCHEMA_1[] =
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE policy_file (position INTEGER PRIMARY KEY, path TEXT NOT NULL, size INTEGER NOT NULL,"
-    " inode INTEGER NOT NULL, device INTEGER NOT NULL, modified_ns INTEGER NOT NULL, changed_ns INTEGER NOT NULL) STRICT;"
+    " inode INTEGER NOT NULL, device INTEGER NOT NULL, modified_ns INTEGER NOT NULL, changed_ns INTEGER NOT NULL) "
+    "STRICT;"
 
     "CREATE TABLE rules (id INTEGER PRIMARY KEY, name TEXT NOT NULL, content TEXT NOT NULL UNIQUE) STRICT;"
     "CREATE TABLE publisher (id INTEGER PRIMARY KEY, name TEXT NOT NULL, content TEXT NOT NULL UNIQUE) STRICT;"
@@ -32,17 +33,18 @@ static const char SCHEMA_1[] =
     " failures INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0), retry_at INTEGER, parked_at INTEGER, failure TEXT,"
     " next_moment INTEGER NOT NULL) STRICT;"
     "CREATE UNIQUE INDEX lineage_name ON lineage (domain, slot);"
-    "CREATE INDEX lineage_due ON lineage (next_moment);"
+    "CREATE INDEX lineage_due ON lineage (next_moment) WHERE forgotten = 0;"
 
     "CREATE TABLE key (id INTEGER PRIMARY KEY, lineage_id INTEGER NOT NULL REFERENCES lineage,"
     " domain TEXT NOT NULL, selector TEXT NOT NULL COLLATE NOCASE CHECK (selector <> ''),"
     " algorithm INTEGER NOT NULL CHECK (algorithm IN (1, 2)), bits INTEGER NOT NULL,"
     " state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7), state_since INTEGER, record TEXT, ttl INTEGER NOT NULL,"
-    " created_at INTEGER, generated_at INTEGER, published_at INTEGER, right_at INTEGER, propagation INTEGER,"
+    " created_at INTEGER, generated_at INTEGER, published_at INTEGER, right_at INTEGER, propagation INTEGER NOT NULL,"
     " last_wrong_at INTEGER, confirmed_at INTEGER, ready_at INTEGER, active_at INTEGER, retired_at INTEGER,"
     " revoke_at INTEGER, revoked_at INTEGER, deleted_at INTEGER, absent_at INTEGER, removed_at INTEGER,"
-    " ttl_negative INTEGER, ttl_old INTEGER, intent_open INTEGER NOT NULL CHECK (intent_open IN (0, 1)),"
-    " intent INTEGER NOT NULL, intent_at INTEGER, publisher_id INTEGER REFERENCES publisher,"
+    " ttl_negative INTEGER NOT NULL, ttl_old INTEGER NOT NULL, intent_open INTEGER NOT NULL CHECK (intent_open IN (0, "
+    "1)),"
+    " intent INTEGER NOT NULL, intent_at INTEGER, publisher_id INTEGER NOT NULL REFERENCES publisher,"
     " zone TEXT NOT NULL, owner TEXT NOT NULL, primary_server TEXT NOT NULL) STRICT;"
     "CREATE UNIQUE INDEX key_selector ON key (domain, selector);"
     "CREATE INDEX key_living ON key (lineage_id) WHERE state <> 7;"
@@ -56,8 +58,10 @@ static const char SCHEMA_1[] =
     " BEGIN SELECT RAISE(ABORT, 'a removed key never comes back'); END;"
 
     "CREATE TABLE placement (key_id INTEGER NOT NULL REFERENCES key, position INTEGER NOT NULL,"
-    " signer_id INTEGER NOT NULL REFERENCES signer, key_path TEXT, file_made INTEGER NOT NULL CHECK (file_made IN (0, 1)),"
-    " switched_at INTEGER, proved_at INTEGER, drained_at INTEGER, destroyed INTEGER NOT NULL CHECK (destroyed IN (0, 1)),"
+    " signer_id INTEGER NOT NULL REFERENCES signer, key_path TEXT, file_made INTEGER NOT NULL CHECK (file_made IN (0, "
+    "1)),"
+    " switched_at INTEGER, proved_at INTEGER, drained_at INTEGER, destroyed INTEGER NOT NULL CHECK (destroyed IN (0, "
+    "1)),"
     " failure TEXT, PRIMARY KEY (key_id, position)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX placement_path ON placement (key_path) WHERE key_path IS NOT NULL;"
     "CREATE TRIGGER placement_added AFTER INSERT ON placement"
@@ -71,7 +75,8 @@ static const char SCHEMA_1[] =
     " last_wrong_at INTEGER, seen_at INTEGER, answer TEXT NOT NULL,"
     " PRIMARY KEY (key_id, position)) STRICT, WITHOUT ROWID;"
 
-    "CREATE TABLE event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, lineage_id INTEGER REFERENCES lineage, domain TEXT,"
+    "CREATE TABLE event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, lineage_id INTEGER REFERENCES lineage, domain "
+    "TEXT,"
     " slot TEXT, selector TEXT, kind TEXT NOT NULL, from_state TEXT, to_state TEXT, reason TEXT) STRICT;"
     "CREATE INDEX event_domain ON event (domain) WHERE domain IS NOT NULL;"
     "CREATE TRIGGER event_unchanged BEFORE UPDATE ON event"
@@ -85,7 +90,8 @@ static const char SCHEMA_1[] =
     "CREATE TABLE resource (name TEXT PRIMARY KEY, failures INTEGER NOT NULL CHECK (failures > 0), retry_at INTEGER,"
     " failure TEXT) STRICT, WITHOUT ROWID;"
     "CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), boot_id TEXT NOT NULL, wall INTEGER NOT NULL,"
-    " boottime INTEGER NOT NULL, credited INTEGER NOT NULL, attested INTEGER NOT NULL CHECK (attested IN (0, 1))) STRICT;";
+    " boottime INTEGER NOT NULL, credited INTEGER NOT NULL, attested INTEGER NOT NULL CHECK (attested IN (0, 1))) "
+    "STRICT;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1};
@@ -115,35 +121,18 @@ static int facts_check(const struct sqlite_store *store, const struct schema_fac
   if (facts->application != SQLITE_APPLICATION_ID || facts->version < 1) {
     error_set(error, ERROR_CONFIG, "store %s: this is an SQLite database of another program (application id 0x%08llx)",
               store->path, (unsigned long long)(facts->application & 0xffffffff));
-    return error_remedy(error, "let `state:` in the policy name a path of its own; dkimroll changes nothing in this file");
+    return error_remedy(error,
+                        "let `state:` in the policy name a path of its own; dkimroll changes nothing in this file");
   }
   if (facts->version > STORE_SCHEMA_VERSION) {
-    error_set(error, ERROR_CONFIG, "store %s: it has schema %lld, and this dkimroll %s knows schemas up to %d", store->path,
-              (long long)facts->version, DKIMROLL_VERSION, STORE_SCHEMA_VERSION);
+    error_set(error, ERROR_CONFIG, "store %s: it has schema %lld, and this dkimroll %s knows schemas up to %d",
+              store->path, (long long)facts->version, DKIMROLL_VERSION, STORE_SCHEMA_VERSION);
     return error_remedy(error, "a newer dkimroll has used this store: install at least that version again");
   }
   return 0;
 }
 
-static int schema_migrate(struct sqlite_store *store, struct error *error) {
-  CLEANUP(sqlite_transaction_end) struct sqlite_transaction transaction = {0};
-  struct schema_facts facts;
-  int code = sqlite_transaction_begin(store, true, &transaction, error);
-  /* Read again under the lock: another process may have been faster. */
-  if (!code) code = facts_read(store, &facts, error);
-  if (!code) code = facts_check(store, &facts, error);
-  if (code) return code;
-  if (facts.version == STORE_SCHEMA_VERSION) return 0;
-  char stamp[96];
-  snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %lld", SQLITE_APPLICATION_ID,
-           (long long)facts.version + 1);
-  int result = sqlite3_exec(store->database, MIGRATIONS[facts.version], NULL, NULL, NULL);
-  if (result == SQLITE_OK) result = sqlite3_exec(store->database, stamp, NULL, NULL, NULL);
-  if (result != SQLITE_OK) return sqlite_fail(store, result, "making the tables", error);
-  return sqlite_transaction_commit(&transaction, error);
-}
-
-int sqlite_schema_ready(struct sqlite_store *store, bool read_only, struct error *error) {
+int sqlite_schema_check(struct sqlite_store *store, bool read_only, int64_t *ret_version, struct error *error) {
   struct schema_facts facts;
   int code = facts_read(store, &facts, error);
   if (!code) code = facts_check(store, &facts, error);
@@ -157,9 +146,29 @@ int sqlite_schema_ready(struct sqlite_store *store, bool read_only, struct error
               (long long)facts.version, STORE_SCHEMA_VERSION);
     return error_remedy(error, "bring it up to date: dkimroll run");
   }
-  for (int64_t version = facts.version; version < STORE_SCHEMA_VERSION; version++) {
-    code = schema_migrate(store, error);
-    if (code) return code;
-  }
+  *ret_version = facts.version;
   return 0;
+}
+
+static int migrate_step(struct sqlite_store *store, int64_t from, struct error *error) {
+  CLEANUP(sqlite_transaction_end) struct sqlite_transaction transaction = {0};
+  struct schema_facts facts;
+  int code = sqlite_transaction_begin(store, true, &transaction, error);
+  /* Read again under the lock: another process may have been faster. */
+  if (!code) code = facts_read(store, &facts, error);
+  if (!code) code = facts_check(store, &facts, error);
+  if (code || facts.version != from) return code;
+  char stamp[96];
+  snprintf(stamp, sizeof stamp, "PRAGMA application_id = %d; PRAGMA user_version = %lld", SQLITE_APPLICATION_ID,
+           (long long)from + 1);
+  int result = sqlite3_exec(store->database, MIGRATIONS[from], NULL, NULL, NULL);
+  if (result == SQLITE_OK) result = sqlite3_exec(store->database, stamp, NULL, NULL, NULL);
+  if (result != SQLITE_OK) return sqlite_fail(store, result, "making the tables", error);
+  return sqlite_transaction_commit(&transaction, error);
+}
+
+int sqlite_schema_migrate(struct sqlite_store *store, int64_t version, struct error *error) {
+  int code = 0;
+  for (; version < STORE_SCHEMA_VERSION && !code; version++) code = migrate_step(store, version, error);
+  return code;
 }

@@ -11,7 +11,9 @@ static int rules_parse(const char *text, void **ret_item, struct error *error) {
   if (!code) *ret_item = rules;
   return code;
 }
-static void rules_release(void *item) { policy_rules_free(item); }
+static void rules_release(void *item) {
+  policy_rules_free(item);
+}
 
 static int publisher_parse(const char *text, void **ret_item, struct error *error) {
   struct policy_publisher *publisher;
@@ -19,7 +21,9 @@ static int publisher_parse(const char *text, void **ret_item, struct error *erro
   if (!code) *ret_item = publisher;
   return code;
 }
-static void publisher_release(void *item) { policy_publisher_free(item); }
+static void publisher_release(void *item) {
+  policy_publisher_free(item);
+}
 
 static int signer_parse(const char *text, void **ret_item, struct error *error) {
   struct policy_signer *signer;
@@ -27,7 +31,9 @@ static int signer_parse(const char *text, void **ret_item, struct error *error) 
   if (!code) *ret_item = signer;
   return code;
 }
-static void signer_release(void *item) { policy_signer_free(item); }
+static void signer_release(void *item) {
+  policy_signer_free(item);
+}
 
 #define VERSION_KIND(name, parse_function, release_function)                                                           \
   {                                                                                                                    \
@@ -76,8 +82,8 @@ static size_t version_position(const struct sqlite_versions *versions, int64_t i
   return low;
 }
 
-static int version_load(struct sqlite_store *store, const struct sqlite_version_kind *kind, int64_t id,
-                        void **ret_item, struct error *error) {
+static int version_load(struct sqlite_store *store, const struct sqlite_version_kind *kind, int64_t id, void **ret_item,
+                        struct error *error) {
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   bool row;
   int code = sqlite_query_begin(store, kind->sql_load, &query, error);
@@ -92,12 +98,13 @@ static int version_load(struct sqlite_store *store, const struct sqlite_version_
   code = sqlite_query_check(&query, kind->table, id, error);
   if (code) return code;
   if (!content)
-    return error_set(error, ERROR_INTERNAL, "store %s: table %s, row %lld is empty", store->path, kind->table, (long long)id);
+    return error_set(error, ERROR_INTERNAL, "store %s: table %s, row %lld is empty", store->path, kind->table,
+                     (long long)id);
   struct error reason = {0};
   if (kind->parse(content, ret_item, &reason) == 0) return 0;
-  error_set(error, reason.code == ERROR_NO_MEMORY ? ERROR_NO_MEMORY : ERROR_INTERNAL, "store %s: table %s, row %lld: %s",
-            store->path, kind->table, (long long)id, reason.message);
-  return error_remedy(error, "restore the store from a backup if it was edited by hand; else this is a defect: report it");
+  error_set(error, reason.code == ERROR_NO_MEMORY ? ERROR_NO_MEMORY : ERROR_INTERNAL,
+            "store %s: table %s, row %lld: %s", store->path, kind->table, (long long)id, reason.message);
+  return error_remedy(error, SQLITE_REMEDY_EDITED);
 }
 
 static int version_get(struct sqlite_store *store, struct sqlite_versions *versions,

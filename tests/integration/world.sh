@@ -86,7 +86,8 @@ world_spawn() { # FOLDER COMMAND...: runs in the background with its output in F
   world_pids+=("$spawned")
 }
 
-soa_answers() { dig +tcp +time=1 +tries=1 +short @"$1" -p "$2" "$3" SOA | grep -q .; }
+# dig prints its complaints as comments, with ";".
+soa_answers() { dig +tcp +time=1 +tries=1 +short @"$1" -p "$2" "$3" SOA | grep -qv '^;'; }
 
 # zone_file ZONE TTL MINIMUM [NS...]: a zone with the records that a mail domain has.
 zone_file() {
@@ -103,7 +104,7 @@ zone_file() {
 
 tsig_secret() { head -c 32 /dev/urandom | base64; }
 
-# named_start FOLDER ADDRESS PORT ZONES-CONFIG: named with what is in ZONES-CONFIG; the first zone in it is asked for readiness.
+# named_start FOLDER ADDRESS PORT ZONES-CONFIG (named listens on configured addresses only: 127.0.0.1): named with what is in ZONES-CONFIG; the first zone in it is asked for readiness.
 named_start() {
   local folder=$1 address=$2 port=$3 zones=$4 first
   mkdir -p "$folder"
@@ -234,4 +235,47 @@ signers:
 domains:
 $2
 POLICY
+}
+
+# ---- what scenarios share ----
+
+# Short times, Ed25519 (milliseconds instead of a tenth of a second a key), opendkim told so.
+SHORT_RULES='    selector: "server-%Y%m%d"
+    keys: {main: {algorithm: ed25519}}
+    rotate-every: 1h
+    publish: {ttl: 1s, safety: 1s}
+    confirm: {sightings: 2, every: 1s, warn-after: 1m}
+    retire: {queue-lifetime: 1s, queue-backoff: 1s, drain: 1s, verify-window: 1s, safety: 1s, tombstone: 2s, private-key: destroy}'
+
+# scenario NAME: begins, brings up the usual world for $zone with short times and writes the policy for it.
+scenario() {
+  world_begin "$1"
+  usual_world example.test 1 1 || exit 1
+  world_stop "$opendkim_pid"
+  opendkim_start "$world/opendkim" "$milter_port" "SignatureAlgorithm ed25519-sha256" || exit 1
+  usual_policy "$SHORT_RULES" "  example.test: {policy: standard, publisher: primary, signers: [local]}" >"$world/policy.yaml"
+}
+world_stop() { kill "$1"; world_wait_gone "$1"; }
+
+dkimroll() { "$DKIMROLL" "$1" -p "$world/policy.yaml" "${@:2}"; }
+# runs BUDGET: `dkimroll run`, its output in $world/run.log; its exit status.
+runs() { dkimroll run --budget "$1" >"$world/run.log" 2>&1; }
+
+fail() { echo "FAILED: $*" >&2; [[ -e $world/run.log ]] && tail -n 20 "$world/run.log" >&2; exit 1; }
+expect() { "$@" || fail "$*"; } # COMMAND...
+expect_not() { ! "$@" || fail "not expected: $*"; }
+expect_log() { grep -qE -- "$1" "$world/run.log" || fail "the output does not say: $1"; }
+expect_status() { local want=$1; shift; "$@"; local got=$?; ((got == want)) || fail "exit $got instead of $want: $*"; }
+
+# Which selector signs now, proved by a message that verifies against the secondary.
+signing_selector() {
+  mail sign "$milter" "anna@$zone" >"$world/proof.eml" || fail "opendkim did not sign"
+  mail verify "$secondary" "$world/proof.eml" || fail "a signature does not verify"
+}
+states() { sqlite_query "SELECT selector || ' ' || state FROM key ORDER BY id"; }
+sqlite_query() { "$python" - "$world/state/state.db" "$1" <<'PY'
+import sqlite3, sys
+for row in sqlite3.connect("file:%s?mode=ro" % sys.argv[1], uri=True).execute(sys.argv[2]):
+    print(*row)
+PY
 }

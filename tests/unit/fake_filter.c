@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -86,6 +87,8 @@ static void child_end_message(struct fake_child *filter) {
   const char *selector = NULL;
   for (unsigned i = 0; i <= filter->connection && i < FAKE_FILTER_CONNECTIONS; i++)
     if (filter->script->selectors[i]) selector = filter->script->selectors[i];
+  if (filter->script->old_for && strcmp(filter->script->old_for, filter->sender) == 0) selector = "old";
+  if (filter->script->delay_ms) poll(NULL, 0, (int)filter->script->delay_ms);
   for (unsigned i = 0; i < filter->script->progress; i++) child_packet(filter, MILTER_REPLY_PROGRESS, NULL, 0);
   if (filter->script->more_signatures) child_sign(filter, filter->script->more_signatures);
   if (selector) child_sign(filter, selector);

@@ -1,4 +1,5 @@
-/* A filter that behaves in every way a filter can: a child process plays it by a script. Needs nothing of the signer. */
+/* A filter that behaves in every way a filter can: a child process plays it by a script. Needs nothing of the signer.
+ */
 #ifndef DKIMROLL_TESTS_FAKE_FILTER_H
 #define DKIMROLL_TESTS_FAKE_FILTER_H
 
@@ -24,6 +25,8 @@ struct fake_script {
   bool hang, quit, garbage;    /*   no answer, end of connection, an impossible packet */
   unsigned until_connection;   /* all of that only before the nth connection; 0: always */
   unsigned progress;           /* packets before the verdict at the end of the message */
+  const char *old_for;         /* sender that is always signed for with s=old */
+  unsigned delay_ms;           /* before the verdict at the end of each message */
   const char *only_sender;     /* at, reply: only for this sender */
 };
 

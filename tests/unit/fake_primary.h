@@ -58,6 +58,8 @@ struct transport_exchange {
   LIST_ENTRY(transport_exchange) next;
 };
 
+LIST_HEAD(fake_exchanges, transport_exchange);
+
 struct fake_primary {
   struct transport transport;
   struct loop *loop;
@@ -68,9 +70,12 @@ struct fake_primary {
   fake_decide *decide; /* NULL: obey */
   void *decide_context;
   bool without_authority;
+  uint32_t failing; /* percent of exchanges that cannot even be started */
+  bool
+      strays; /* before each answer come messages that look like it and are not: another id, another question, a query */
   unsigned queries, updates, in_flight, in_flight_max;
   size_t largest; /* octets of an update */
-  LIST_HEAD(, transport_exchange) exchanges;
+  struct fake_exchanges exchanges;
 };
 
 static inline struct fake_record *fake_find(struct fake_primary *fake, const char *name, uint16_t type,
@@ -197,6 +202,20 @@ static inline struct buffer fake_reply(struct fake_primary *fake, struct transpo
   return reply;
 }
 
+/* The exchange must ignore them (RFC 5452 3). */
+static inline void fake_offer_strays(struct transport_exchange *exchange, const struct buffer *reply) {
+  static const size_t places[] = {0, 2, 14}; /* id, QR, the first label of the question */
+  CLEANUP_FREE uint8_t *copy = malloc(reply->size);
+  assert_non_null(copy);
+  for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+    bool update = ((reply->data[2] >> 3) & 0xf) == 5;
+    if (update && places[i] == 14) continue; /* servers need not repeat the zone */
+    memcpy(copy, reply->data, reply->size);
+    copy[places[i]] ^= places[i] == 14 ? 1 : 0x80;
+    assert_false(exchange->accept(exchange->context, copy, reply->size));
+  }
+}
+
 static inline void fake_end(struct transport_exchange *exchange, const struct error *result) {
   LIST_REMOVE(exchange, next);
   exchange->fake->in_flight--;
@@ -237,6 +256,7 @@ static inline void fake_serve(void *context) {
   struct buffer reply = silent ? BUFFER_WITH_MAXIMUM(1) : fake_reply(fake, exchange, message, fault);
   message_free(message);
   if (fault == FAKE_GARBAGE) reply.size = 14;
+  if (fault == FAKE_OBEY && fake->strays) fake_offer_strays(exchange, &reply);
   bool taken = !silent && fault != FAKE_LOSE_REPLY && exchange->accept(exchange->context, reply.data, reply.size);
   buffer_release(&reply);
   if (fault == FAKE_BREAK) error_set(&error, ERROR_UNREACHABLE, "connection reset");
@@ -250,8 +270,9 @@ static inline int fake_exchange(struct transport *transport, const struct transp
                                 transport_accept *accept, transport_done *done, void *context,
                                 struct transport_exchange **ret_exchange, struct error *error) {
   struct fake_primary *fake = (struct fake_primary *)transport;
+  if (fake->failing && entropy_below(&fake->random.entropy, 100) < fake->failing)
+    return error_set(error, ERROR_SYSTEM, "cannot make a socket: Too many open files");
   struct transport_exchange *exchange = calloc(1, sizeof *exchange);
-  (void)error;
   assert_int_equal(request->protocol, TRANSPORT_TCP);
   *exchange = (struct transport_exchange){.fake = fake,
                                           .address = request->address,

@@ -1,4 +1,5 @@
-/* A real opendkim for tests: in the foreground on loopback, with its tables, keys, configuration and socket in a folder of its own.
+/* A real opendkim for tests: in the foreground on loopback, with its tables, keys, configuration and socket in a folder
+ * of its own.
  *
  *   struct opendkim_host host;
  *   opendkim_host_make(&host, &(struct opendkim_setup){.signing_table = "*@example.com old\n", ...});   files only
@@ -41,10 +42,12 @@ void opendkim_host_start(struct opendkim_host *host);
 /* Ends it as an operator does; the files stay. */
 void opendkim_host_stop(struct opendkim_host *host);
 void opendkim_host_remove(struct opendkim_host *host);
-/* Makes opendkim ignore (or heed again) SIGUSR1's effect: opendkim.conf becomes unreadable for it by a syntax error, or is repaired. */
+/* Makes opendkim ignore (or heed again) SIGUSR1's effect: opendkim.conf becomes unreadable for it by a syntax error, or
+ * is repaired. */
 void opendkim_host_break_config(struct opendkim_host *host, bool broken);
 
-/* Makes "<keys>/<domain>/<selector>.private" and returns its path; if it is not there yet; caller frees. All RSA keys of a process are the same one. */
+/* Makes "<keys>/<domain>/<selector>.private" and returns its path; if it is not there yet; caller frees. All RSA keys
+ * of a process are the same one. */
 char *opendkim_host_key(const struct opendkim_host *host, const char *domain, const char *selector, bool ed25519);
 /* The tables' content at the moment; caller frees. */
 char *opendkim_host_read(const char *path);

@@ -1,5 +1,5 @@
-/* A signer of the policy over a real opendkim, for the tests of its operations. In a header, because it needs the signer, which the helpers that
- * are linked into every test must not. */
+/* A signer of the policy over a real opendkim, for the tests of its operations. In a header, because it needs the
+ * signer, which the helpers that are linked into every test must not. */
 #ifndef DKIMROLL_TESTS_SIGNER_STAGE_H
 #define DKIMROLL_TESTS_SIGNER_STAGE_H
 
@@ -91,6 +91,21 @@ static inline void stage_close(struct stage *stage) {
   opendkim_host_remove(&stage->host);
   free(stage->key_directory);
   free(stage->results);
+}
+
+/* Reloads by a command that also notes what KeyTable held at that moment, at the end of the file that it returns
+ * (caller frees). */
+static inline char *stage_note_reloads(struct stage *stage, char *words[3]) {
+  char *notes = workplace_path(&stage->host.folder, "notes");
+  words[0] = (char *)"/bin/sh";
+  words[1] = (char *)"-c";
+  words[2] = text_format("cat %s >>%s; echo reload >>%s; kill -USR1 %d", stage->host.key_table, notes, notes,
+                         (int)stage->host.pid);
+  stage->policy.reload = RELOAD_COMMAND;
+  stage->policy.reload_target = NULL;
+  stage->policy.reload_command = words;
+  stage->policy.reload_command_count = 3;
+  return notes;
 }
 
 static inline void stage_done(void *context, const struct signer_result *results, size_t count) {

@@ -408,9 +408,9 @@ static void test_message__update_never_exceeds_a_message(void **state) {
   for (; code == 0 && records < 100; records++) code = message_update_add_text(update, NAME, 60, text, &error);
   assert_int_equal(code, ERROR_LIMIT);
   assert_int_equal(records, 17);
-  CLEANUP_FREE uint8_t *octets = malloc(2 * MESSAGE_ROOM);
+  CLEANUP_FREE uint8_t *octets = malloc(2UL * MESSAGE_ROOM);
   size_t size = 0;
-  assert_int_equal(message_update_write(update, octets, 2 * MESSAGE_ROOM, &size, &error), ERROR_LIMIT);
+  assert_int_equal(message_update_write(update, octets, 2UL * MESSAGE_ROOM, &size, &error), ERROR_LIMIT);
 }
 
 int main(void) {

@@ -8,12 +8,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -89,7 +91,7 @@ static int stage_tables(struct stage *stage, enum keeper_job job, const struct t
   struct buffer payload = BUFFER_WITH_MAXIMUM(REPLY_MAX);
   struct buffer reply = BUFFER_WITH_MAXIMUM(REPLY_MAX);
   struct table_item item = {.edits = edits, .edit_count = count};
-  opendkim_jobs_tables(&payload, &stage->policy, TABLE_KEYS_FIRST, &item, 1);
+  opendkim_jobs_tables(&payload, &stage->policy, &item, 1);
   int result = stage_run(stage, job, &payload, &reply);
   if (result == 0)
     assert_int_equal(opendkim_jobs_read_tables(reply.data, reply.size, &stage->outcome, 1, &stage->error), 0);
@@ -383,6 +385,79 @@ static void test_opendkim_jobs__table_that_changes_under_our_hands_loses_no_fore
   stage_close(&stage);
 }
 
+/* Reads as OpenDKIM does, SigningTable and then KeyTable, and ends with 3 when a sender names a key that is not there.
+ */
+static void keep_reading(const struct policy_signer *policy, _Atomic unsigned long *rounds) {
+  struct error error = {0};
+  for (;;) {
+    CLEANUP_FREE char *senders = NULL;
+    CLEANUP_FREE char *keys = NULL;
+    size_t size = 0;
+    char name[64];
+    if (file_read(policy->signing_table, TABLE_FILE_MAX, &senders, &size, NULL, &error) < 0 ||
+        file_read(policy->key_table, TABLE_FILE_MAX, &keys, &size, NULL, &error) < 0)
+      _exit(2);
+    if (sscanf(senders, "*@example.com %62s", name) != 1) _exit(4);
+    CLEANUP_FREE char *entry = text_format("%s ", name);
+    if (!strstr(keys, entry)) _exit(3);
+    ++*rounds;
+  }
+}
+
+/* Whoever began to read before the call has finished after it. */
+static void wait_for_reader(_Atomic unsigned long *rounds, pid_t pid) {
+  unsigned long start = *rounds;
+  int64_t deadline = clock_boottime() + PLENTY_MS;
+  while (*rounds < start + 2 && clock_boottime() < deadline) {
+    int status = 0;
+    if (waitpid(pid, &status, WNOHANG) != 0) fail_msg("the reader ended with %d", WEXITSTATUS(status));
+    poll(NULL, 0, 1);
+  }
+}
+
+static void test_opendkim_jobs__reader_never_finds_tables_that_contradict(void **state) {
+  (void)state;
+  enum { ROTATIONS = 150 };
+  struct stage stage;
+  stage_open(&stage);
+  _Atomic unsigned long *rounds =
+      mmap(NULL, sizeof(*rounds), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  assert_true(rounds != MAP_FAILED);
+  CLEANUP_FREE char *first = text_format("k0 example.com:s0:%s\n", stage.key);
+  write_tables(&stage, first, "*@example.com k0\n");
+  pid_t parent = getpid();
+  pid_t pid = fork();
+  assert_true(pid >= 0);
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == parent) keep_reading(&stage.policy, rounds);
+    _exit(1);
+  }
+  for (int i = 1; i <= ROTATIONS; i++) {
+    CLEANUP_FREE char *old = text_format("k%d", i - 1);
+    CLEANUP_FREE char *new = text_format("k%d", i);
+    CLEANUP_FREE char *path = text_format("%s%d", stage.key, i);
+    CLEANUP_FREE char *old_path = i > 1 ? text_format("%s%d", stage.key, i - 1) : text_duplicate(stage.key);
+    CLEANUP_FREE char *value = text_format("example.com:s%d:%s", i, path);
+    CLEANUP_FREE char *old_value = text_format("example.com:s%d:%s", i - 1, old_path);
+    workplace_write(path, "key", 0600);
+    struct table_edit edits[] = {
+        {.kind = TABLE_KEY_SET, .name = new, .value = value, .beside = old},
+        {.kind = TABLE_SIGN_POINT, .pattern = "*@example.com", .address = "a@example.com", .name = new, .before = old}};
+    assert_int_equal(stage_tables(&stage, KEEPER_EDIT_TABLES, edits, 2), 0);
+    assert_int_equal(stage.outcome.error.code, 0);
+    wait_for_reader(rounds, pid); /* In life it is a reload and its proof that stand between. */
+    struct table_edit removal = {.kind = TABLE_KEY_REMOVE, .name = old, .value = old_value};
+    assert_int_equal(stage_tables(&stage, KEEPER_EDIT_TABLES, &removal, 1), 0);
+    assert_int_equal(stage.outcome.error.code, 0);
+  }
+  wait_for_reader(rounds, pid);
+  kill(pid, SIGKILL);
+  waitpid(pid, NULL, 0);
+  munmap(rounds, sizeof(*rounds));
+  stage_close(&stage);
+}
+
 static void test_opendkim_jobs__tables_outside_of_the_policy_are_refused(void **state) {
   (void)state;
   struct stage stage;
@@ -415,7 +490,7 @@ static void test_opendkim_jobs__malformed_requests_are_refused(void **state) {
   struct buffer whole = BUFFER_WITH_MAXIMUM(REPLY_MAX);
   struct table_edit edit = {.kind = TABLE_KEY_SET, .name = "k", .value = "v"};
   struct table_item item = {.edits = &edit, .edit_count = 1};
-  opendkim_jobs_tables(&whole, &stage.policy, TABLE_KEYS_FIRST, &item, 1);
+  opendkim_jobs_tables(&whole, &stage.policy, &item, 1);
   for (size_t size = 0; size < whole.size; size++) {
     struct buffer cut = BUFFER_WITH_MAXIMUM(REPLY_MAX);
     buffer_add(&cut, whole.data, size);
@@ -483,6 +558,7 @@ int main(void) {
       cmocka_unit_test(test_opendkim_jobs__read_only_tables_change_nothing_and_say_why),
       cmocka_unit_test(test_opendkim_jobs__second_table_that_cannot_be_written_spares_the_first),
       cmocka_unit_test(test_opendkim_jobs__table_that_changes_under_our_hands_loses_no_foreign_line),
+      cmocka_unit_test(test_opendkim_jobs__reader_never_finds_tables_that_contradict),
       cmocka_unit_test(test_opendkim_jobs__tables_outside_of_the_policy_are_refused),
       cmocka_unit_test(test_opendkim_jobs__malformed_requests_are_refused),
       cmocka_unit_test(test_opendkim_jobs__malformed_replies_are_refused),

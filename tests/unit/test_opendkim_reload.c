@@ -306,7 +306,9 @@ static int systemd_reload(sd_bus_message *call, void *context, sd_bus_error *ret
                             "Job type reload is not applicable");
   sd_bus *bus = sd_bus_message_get_bus(call);
   static const char job[] = "/org/freedesktop/systemd1/job/7";
-  const char *result = strcmp(unit, "failing.service") == 0 ? "failed" : "done";
+  const char *result = strcmp(unit, "failing.service") == 0   ? "failed"
+                       : strcmp(unit, "stopped.service") == 0 ? "invalid"
+                                                              : "done";
   /* The end of another job, and of ours before the reply is out: both may happen. */
   sd_bus_emit_signal(bus, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "JobRemoved", "uoss", 6,
                      "/org/freedesktop/systemd1/job/6", "other.service", "failed");
@@ -326,12 +328,12 @@ static int systemd_subscribe(sd_bus_message *call, void *context, sd_bus_error *
   return sd_bus_reply_method_return(call, "");
 }
 
-static int systemd_get_unit(sd_bus_message *call, void *context, sd_bus_error *ret_error) {
-  (void)context;
+static int systemd_load_unit(sd_bus_message *call, void *context, sd_bus_error *ret_error) {
+  (void)context, (void)ret_error;
   const char *unit = NULL;
   assert_true(sd_bus_message_read(call, "s", &unit) >= 0);
   if (strcmp(unit, "missing.service") == 0)
-    return sd_bus_error_set(ret_error, "org.freedesktop.systemd1.NoSuchUnit", "Unit missing.service not loaded.");
+    return sd_bus_reply_method_return(call, "o", "/org/freedesktop/systemd1/unit/missing");
   return sd_bus_reply_method_return(call, "o",
                                     strcmp(unit, "stopped.service") == 0 ? "/org/freedesktop/systemd1/unit/stopped"
                                                                          : "/org/freedesktop/systemd1/unit/running");
@@ -339,8 +341,10 @@ static int systemd_get_unit(sd_bus_message *call, void *context, sd_bus_error *r
 
 static int systemd_state(sd_bus *bus, const char *path, const char *interface, const char *property,
                          sd_bus_message *reply, void *context, sd_bus_error *ret_error) {
-  (void)bus, (void)interface, (void)property, (void)context, (void)ret_error;
-  return sd_bus_message_append(reply, "s", strstr(path, "stopped") ? "inactive" : "active");
+  (void)bus, (void)interface, (void)context, (void)ret_error;
+  if (strcmp(property, "LoadState") == 0)
+    return sd_bus_message_append(reply, "s", strstr(path, "missing") ? "not-found" : "loaded");
+  return sd_bus_message_append(reply, "s", strstr(path, "running") ? "active" : "inactive");
 }
 
 static const sd_bus_vtable systemd_manager[] = {
@@ -348,13 +352,14 @@ static const sd_bus_vtable systemd_manager[] = {
     SD_BUS_METHOD("ReloadUnit", "ss", "o", systemd_reload, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("ReloadOrRestartUnit", "ss", "o", systemd_reload, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("Subscribe", "", "", systemd_subscribe, SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_METHOD("GetUnit", "s", "o", systemd_get_unit, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("LoadUnit", "s", "o", systemd_load_unit, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_SIGNAL("JobRemoved", "uoss", 0),
     SD_BUS_VTABLE_END,
 };
 static const sd_bus_vtable systemd_unit[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_PROPERTY("ActiveState", "s", systemd_state, 0, 0),
+    SD_BUS_PROPERTY("LoadState", "s", systemd_state, 0, 0),
     SD_BUS_VTABLE_END,
 };
 
@@ -366,6 +371,8 @@ static void systemd_main(int ready) {
       sd_bus_add_object_vtable(bus, NULL, "/org/freedesktop/systemd1/unit/running", "org.freedesktop.systemd1.Unit",
                                systemd_unit, NULL) < 0 ||
       sd_bus_add_object_vtable(bus, NULL, "/org/freedesktop/systemd1/unit/stopped", "org.freedesktop.systemd1.Unit",
+                               systemd_unit, NULL) < 0 ||
+      sd_bus_add_object_vtable(bus, NULL, "/org/freedesktop/systemd1/unit/missing", "org.freedesktop.systemd1.Unit",
                                systemd_unit, NULL) < 0 ||
       sd_bus_request_name(bus, "org.freedesktop.systemd1", 0) < 0 || write(ready, "", 1) != 1)
     _exit(1);
@@ -440,6 +447,8 @@ static void test_opendkim_reload__unit_is_reloaded_and_its_job_waited_for(void *
   assert_int_equal(reload_named(&stage, "restart.service", false, PLENTY_MS), 0);
   assert_int_equal(reload_named(&stage, "failing.service", false, PLENTY_MS), ERROR_REFUSED);
   assert_non_null(strstr(stage.error.message, "failed"));
+  assert_int_equal(reload_named(&stage, "stopped.service", false, PLENTY_MS), ERROR_NOT_FOUND);
+  assert_non_null(strstr(stage.error.remedy, "start"));
   assert_int_equal(reload_named(&stage, "missing.service", false, PLENTY_MS), ERROR_NOT_FOUND);
   assert_non_null(strstr(stage.error.message, "not found"));
   assert_int_equal(reload_named(&stage, "denied.service", false, PLENTY_MS), ERROR_PERMISSION);

@@ -297,6 +297,21 @@ static void test_prove__batch_waits_for_old_tables_and_then_proves_all(void **st
   stage_close(&stage);
 }
 
+static void test_prove__sender_that_stays_with_the_old_key_does_not_hold_up_the_others(void **state) {
+  (void)state;
+  /* A whole round takes 400 ms: too long for what is left when patience with the first sender ends. */
+  static const int64_t patient[3] = {2000, 1900, 1900};
+  struct prove_message messages[SENDERS];
+  char addresses[SENDERS][32];
+  fill_senders(messages, addresses);
+  struct stage stage;
+  stage_open(&stage, &(struct fake_script){.selectors = {"new"}, .old_for = "user0@example.com", .delay_ms = 10});
+  stage_prove(&stage, messages, SENDERS, SENDERS / 2, patient);
+  assert_int_equal(stage.results[0].verdict, PROVE_BEFORE);
+  for (size_t group = 1; group < SENDERS / 2; group++) assert_int_equal(stage.results[group].verdict, PROVE_SIGNED);
+  stage_close(&stage);
+}
+
 static void test_prove__deadline_ends_a_batch_with_a_result_for_each(void **state) {
   (void)state;
   static const int64_t short_times[3] = {SHORT_MS, SHORT_MS, SHORT_MS};
@@ -380,6 +395,7 @@ int main(void) {
       cmocka_unit_test(test_prove__one_failure_in_a_batch_is_one_failure),
       cmocka_unit_test(test_prove__connection_lost_in_a_batch_spares_what_was_proved),
       cmocka_unit_test(test_prove__batch_waits_for_old_tables_and_then_proves_all),
+      cmocka_unit_test(test_prove__sender_that_stays_with_the_old_key_does_not_hold_up_the_others),
       cmocka_unit_test(test_prove__deadline_ends_a_batch_with_a_result_for_each),
       cmocka_unit_test(test_prove__tags_are_read_as_rfc_6376_writes_them),
       cmocka_unit_test(test_prove__cancelled_proof_is_silent),

@@ -93,6 +93,42 @@ void zone_cancel(struct zone_finder *finder, struct zone_search **search) {
   *search = NULL;
 }
 
+/* --- a loop that runs out of memory --- */
+
+struct short_loop {
+  struct loop loop;
+  struct loop *inner;
+  size_t left; /* so many timers succeed, then one fails, then they succeed again */
+  bool failed;
+};
+
+static bool runs_out(struct short_loop *loop) {
+  if (loop->failed || loop->left-- > 0) return false;
+  return loop->failed = true;
+}
+
+static void short_now(struct loop *loop, struct clock_reading *ret_reading) {
+  loop_now(((struct short_loop *)loop)->inner, ret_reading);
+}
+
+static int short_at(struct loop *loop, int64_t boottime, loop_callback *callback, void *context,
+                    struct loop_source **ret_source) {
+  struct short_loop *self = (struct short_loop *)loop;
+  return runs_out(self) ? ERROR_NO_MEMORY : loop_at(self->inner, boottime, callback, context, ret_source);
+}
+
+static int short_defer(struct loop *loop, loop_callback *callback, void *context, struct loop_source **ret_source) {
+  struct short_loop *self = (struct short_loop *)loop;
+  return runs_out(self) ? ERROR_NO_MEMORY : loop_defer(self->inner, callback, context, ret_source);
+}
+
+static void short_cancel(struct loop *loop, struct loop_source *source) {
+  loop_cancel(((struct short_loop *)loop)->inner, &source);
+}
+
+static const struct loop_ops short_ops = {
+    .now = short_now, .at = short_at, .defer = short_defer, .cancel = short_cancel};
+
 /* --- the stage --- */
 
 struct stage {
@@ -395,6 +431,42 @@ static void test_publisher__an_operation_can_be_cancelled_at_any_moment(void **s
   }
 }
 
+static int busy_server(struct fake_primary *fake, const struct transport_request *request,
+                       const struct message *message) {
+  (void)request;
+  return entropy_below(&fake->random.entropy, 4) == 0 && message->opcode == 0 ? DNS_SERVFAIL : FAKE_OBEY;
+}
+
+/* Whichever timer cannot be made: start says so, or done comes once, at the latest at the deadline. */
+static void test_publisher__running_out_of_timers_ends_in_time(void **state) {
+  (void)state;
+  size_t refused = 0, incomplete = 0;
+  for (size_t n = 0; n < 40; n++) {
+    struct stage *stage = stage_new(30, policy_server, policy_zone);
+    struct short_loop loop = {.loop = {.ops = &short_ops}, .inner = stage->fake.loop, .left = n};
+    struct error error = {0};
+    publisher_destroy(TAKE_PTR(stage->publisher));
+    assert_int_equal(publisher_rfc2136_new(&loop.loop, &stage->fake.transport, &stage->fake.random.entropy,
+                                           &stage->policy, &stage->publisher, &error),
+                     0);
+    stage->fake.decide = busy_server;
+    if (stage_start(stage, &error) < 0) {
+      refused++;
+    } else {
+      assert_int_equal(loop_run(stage->fake.loop, &error), 0);
+      assert_int_equal(stage->done, 1);
+      assert_true(loop_boottime(stage->fake.loop) <= FAKE_START_BOOT + DEADLINE_MS);
+      for (size_t i = 0; i < stage->count; i++) {
+        incomplete += stage->results[i].error.code != 0;
+        assert_true(stage->results[i].error.code != 0 || fake_count(&stage->fake, stage->names[i], DNS_TYPE_TXT) == 1);
+      }
+    }
+    stage_free(stage);
+  }
+  assert_int_equal(refused, 2);
+  assert_true(incomplete > 0);
+}
+
 static void test_publisher__operations_run_side_by_side(void **state) {
   (void)state;
   struct stage *stage = stage_new(50, policy_server, policy_zone);
@@ -447,6 +519,7 @@ int main(void) {
       cmocka_unit_test(test_publisher__the_deadline_ends_every_item),
       cmocka_unit_test(test_publisher__a_deadline_in_the_past_still_answers),
       cmocka_unit_test(test_publisher__an_operation_can_be_cancelled_at_any_moment),
+      cmocka_unit_test(test_publisher__running_out_of_timers_ends_in_time),
       cmocka_unit_test(test_publisher__operations_run_side_by_side),
       cmocka_unit_test(test_publisher__a_tsig_file_that_others_can_read_is_refused),
   };

@@ -18,14 +18,16 @@ static const char CONFIG[] = "key \"dkimroll\" { algorithm hmac-sha256; secret \
 
     PRIMARY("example.com", GRANT("example.com"))
         PRIMARY("sha512.example", "update-policy { grant long wildcard *._domainkey.sha512.example TXT; };")
-            PRIMARY("static.example", "") PRIMARY("open.example", "allow-update { 127.0.0.0/8; };")
-                PRIMARY("inline.example", GRANT("inline.example") " dnssec-policy default; inline-signing yes;");
+            PRIMARY("delegated.example", GRANT("delegated.example")) PRIMARY("static.example", "")
+                PRIMARY("open.example", "allow-update { 127.0.0.0/8; };")
+                    PRIMARY("inline.example", GRANT("inline.example") " dnssec-policy default; inline-signing yes;");
 
 static const char EXAMPLE_ZONE[] = ZONE_HEAD "foreign._domainkey TXT \"v=DKIM1; k=rsa; p=SomeoneElse\"\n"
                                              "pair._domainkey TXT \"one\"\npair._domainkey TXT \"two\"\n"
                                              "alias._domainkey CNAME dkim.provider.example.\n"
                                              "cut._domainkey TXT \"v=DKIM1; \" \"k=rsa; \" \"p=AAAA\"\n"
                                              "*.wild._domainkey TXT \"v=DKIM1; p=everybody\"\n"
+                                             "_domainkey.customer DNAME _domainkey.delegated.example.\n"
                                              "child NS ns.child\nns.child A 127.0.0.1\n";
 
 static int start_named(void **state) {
@@ -36,6 +38,7 @@ static int start_named(void **state) {
       .files = {{"example.com.zone", EXAMPLE_ZONE},
                 {"sha512.example.zone", ZONE_HEAD},
                 {"static.example.zone", ZONE_HEAD},
+                {"delegated.example.zone", ZONE_HEAD},
                 {"open.example.zone", ZONE_HEAD},
                 {"inline.example.zone", ZONE_HEAD}},
       .zone = "inline.example",
@@ -150,6 +153,28 @@ static void test_publisher_named__a_wildcard_does_not_count_as_foreign(void **st
   rig_publish(&rig, &item, 1);
   rig_assert_success(&rig, 0, false);
   rig_assert_text(&named, item.name, "v=DKIM1; p=everybody");
+  rig_close(&rig);
+}
+
+static void test_publisher_named__the_zone_is_discovered(void **state) {
+  (void)state;
+  const struct publish_item items[] = {
+      {.change = PUBLISH_ADD, .name = "d._domainkey.example.com", .record = "v=DKIM1; p=AAAA", .ttl = 60},
+      {.change = PUBLISH_ADD, .name = "d._domainkey.customer.example.com", .record = "v=DKIM1; p=BBBB", .ttl = 60},
+      {.change = PUBLISH_ADD, .name = "d._domainkey.inline.example", .record = "v=DKIM1; p=CCCC", .ttl = 60},
+  };
+  struct rig rig;
+  char *servers[] = {named.text};
+  rig_open(&rig, named.text, NULL, RIG_KEY);
+  rig.policy.servers = servers; /* nobody above delegates these zones */
+  rig.policy.server_count = 1;
+  rig_publish(&rig, items, ARRAY_SIZE(items));
+  rig_assert_all(&rig, false);
+  assert_string_equal(rig.results[0].zone, "example.com");
+  assert_string_equal(rig.results[1].zone, "delegated.example"); /* behind the DNAME */
+  assert_string_equal(rig.results[1].owner, "d._domainkey.delegated.example");
+  assert_string_equal(rig.results[2].zone, "inline.example");
+  rig_assert_text(&named, "d._domainkey.delegated.example", "v=DKIM1; p=BBBB");
   rig_close(&rig);
 }
 
@@ -378,6 +403,7 @@ int main(void) {
       cmocka_unit_test(test_publisher_named__what_others_wrote_stays),
       cmocka_unit_test(test_publisher_named__a_record_with_other_strings_is_replaced_and_deleted),
       cmocka_unit_test(test_publisher_named__a_wildcard_does_not_count_as_foreign),
+      cmocka_unit_test(test_publisher_named__the_zone_is_discovered),
       cmocka_unit_test(test_publisher_named__wrong_secret),
       cmocka_unit_test(test_publisher_named__unknown_key),
       cmocka_unit_test(test_publisher_named__wrong_algorithm),

@@ -1,4 +1,7 @@
 /* What the OpenDKIM signer does when keys, tables, reloads, the signer itself or dkimroll fail, at a real opendkim. */
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -63,6 +66,26 @@ static void test_signer_failures__failed_first_key_leaves_the_tables_as_they_wer
     item_release(&item);
     stage_close(&stage);
   }
+}
+
+static void test_signer_failures__bad_key_leaves_the_table_only_after_the_signer_has_let_go_of_it(void **state) {
+  (void)state;
+  struct stage stage;
+  stage_open(&stage, &(struct opendkim_setup){0});
+  char *words[3];
+  CLEANUP_FREE char *notes = stage_note_reloads(&stage, words);
+  CLEANUP_FREE char *script = words[2];
+  stage_connect(&stage);
+  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
+  workplace_write(item.key_path, "this is no key\n", 0600);
+  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
+  assert_true(stage.results[0].rolled_back);
+  CLEANUP_FREE char *line = text_format("s1._domainkey.example.com example.com:s1:%s\nreload\n", item.key_path);
+  CLEANUP_FREE char *expected = text_format("%s%s", line, line);
+  assert_file(notes, expected);
+  assert_tables(&stage, "", "");
+  item_release(&item);
+  stage_close(&stage);
 }
 
 static void test_signer_failures__failed_stable_name_gets_its_value_back(void **state) {
@@ -143,8 +166,10 @@ static void test_signer_failures__reload_that_cannot_be_asked_for_is_taken_back_
   struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
   stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
   assert_failure(&stage, 0, ERROR_CONFLICT, "not opendkim");
+  assert_non_null(strstr(stage.results[0].error.message, "senders are back on disk"));
   assert_false(stage.results[0].rolled_back);
-  assert_tables(&stage, FOREIGN_KEYS, FOREIGN_SENDERS);
+  /* The KeyTable entry stays, because nobody knows what the signer has in memory. */
+  assert_file(stage.host.signing_table, FOREIGN_SENDERS);
   item_release(&item);
   stage_close(&stage);
 }
@@ -236,6 +261,34 @@ static void test_signer_failures__crash_at_any_step_is_repaired_by_doing_it_agai
   stage_close(&stage);
 }
 
+static void test_signer_failures__table_that_another_process_holds_is_waited_for(void **state) {
+  (void)state;
+  struct stage stage;
+  stage_open(&stage, &(struct opendkim_setup){0});
+  stage_connect(&stage);
+  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
+  int ready[2];
+  assert_int_equal(pipe(ready), 0);
+  pid_t pid = fork();
+  assert_true(pid >= 0);
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int lock = open(stage.host.key_table, O_RDONLY);
+    if (flock(lock, LOCK_EX) < 0 || write(ready[1], "", 1) != 1) _exit(1);
+    poll(NULL, 0, 500);
+    _exit(0);
+  }
+  char octet = 0;
+  assert_int_equal(read(ready[0], &octet, 1), 1);
+  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
+  assert_success(&stage, 0);
+  waitpid(pid, NULL, 0);
+  close(ready[0]);
+  close(ready[1]);
+  item_release(&item);
+  stage_close(&stage);
+}
+
 /* Activates in a process of its own, so that it can be killed. */
 static void activate_and_be_killed(struct stage *stage, const struct signer_item *item, int64_t after_us) {
   pid_t pid = fork();
@@ -321,6 +374,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_signer_failures__one_bad_key_among_many_rolls_back_alone),
       cmocka_unit_test(test_signer_failures__failed_first_key_leaves_the_tables_as_they_were),
+      cmocka_unit_test(test_signer_failures__bad_key_leaves_the_table_only_after_the_signer_has_let_go_of_it),
       cmocka_unit_test(test_signer_failures__failed_stable_name_gets_its_value_back),
       cmocka_unit_test(test_signer_failures__signer_that_is_down_changes_nothing),
       cmocka_unit_test(test_signer_failures__refused_reload_is_found_by_the_proof_and_taken_back),
@@ -329,6 +383,7 @@ int main(void) {
       cmocka_unit_test(test_signer_failures__missing_key_file_is_refused_before_any_edit),
       cmocka_unit_test(test_signer_failures__conflicting_item_fails_alone_without_being_touched),
       cmocka_unit_test(test_signer_failures__crash_at_any_step_is_repaired_by_doing_it_again),
+      cmocka_unit_test(test_signer_failures__table_that_another_process_holds_is_waited_for),
       cmocka_unit_test(test_signer_failures__process_killed_at_any_moment_leaves_tables_that_agree),
       cmocka_unit_test(test_signer_failures__cancel_at_any_moment_is_silent_and_repeatable),
   };

@@ -147,6 +147,28 @@ static void test_signer_opendkim__withdrawal_is_idempotent_and_heals_a_sender_th
   stage_close(&stage);
 }
 
+static void test_signer_opendkim__key_leaves_the_table_only_after_the_signer_has_let_go_of_it(void **state) {
+  (void)state;
+  struct stage stage;
+  stage_open(&stage, &(struct opendkim_setup){0});
+  char *words[3];
+  CLEANUP_FREE char *notes = stage_note_reloads(&stage, words);
+  CLEANUP_FREE char *script = words[2];
+  stage_connect(&stage);
+  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
+  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
+  assert_success(&stage, 0);
+  workplace_write(notes, "", 0644);
+  stage_run(&stage, signer_withdraw, &item, 1, DEADLINE_MS);
+  assert_success(&stage, 0);
+  CLEANUP_FREE char *expected =
+      text_format("s1._domainkey.example.com example.com:s1:%s\nreload\nreload\n", item.key_path);
+  assert_file(notes, expected);
+  assert_tables(&stage, "", "");
+  item_release(&item);
+  stage_close(&stage);
+}
+
 static void test_signer_opendkim__withdrawal_of_the_last_key_removes_all_lines_of_ours(void **state) {
   (void)state;
   for (int stable = 0; stable < 2; stable++) {
@@ -334,6 +356,7 @@ int main(void) {
       cmocka_unit_test(test_signer_opendkim__every_sender_is_switched_and_proved),
       cmocka_unit_test(test_signer_opendkim__missing_tables_are_made),
       cmocka_unit_test(test_signer_opendkim__withdrawal_is_idempotent_and_heals_a_sender_that_names_the_old_key),
+      cmocka_unit_test(test_signer_opendkim__key_leaves_the_table_only_after_the_signer_has_let_go_of_it),
       cmocka_unit_test(test_signer_opendkim__withdrawal_of_the_last_key_removes_all_lines_of_ours),
       cmocka_unit_test(test_signer_opendkim__withdrawal_spares_a_key_that_a_foreign_line_names),
       cmocka_unit_test(test_signer_opendkim__proof_tells_what_the_signer_does_instead),

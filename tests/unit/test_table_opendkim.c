@@ -1,4 +1,5 @@
-/* Do we read tables as OpenDKIM does? Random tables, and the key that a real opendkim takes for each of many senders. */
+/* Do we read tables as OpenDKIM does? Random tables, and the key that a real opendkim takes for each of many senders.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,7 +51,8 @@ static void add_pattern(struct buffer *text, struct entropy *entropy, bool file_
 static char *random_signing_table(struct entropy *entropy, bool file_table) {
   static const char *const starts[] = {"", "", "", "", "", "", " ", "\t", "#", "# x\n", "\n", "   \r\n"};
   static const char *const gaps[] = {" ", "\t", "  \t "};
-  static const char *const ends[] = {"\n", "\n", "\r\n", " \n", " # comment\n", "#comment\n", ":i@d.example\n", "\t \r\n"};
+  static const char *const ends[] = {"\n",           "\n",         "\r\n",           " \n",
+                                     " # comment\n", "#comment\n", ":i@d.example\n", "\t \r\n"};
   struct buffer text = BUFFER_WITH_MAXIMUM(TEXT_MAX);
   for (int i = 0; i < LINES; i++) {
     buffer_add_text(&text, pick(entropy, starts, ARRAY_SIZE(starts)));

@@ -16,6 +16,7 @@ struct bench {
   char texts[ITEMS_MAX][FAKE_TEXT_SIZE];
   size_t count;
   size_t zones; /* items are spread over that many */
+  size_t block; /* or: so many after each other to one zone */
   uint16_t ports[ITEMS_MAX];
   struct tsig_key *key;
   bool done;
@@ -69,6 +70,7 @@ static struct update_run *bench_start(struct bench *bench) {
     char zone[64];
     struct update_target target = {.zone = zone, .owner = bench->items[i].name};
     snprintf(zone, sizeof zone, "example.com");
+    if (bench->block) snprintf(zone, sizeof zone, "z%zu.example.com", i / bench->block);
     if (bench->zones > 1) snprintf(zone, sizeof zone, "z%zu.example.com", i % bench->zones);
     address_from_octets((const uint8_t[]){192, 0, 2, 53}, 4, bench->ports[i] ? bench->ports[i] : 53, &target.server);
     update_run_add(run, i, &target);
@@ -226,13 +228,22 @@ static void test_update__a_batch_with_one_refused_record_is_halved(void **state)
   bench_free(bench);
 }
 
-/* Knot commits what is queued for a zone together. */
+static size_t updates_in_flight(const struct fake_primary *fake) {
+  const struct transport_exchange *exchange;
+  size_t count = 0;
+  LIST_FOREACH(exchange, &fake->exchanges, next) count += ((exchange->octets[2] >> 3) & 0xf) == 5;
+  return count;
+}
+
+/* Knot commits what is queued for a zone together: a bad update makes the others fail. Once that happened, they must come one after the other. */
 static int joint_commit(struct fake_primary *fake, const struct transport_request *request,
                         const struct message *message) {
   (void)request;
   if (!is_update(message)) return FAKE_OBEY;
+  size_t together = updates_in_flight(fake);
+  if (message->record_count < 3 * PUBLISH_RECORDS_MAX) assert_int_equal(together, 1);
   if (mentions(message, fake->decide_context)) return DNS_REFUSED;
-  return fake->in_flight > 1 ? DNS_SERVFAIL : FAKE_OBEY;
+  return together > 1 ? DNS_SERVFAIL : FAKE_OBEY;
 }
 
 static void test_update__servfail_of_a_joint_commit_is_retried(void **state) {
@@ -289,6 +300,43 @@ static void test_update__a_server_that_refuses_queries_gets_no_update(void **sta
     assert_int_equal(bench->fake.updates, 0);
     bench_free(bench);
   }
+}
+
+static int refuse_middle_zone(struct fake_primary *fake, const struct transport_request *request,
+                              const struct message *message) {
+  (void)fake, (void)request;
+  return text_ends(message->question_name, "z1.example.com") ? DNS_NOTAUTH : FAKE_OBEY;
+}
+
+static void test_update__a_zone_that_is_not_served_does_not_hold_back_others(void **state) {
+  (void)state;
+  struct bench *bench = bench_new(3 * UPDATE_WINDOW);
+  bench->block = UPDATE_WINDOW;
+  bench->fake.latency = 0;
+  bench->fake.decide = refuse_middle_zone;
+  for (size_t i = 0; i < bench->count; i++)
+    snprintf(bench->names[i], sizeof bench->names[i], "s%zu._domainkey.z%zu.example.com", i, i / UPDATE_WINDOW);
+  bench_run(bench);
+  for (size_t i = 0; i < bench->count; i++) {
+    if (i / UPDATE_WINDOW == 1)
+      assert_failure(bench, i, ERROR_REFUSED, "NOTAUTH");
+    else
+      assert_success(bench, i);
+  }
+  assert_true(bench->took < UPDATE_WINDOW); /* the window is as wide as before: nothing went one by one */
+  bench_free(bench);
+}
+
+static void test_update__messages_that_only_look_like_the_answer_are_ignored(void **state) {
+  (void)state;
+  struct bench *bench = bench_new(20);
+  bench->fake.strays = true;
+  fake_add(&bench->fake, bench->names[4], DNS_TYPE_TXT, "foreign");
+  bench_run(bench);
+  for (size_t i = 0; i < bench->count; i++)
+    if (i != 4) assert_success(bench, i);
+  assert_failure(bench, 4, ERROR_CONFLICT, "foreign");
+  bench_free(bench);
 }
 
 static void test_update__an_answer_without_authority_does_not_count(void **state) {
@@ -562,6 +610,16 @@ static int silent(struct fake_primary *fake, const struct transport_request *req
   return is_update(message) == *(bool *)fake->decide_context ? FAKE_LOSE_REQUEST : FAKE_OBEY;
 }
 
+static void test_update__exchanges_that_cannot_start_end_with_their_reason(void **state) {
+  (void)state;
+  struct bench *bench = bench_new(70);
+  bench->fake.failing = 100;
+  bench_run(bench);
+  for (size_t i = 0; i < bench->count; i++) assert_failure(bench, i, ERROR_SYSTEM, "Too many open files");
+  assert_true(bench->took < DEADLINE_MS / 2);
+  bench_free(bench);
+}
+
 static void end_run(void *context) {
   update_run_end(context);
 }
@@ -659,6 +717,7 @@ static void test_update__reports_are_true_whatever_fails(void **state) {
     struct bench *bench = bench_new(220);
     entropy_seed(&bench->fake.random, seed);
     bench->fake.latency = 40;
+    bench->fake.failing = percent / 5;
     for (size_t i = 0; i < bench->count; i++) random_item(bench, i);
     bench->fake.decide = random_fault;
     bench->fake.decide_context = &percent;
@@ -819,6 +878,8 @@ int main(void) {
       cmocka_unit_test(test_update__servfail_of_a_joint_commit_is_retried),
       cmocka_unit_test(test_update__every_rcode_ends_every_record),
       cmocka_unit_test(test_update__a_server_that_refuses_queries_gets_no_update),
+      cmocka_unit_test(test_update__a_zone_that_is_not_served_does_not_hold_back_others),
+      cmocka_unit_test(test_update__messages_that_only_look_like_the_answer_are_ignored),
       cmocka_unit_test(test_update__an_answer_without_authority_does_not_count),
       cmocka_unit_test(test_update__servfail_that_passes_is_a_success),
       cmocka_unit_test(test_update__foreign_records_are_told_and_kept),
@@ -831,6 +892,7 @@ int main(void) {
       cmocka_unit_test(test_update__a_lost_reply_is_looked_up),
       cmocka_unit_test(test_update__a_lost_request_is_sent_again),
       cmocka_unit_test(test_update__a_dead_server_does_not_hold_back_another),
+      cmocka_unit_test(test_update__exchanges_that_cannot_start_end_with_their_reason),
       cmocka_unit_test(test_update__what_the_deadline_ends_says_how_far_it_was),
       cmocka_unit_test(test_update__a_run_can_end_and_be_freed_at_any_moment),
       cmocka_unit_test(test_update__reports_are_true_whatever_fails),

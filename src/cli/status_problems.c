@@ -1,0 +1,122 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "dkimroll/status.h"
+#include "dkimroll/text.h"
+#include "dkimroll/timing.h"
+
+enum { PROBLEM_TEXT_MAX = ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + 256 };
+
+/* What the functions below share. */
+struct problem_search {
+  const struct lineage *lineage;
+  const struct plan_clock *clock;
+  struct findings *findings;
+};
+
+static void add(const struct problem_search *search, enum finding_level level, const char *text, const char *remedy, int64_t since) {
+  findings_add(search->findings, &(struct finding){.level = level,
+                                                   .code = ERROR_CONFLICT,
+                                                   .subject = (char *)"domains",
+                                                   .who = (char *)search->lineage->domain,
+                                                   .text = (char *)text,
+                                                   .remedy = (char *)remedy,
+                                                   .since = since == TIME_UNSET ? 0 : since});
+}
+
+static void find_failure(const struct problem_search *search) {
+  const struct lineage *lineage = search->lineage;
+  char text[PROBLEM_TEXT_MAX];
+  if (lineage->failures == 0 || !lineage->failure) return;
+  const bool parked = lineage->parked_at != TIME_UNSET;
+  snprintf(text, sizeof text, "%s%s", parked ? "it keeps failing and is tried but once a day now: " : "", lineage->failure);
+  add(search, FINDING_FAILED, text, parked ? "`dkimroll rotate` or a change of its policy tries it at once" : "",
+      parked ? lineage->parked_at : TIME_UNSET);
+}
+
+/* The first server that holds the key back; NULL: none does, or none was asked. */
+static const struct sighting *find_wrong(const struct key *key, int64_t not_before) {
+  for (size_t i = 0; i < key->sighting_count; i++)
+    if (!timing_sighting_counts(key, i) && key->sightings[i].seen_at >= not_before) return &key->sightings[i];
+  return NULL;
+}
+
+static void find_wrong_server(const struct problem_search *search, const struct key *key, bool deleted) {
+  const int64_t since = deleted ? key->deleted_at : key->state_since;
+  const int64_t patience = search->lineage->rules->confirm_warn_after;
+  const struct sighting *wrong = find_wrong(key, deleted ? since : TIME_UNSET);
+  char text[PROBLEM_TEXT_MAX];
+  if (!wrong || search->clock->now < time_add(since, patience)) return;
+  if (deleted)
+    snprintf(text, sizeof text, "%s (%s) still serves the record of a key that was deleted: %s", wrong->host, wrong->address, wrong->answer);
+  else
+    snprintf(text, sizeof text, "%s (%s) does not serve the record of a new key: %s", wrong->host, wrong->address, wrong->answer);
+  add(search, FINDING_FAILED, text,
+      "see whether that server gets the zone (NOTIFY, AXFR, its log); if nobody asks it, name it under ignore-servers of the publisher", since);
+}
+
+static void find_wrong_servers(const struct problem_search *search) {
+  const struct lineage *lineage = search->lineage;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state == KEY_PUBLISHED) find_wrong_server(search, key, false);
+    if (key->deleted_at != TIME_UNSET && key->absent_at == TIME_UNSET) find_wrong_server(search, key, true);
+  }
+}
+
+static void find_unmanaged(const struct problem_search *search) {
+  const struct lineage *lineage = search->lineage;
+  char text[PROBLEM_TEXT_MAX];
+  if (lineage->managed) return;
+  if (text_equal(lineage->slot, "main"))
+    snprintf(text, sizeof text, "it is not in the policy any more: it keeps signing, and nothing is changed or deleted");
+  else
+    snprintf(text, sizeof text, "its key %s is not in the policy any more: it keeps signing, and nothing is changed or deleted", lineage->slot);
+  add(search, FINDING_FAILED, text, "put it back into the policy, or end it with `dkimroll forget`", TIME_UNSET);
+}
+
+/* Is the hold all that keeps a step back? */
+static bool hold_keeps_back(const struct problem_search *search) {
+  for (size_t i = 0; i <= search->lineage->key_count; i++) {
+    struct plan plan;
+    plan_key(search->lineage, i, search->clock, &plan);
+    if (plan.action == PLAN_NONE && plan.reason_count == 1 && text_equal(plan.reasons[0].gate, "not_held")) return true;
+  }
+  return false;
+}
+
+/* A hold that ends by itself is as its maker wants it. One without an end is easily forgotten, and then the key outlives its time. */
+static void find_hold(const struct problem_search *search) {
+  const struct lineage *lineage = search->lineage;
+  char text[PROBLEM_TEXT_MAX], moment[TIME_TEXT_SIZE];
+  if (!lineage->held || search->clock->now >= lineage->hold_until) return;
+  const bool forgotten = lineage->hold_until == TIME_NEVER && hold_keeps_back(search);
+  snprintf(text, sizeof text, "held%s%s%s%s%s", lineage->hold_until == TIME_NEVER ? "" : " until ",
+           lineage->hold_until == TIME_NEVER ? "" : time_format(lineage->hold_until, moment), lineage->hold_reason ? " (" : "",
+           lineage->hold_reason ? lineage->hold_reason : "", lineage->hold_reason ? ")" : "");
+  if (forgotten) text_copy(text + strlen(text), sizeof text - strlen(text), ", and a step is due");
+  add(search, forgotten ? FINDING_FAILED : FINDING_NOTE, text, "`dkimroll release` ends the hold", TIME_UNSET);
+}
+
+/* Mail goes out unsigned. While the first key is on its way that is the ordinary course of things. */
+static void find_unsigned(const struct problem_search *search) {
+  const struct lineage *lineage = search->lineage;
+  size_t active = 0, coming = 0;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    active += lineage->keys[i].state == KEY_ACTIVE;
+    coming += lineage->keys[i].state < KEY_ACTIVE;
+  }
+  const bool stuck = lineage->held || !lineage->managed;
+  if (active > 0 || (coming > 0 && !stuck) || (lineage->key_count == 0 && !stuck)) return;
+  add(search, FINDING_FAILED, "no key of it signs, so its mail goes out unsigned",
+      stuck ? "dkimroll makes no key for it: see what else is said of it" : "`dkimroll rotate` makes a key", TIME_UNSET);
+}
+
+void status_find_problems(const struct lineage *lineage, const struct plan_clock *clock, struct findings *findings) {
+  const struct problem_search search = {.lineage = lineage, .clock = clock, .findings = findings};
+  find_failure(&search);
+  find_wrong_servers(&search);
+  find_unmanaged(&search);
+  find_hold(&search);
+  find_unsigned(&search);
+}

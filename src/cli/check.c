@@ -160,16 +160,16 @@ static void start_backends(struct check *check, struct error *error) {
 int cli_command_check(const struct cli *cli) {
   CLEANUP(release_check) struct check check = {.cli = cli, .session = {.cli = cli}};
   struct error error = {0};
-  int result = check_policy(&check, &error);
-  if (!result) {
-    check_state(&check);
-    start_backends(&check, &error);
-    result = check_select(&check, &error);
+  if (check_policy(&check, &error)) {
+    print_part(&check, CHECK_LOCAL);
+    return print_verdict(&check);
   }
+  check_state(&check);
+  start_backends(&check, &error);
+  int result = check_select(&check, &error);
   print_part(&check, CHECK_LOCAL);
-  if (result && !check.parts[CHECK_LOCAL].first_code) return cli_report(cli, &error);
   if (!result && check.session.has_backends) result = run_works(&check, &error);
-  if (result && !check.parts[CHECK_LOCAL].first_code) return cli_report(cli, &error);
+  if (result) return cli_report(cli, &error);
   for (enum check_part part = CHECK_DNS; part < CHECK_PARTS; part++) print_part(&check, part);
   return print_verdict(&check);
 }

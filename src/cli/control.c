@@ -10,14 +10,15 @@ static int control(const struct cli *cli, enum store_request_kind kind, int64_t 
   struct engine_summary summary;
   struct engine_setup setup = {.requests_only = true};
   int result = session_open(&session, &error);
-  if (!result) result = session_request(&session, kind, until, &error);
-  if (!result) {
-    result = session_take_over(&session, "dkimroll control", &error);
-    if (result == ERROR_BUSY) {
-      fprintf(cli->out, "Asked for; it is carried out by who is at work: %s\n", error.message);
-      session_release(&session);
-      return EX_OK;
-    }
+  /* The lease first: it compiles a policy that is new, without which a domain would be unknown. */
+  if (!result) result = session_take_over(&session, "dkimroll control", &error);
+  const bool other = result == ERROR_BUSY;
+  const struct error busy = error;
+  if (!result || other) result = session_request(&session, kind, until, &error);
+  if (!result && other) {
+    fprintf(cli->out, "Asked for; it is carried out by who is at work: %s\n", busy.message);
+    session_release(&session);
+    return EX_OK;
   }
   if (!result) result = session_run_engine(&session, &setup, &summary, &error);
   for (size_t i = 0; i < cli->arguments->operand_count && !result; i++) fprintf(cli->out, "%s: %s\n", cli->arguments->operands[i], done);

@@ -35,7 +35,7 @@ static void take_absence(const struct key *key, struct status_step *step) {
   for (size_t i = 0; i < key->sighting_count; i++) {
     const struct sighting *seen = &key->sightings[i];
     if (timing_sighting_counts(key, i) || seen->seen_at < key->deleted_at) continue;
-    snprintf(reason->text, sizeof reason->text, "%.80s (%s) still answers: %.120s", seen->host, seen->address, seen->answer);
+    snprintf(reason->text, sizeof reason->text, "%.60s (%s) still answers: %.100s", seen->host, seen->address, seen->answer);
     return;
   }
 }

@@ -119,18 +119,21 @@ static int read_sections(struct message *message, const struct header *header, c
   return 0;
 }
 
-/* Room for as many records as the header promises, which the size of the message must make possible. */
-static int allocate_records(struct message *message, const struct header *header, size_t size, struct error *error) {
+/* Room for as many records as the header promises, which the size of the message must make possible. false: see error. */
+static bool allocate_records(struct message *message, const struct header *header, size_t size, struct error *error) {
   size_t count =
       (size_t)header->counts[MESSAGE_ANSWER] + header->counts[MESSAGE_AUTHORITY] + header->counts[MESSAGE_ADDITIONAL];
   size_t possible = (size - HEADER_SIZE) / RECORD_SIZE_MIN;
   if (count > possible && message->truncated) count = possible;
-  if (count > possible)
-    return error_set(error, ERROR_PROTOCOL, "DNS message of %zu octets announces %zu records", size, count);
-  if (count > MESSAGE_RECORDS_MAX)
-    return error_set(error, ERROR_PROTOCOL, "DNS message with %zu records, more than %d", count, MESSAGE_RECORDS_MAX);
-  message->records = calloc(count ? count : 1, sizeof *message->records);
-  return message->records ? 0 : error_set(error, ERROR_NO_MEMORY, "reading a DNS message: out of memory");
+  if (count > possible) {
+    error_set(error, ERROR_PROTOCOL, "DNS message of %zu octets announces %zu records", size, count);
+  } else if (count > MESSAGE_RECORDS_MAX) {
+    error_set(error, ERROR_PROTOCOL, "DNS message with %zu records, more than %d", count, MESSAGE_RECORDS_MAX);
+  } else {
+    message->records = calloc(count ? count : 1, sizeof *message->records);
+    if (!message->records) error_set(error, ERROR_NO_MEMORY, "reading a DNS message: out of memory");
+  }
+  return message->records != NULL;
 }
 
 int message_parse(const uint8_t *octets, size_t size, struct message **ret_message, struct error *error) {
@@ -148,7 +151,7 @@ int message_parse(const uint8_t *octets, size_t size, struct message **ret_messa
   message->truncated = header.flags & 0x0200;
   message->recursion_available = header.flags & 0x0080;
   message->rcode = header.flags & 0xf;
-  if (allocate_records(message, &header, size, error) < 0) return error->code;
+  if (!allocate_records(message, &header, size, error)) return error->code;
   /* What is left of a truncated message is not used anyway (RFC 2181 9), and some servers cut inside a record. */
   if (read_sections(message, &header, octets, size, error) < 0 &&
       !(error->code == ERROR_PROTOCOL && message->truncated))

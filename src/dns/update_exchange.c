@@ -37,7 +37,7 @@ static void finish(struct update_exchange *exchange) {
 static bool replies(const struct update_exchange *exchange, const struct message *message) {
   if (!message->response || message->id != exchange->id) return false;
   if (exchange->update) return message->opcode == OPCODE_UPDATE;
-  /* A server that could not or would not read the query may leave the question out (RFC 2136 and 8945 do not want it in an error). */
+  /* A server that could not or would not read the query may leave the question out of its refusal. */
   if (message->rcode != DNS_NOERROR && message->rcode != DNS_NXDOMAIN && message->question_name[0] == '\0')
     return message->opcode == OPCODE_QUERY;
   return message_answers(message, &exchange->query);

@@ -36,7 +36,7 @@ static void milter_take_negotiation(struct milter *milter, const struct milter_p
 
 /* "DKIM-Signature: value" with lines separated by CR LF, as an MTA would send it. */
 static char *milter_format_signature(const struct milter *milter, const char *name, const char *value) {
-  struct buffer text = BUFFER_WITH_MAXIMUM(MILTER_PACKET_MAX * 2);
+  struct buffer text = BUFFER_WITH_MAXIMUM((size_t)MILTER_PACKET_MAX * 2);
   buffer_format(&text, "%s:%s", name, milter->steps & MILTER_LEADING_SPACE ? "" : " ");
   for (const char *p = value; *p; p++) {
     if (*p == '\n' && (p == value || p[-1] != '\r')) buffer_add_text(&text, "\r");

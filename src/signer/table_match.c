@@ -37,7 +37,7 @@ bool table_pattern_tail(const struct table_span *pattern, struct table_span *ret
 /* Extended regular expression as OpenDKIM makes it: anchored, "*" anything, "+" and "." themselves, all else as it
  * stands, case ignored. */
 static bool table_match_expression(const struct table_span *pattern, const char *address) {
-  struct buffer text = BUFFER_WITH_MAXIMUM(4 * TABLE_LINE_MAX);
+  struct buffer text = BUFFER_WITH_MAXIMUM((size_t)TABLE_LINE_MAX * 4);
   buffer_add_text(&text, "^");
   for (size_t i = 0; i < pattern->size; i++) {
     if (pattern->text[i] == '*')

@@ -300,13 +300,15 @@ static int key_write(struct sqlite_store *store, const struct lineage *lineage, 
   return code ? error_context(error, "selector %s", key->selector) : 0;
 }
 
-/* The active key last: a unique index allows one at a time, and its predecessor's row has to let go first. */
+/* A unique index allows one active key at a time, so the row of a predecessor lets go first. New keys get their ids in the order of the array. */
 int sqlite_keys_write(struct sqlite_store *store, const struct lineage *lineage, struct sqlite_new_ids *ids,
                       struct error *error) {
   int code = 0;
-  for (size_t i = 0; i < lineage->key_count && !code; i++)
-    if (lineage->keys[i].state != KEY_ACTIVE) code = key_write(store, lineage, &lineage->keys[i], ids, error);
-  for (size_t i = 0; i < lineage->key_count && !code; i++)
-    if (lineage->keys[i].state == KEY_ACTIVE) code = key_write(store, lineage, &lineage->keys[i], ids, error);
+  for (int pass = 0; pass < 2; pass++)
+    for (size_t i = 0; i < lineage->key_count && !code; i++) {
+      struct key *key = &lineage->keys[i];
+      const bool lets_go = key->id && key->state != KEY_ACTIVE;
+      if (lets_go == (pass == 0)) code = key_write(store, lineage, key, ids, error);
+    }
   return code;
 }

@@ -91,17 +91,16 @@ static int version_load(struct sqlite_store *store, const struct sqlite_version_
   sqlite_bind_number(&query, id);
   code = sqlite_query_step(&query, &row, error);
   if (code) return code;
-  if (!row)
-    return error_set(error, ERROR_INTERNAL, "store %s: table %s has no row %lld, which another row names", store->path,
-                     kind->table, (long long)id);
+  if (!row) {
+    error_set(error, ERROR_INTERNAL, "store %s: table %s has no row %lld, which another row names", store->path,
+              kind->table, (long long)id);
+    return error_remedy(error, SQLITE_REMEDY_EDITED);
+  }
+  struct error reason = {0};
   const char *content = sqlite_read_borrowed(&query);
   code = sqlite_query_check(&query, kind->table, id, error);
   if (code) return code;
-  if (!content)
-    return error_set(error, ERROR_INTERNAL, "store %s: table %s, row %lld is empty", store->path, kind->table,
-                     (long long)id);
-  struct error reason = {0};
-  if (kind->parse(content, ret_item, &reason) == 0) return 0;
+  if (content && kind->parse(content, ret_item, &reason) == 0) return 0;
   error_set(error, reason.code == ERROR_NO_MEMORY ? ERROR_NO_MEMORY : ERROR_INTERNAL,
             "store %s: table %s, row %lld: %s", store->path, kind->table, (long long)id, reason.message);
   return error_remedy(error, SQLITE_REMEDY_EDITED);

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 #include "dkimroll/entropy.h"
 
@@ -371,6 +372,7 @@ static void test_publisher_named__a_server_that_is_away_for_a_moment(void **stat
       .change = PUBLISH_ADD, .name = "away._domainkey.example.com", .record = "v=DKIM1; p=AAAA", .ttl = 60};
   rig_open(&rig, named.text, "example.com", RIG_KEY);
   kill(named.pid, SIGSTOP);
+  assert_int_equal(waitpid(named.pid, NULL, WUNTRACED), named.pid); /* now it stands still */
   rig.deadline_ms = 1500;
   rig_publish(&rig, &item, 1);
   kill(named.pid, SIGCONT);

@@ -12,25 +12,9 @@
 
 #include "dkimroll/cleanup.h"
 
-enum { MANY = 3000, CHAIN = 500 };
+enum { MANY = 3000 };
 
 static const enum transport_protocol protocols[] = {TRANSPORT_UDP, TRANSPORT_TCP};
-
-static int with_virtual_loop(void **state) {
-  static bool yes = true;
-  *state = &yes;
-  return 0;
-}
-
-static int with_sd_event(void **state) {
-  static bool no = false;
-  *state = &no;
-  return 0;
-}
-
-static bool is_virtual(void **state) {
-  return *(bool *)*state;
-}
 
 static void test_transport__message_goes_there_and_its_answer_comes_back(void **state) {
   static const char *const addresses[] = {"127.0.0.1", "::1"};
@@ -38,7 +22,7 @@ static void test_transport__message_goes_there_and_its_answer_comes_back(void **
     struct rig rig;
     struct loopback server;
     struct rig_call calls[2] = {{.id = 0x1234}, {.id = 0xffff}};
-    rig_open(&rig, is_virtual(state));
+    rig_open_for(&rig, state);
     loopback_open(&server, rig.loop, addresses[i], rig_echo, NULL);
     for (size_t p = 0; p < 2; p++) rig_send(&rig, &calls[p], server.text, protocols[p]);
     rig_run(&rig);
@@ -57,7 +41,7 @@ static void test_transport__without_answer_the_deadline_ends_it(void **state) {
     struct rig rig;
     struct loopback server;
     struct rig_call call = {.id = 1};
-    rig_open(&rig, is_virtual(state));
+    rig_open_for(&rig, state);
     loopback_open(&server, rig.loop, "127.0.0.1", rig_mute, NULL);
     int64_t start = loop_boottime(rig.loop);
     rig.deadline_ms = 300;
@@ -73,26 +57,15 @@ static void test_transport__without_answer_the_deadline_ends_it(void **state) {
   }
 }
 
-/* A bound socket that does not listen keeps the port from others and refuses for both protocols: UDP once it is closed. */
-static uint16_t refused_port(int type, int *ret_descriptor) {
-  struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-  socklen_t size = sizeof in;
-  *ret_descriptor = socket(AF_INET, type | SOCK_CLOEXEC, 0);
-  assert_int_equal(bind(*ret_descriptor, (struct sockaddr *)&in, size), 0);
-  assert_int_equal(getsockname(*ret_descriptor, (struct sockaddr *)&in, &size), 0);
-  return ntohs(in.sin_port);
-}
-
 static void test_transport__refused_port_is_unreachable_at_once(void **state) {
   for (size_t p = 0; p < 2; p++) {
     struct rig rig;
     struct rig_call call = {.id = 1};
     char server[32];
     int descriptor = -1;
-    /* The socket of the other protocol: its port is taken there, and nobody has it here. */
-    uint16_t port = refused_port(SOCK_STREAM, &descriptor);
+    uint16_t port = rig_refused_port(&descriptor);
     snprintf(server, sizeof server, "127.0.0.1:%u", port);
-    rig_open(&rig, is_virtual(state));
+    rig_open_for(&rig, state);
     int64_t start = loop_boottime(rig.loop);
     rig_send(&rig, &call, server, protocols[p]);
     rig_run(&rig);
@@ -112,7 +85,7 @@ static void test_transport__family_without_route_is_told_apart(void **state) {
   struct rig_call calls[6];
   memset(calls, 0, sizeof calls);
   struct rig rig;
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   for (size_t i = 0; i < 6; i++) rig_send(&rig, &calls[i], servers[i / 2], protocols[i % 2]);
   rig_run(&rig);
   rig_close(&rig);
@@ -127,7 +100,7 @@ static void test_transport__request_that_cannot_be_is_refused(void **state) {
   static uint8_t octets[TRANSPORT_MESSAGE_MAX + 1];
   struct rig rig;
   struct transport_exchange *exchange = NULL;
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   const struct transport_request good = {.protocol = TRANSPORT_UDP, .octets = octets, .size = 12};
   struct transport_request request = good;
   assert_int_equal(transport_exchange(rig.transport, &request, rig_accept, rig_done, NULL, &exchange, NULL),
@@ -171,7 +144,7 @@ static void test_transport__answer_that_is_not_accepted_is_ignored(void **state)
   struct rig rig;
   struct loopback server;
   struct rig_call calls[] = {{.id = 1, .accept_hook = accept_yes}, {.id = 2, .accept_hook = accept_yes}};
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   loopback_open(&server, rig.loop, "127.0.0.1", hear_no_and_yes, NULL);
   for (size_t p = 0; p < 2; p++) rig_send(&rig, &calls[p], server.text, protocols[p]);
   rig_run(&rig);
@@ -187,7 +160,7 @@ static void test_transport__timeout_says_that_answers_came_but_were_not_accepted
   struct rig rig;
   struct loopback server;
   struct rig_call calls[] = {{.id = 1, .accept_hook = accept_nothing}, {.id = 2, .accept_hook = accept_nothing}};
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   rig.deadline_ms = 300;
   loopback_open(&server, rig.loop, "127.0.0.1", rig_echo, NULL);
   for (size_t p = 0; p < 2; p++) rig_send(&rig, &calls[p], server.text, protocols[p]);
@@ -219,7 +192,7 @@ static void test_transport__messages_that_are_no_answers_are_not_offered(void **
   struct rig rig;
   struct loopback server;
   struct rig_call calls[] = {{.id = 1}, {.id = 2}};
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   loopback_open(&server, rig.loop, "127.0.0.1", hear_noise_first, NULL);
   for (size_t p = 0; p < 2; p++) rig_send(&rig, &calls[p], server.text, protocols[p]);
   rig_run(&rig);
@@ -247,7 +220,7 @@ static void test_transport__udp_takes_a_fresh_port_each_time(void **state) {
   struct rig rig;
   struct loopback server;
   struct ports ports = {.count = 0};
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   loopback_open(&server, rig.loop, "127.0.0.1", hear_port, &ports);
   for (uint16_t i = 0; i < 20; i++) {
     struct rig_call call = {.id = i};
@@ -297,7 +270,7 @@ static void test_transport__thousands_over_udp_take_turns_at_the_sockets(void **
   struct loopback server;
   struct rig_call *calls = calloc(MANY, sizeof *calls);
   assert_non_null(calls);
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   pool = (struct pool){.loop = rig.loop};
   loopback_open(&server, rig.loop, "127.0.0.1", pool_hear, &pool);
   for (size_t i = 0; i < MANY; i++) {
@@ -318,7 +291,7 @@ static void test_transport__wait_for_a_socket_counts_against_the_deadline(void *
   struct loopback server;
   static struct rig_call calls[TRANSPORT_UDP_SOCKETS_MAX + 1];
   memset(calls, 0, sizeof calls);
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   loopback_open(&server, rig.loop, "127.0.0.1", rig_mute, NULL);
   /* The last comes a little earlier to its end than the others, which leave it no socket. */
   rig.deadline_ms = 600;
@@ -336,7 +309,7 @@ static void test_transport__cancelled_exchange_is_never_heard_of_again(void **st
   struct rig rig;
   struct loopback server;
   struct rig_call calls[4] = {{.id = 1}, {.id = 2}, {.id = 3}, {.id = 4}};
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   loopback_open(&server, rig.loop, "127.0.0.1", rig_echo, NULL);
   for (size_t i = 0; i < 4; i++) rig_send(&rig, &calls[i], server.text, protocols[i % 2]);
   rig_cancel(&calls[0]);
@@ -351,166 +324,12 @@ static void test_transport__cancelled_exchange_is_never_heard_of_again(void **st
   rig_close(&rig);
 }
 
-/* What callbacks may do: more exchanges from done, cancel others and themselves, destroy everything. */
-struct chain {
-  const char *server;
-  enum transport_protocol protocol;
-  struct rig_call *others;
-  size_t count;
-  unsigned left;
-};
-
-static void done_starts_the_next(struct rig_call *call) {
-  struct chain *chain = call->context;
-  if (!chain->left) return;
-  chain->left--;
-  call->ended = 0;
-  call->id++;
-  rig_send(call->rig, call, chain->server, chain->protocol);
-}
-
-static void test_transport__done_may_start_the_next(void **state) {
-  for (size_t p = 0; p < 2; p++) {
-    struct rig rig;
-    struct loopback server;
-    rig_open(&rig, is_virtual(state));
-    loopback_open(&server, rig.loop, "127.0.0.1", rig_echo, NULL);
-    struct chain chain = {.server = server.text, .protocol = protocols[p], .left = CHAIN};
-    struct rig_call call = {.id = 65000, .done_hook = done_starts_the_next, .context = &chain};
-    rig_send(&rig, &call, server.text, protocols[p]);
-    rig_run(&rig);
-    rig_assert_answered(&call);
-    assert_int_equal(call.offered, CHAIN + 1);
-    loopback_close(&server);
-    rig_close(&rig);
-  }
-}
-
-/* An exchange that fails at once and is repeated at once must not keep the loop from everything else. */
-static void test_transport__repeating_what_fails_at_once_starves_nobody(void **state) {
-  for (size_t p = 0; p < 2; p++) {
-    struct rig rig;
-    int descriptor = -1;
-    char refused[32];
-    snprintf(refused, sizeof refused, "127.0.0.1:%u", refused_port(SOCK_STREAM, &descriptor));
-    rig_open(&rig, is_virtual(state));
-    struct chain chain = {.server = refused, .protocol = protocols[p], .left = 2 * CHAIN};
-    struct rig_call call = {.id = 1, .done_hook = done_starts_the_next, .context = &chain};
-    rig_send(&rig, &call, refused, protocols[p]);
-    rig_run(&rig);
-    rig_assert_failed(&call, ERROR_UNREACHABLE, refused);
-    assert_int_equal(chain.left, 0);
-    close(descriptor);
-    rig_close(&rig);
-  }
-}
-
-static void cancel_others(const struct chain *chain) {
-  for (size_t i = 0; i < chain->count; i++)
-    if (chain->others[i].exchange) rig_cancel(&chain->others[i]);
-}
-
-static void done_cancels_the_others(struct rig_call *call) {
-  cancel_others(call->context);
-}
-
-static bool accept_cancels_everything(struct rig_call *call) {
-  cancel_others(call->context); /* itself among them */
-  return true;
-}
-
-static void assert_first_ends_all(void **state, rig_accept_hook *accept_hook, rig_done_hook *done_hook,
-                                  unsigned ended) {
-  for (size_t p = 0; p < 2; p++) {
-    struct rig rig;
-    struct loopback server;
-    struct rig_call calls[8];
-    memset(calls, 0, sizeof calls);
-    rig_open(&rig, is_virtual(state));
-    loopback_open(&server, rig.loop, "127.0.0.1", rig_echo, NULL);
-    struct chain chain = {.others = calls, .count = 8};
-    for (uint16_t i = 0; i < 8; i++) {
-      calls[i] = (struct rig_call){.id = i, .accept_hook = accept_hook, .done_hook = done_hook, .context = &chain};
-      rig_send(&rig, &calls[i], server.text, protocols[p]);
-    }
-    rig_run(&rig);
-    unsigned total = 0;
-    for (size_t i = 0; i < 8; i++) total += calls[i].ended;
-    assert_int_equal(total, ended);
-    rig_run_for(&rig, 100); /* the answers to what was cancelled arrive and meet nobody */
-    for (size_t i = 0; i < 8; i++) total -= calls[i].ended;
-    assert_int_equal(total, 0);
-    loopback_close(&server);
-    rig_close(&rig);
-  }
-}
-
-static void test_transport__done_may_cancel_others(void **state) {
-  assert_first_ends_all(state, NULL, done_cancels_the_others, 1);
-}
-
-static void test_transport__accept_may_cancel_itself_and_others(void **state) {
-  assert_first_ends_all(state, accept_cancels_everything, NULL, 0);
-}
-
-static void destroy_transport(struct rig_call *call) {
-  struct rig *rig = call->rig;
-  transport_destroy(rig->transport);
-  rig->transport = NULL;
-  rig->open = 1; /* the others will not end; this one is counted down by whoever calls */
-}
-
-static bool accept_destroys_the_transport(struct rig_call *call) {
-  destroy_transport(call);
-  loop_stop(call->rig->loop);
-  return true;
-}
-
-static void assert_destroyed(void **state, rig_accept_hook *accept_hook, rig_done_hook *done_hook, uint16_t port) {
-  for (size_t p = 0; p < 2; p++) {
-    struct rig rig;
-    struct loopback server;
-    struct rig_call calls[8];
-    char text[32];
-    memset(calls, 0, sizeof calls);
-    rig_open(&rig, is_virtual(state));
-    loopback_open(&server, rig.loop, "127.0.0.1", rig_echo, NULL);
-    snprintf(text, sizeof text, "127.0.0.1:%u", port ? port : server.port);
-    for (uint16_t i = 0; i < 8; i++) {
-      calls[i] = (struct rig_call){.id = i, .accept_hook = accept_hook, .done_hook = done_hook};
-      rig_send(&rig, &calls[i], text, protocols[p]);
-    }
-    rig_run(&rig);
-    unsigned total = 0;
-    for (size_t i = 0; i < 8; i++) total += calls[i].offered + calls[i].ended;
-    assert_int_equal(total, port || accept_hook ? 1 : 2);
-    assert_null(rig.transport);
-    loopback_close(&server);
-    rig_close(&rig);
-  }
-}
-
-static void test_transport__accept_may_destroy_the_transport(void **state) {
-  assert_destroyed(state, accept_destroys_the_transport, NULL, 0);
-}
-
-static void test_transport__done_may_destroy_the_transport(void **state) {
-  assert_destroyed(state, NULL, destroy_transport, 0);
-}
-
-static void test_transport__done_of_a_failure_may_destroy_the_transport(void **state) {
-  int descriptor = -1;
-  uint16_t port = refused_port(SOCK_STREAM, &descriptor);
-  assert_destroyed(state, NULL, destroy_transport, port);
-  close(descriptor);
-}
-
 static void test_transport__destroying_it_ends_open_exchanges_in_silence(void **state) {
   struct rig rig;
   struct loopback server;
   static struct rig_call calls[600];
   memset(calls, 0, sizeof calls);
-  rig_open(&rig, is_virtual(state));
+  rig_open_for(&rig, state);
   loopback_open(&server, rig.loop, "127.0.0.1", rig_mute, NULL);
   for (uint16_t i = 0; i < 600; i++) {
     calls[i].id = i;
@@ -538,15 +357,8 @@ int main(void) {
       cmocka_unit_test(test_transport__thousands_over_udp_take_turns_at_the_sockets),
       cmocka_unit_test(test_transport__wait_for_a_socket_counts_against_the_deadline),
       cmocka_unit_test(test_transport__cancelled_exchange_is_never_heard_of_again),
-      cmocka_unit_test(test_transport__done_may_start_the_next),
-      cmocka_unit_test(test_transport__repeating_what_fails_at_once_starves_nobody),
-      cmocka_unit_test(test_transport__done_may_cancel_others),
-      cmocka_unit_test(test_transport__accept_may_cancel_itself_and_others),
-      cmocka_unit_test(test_transport__accept_may_destroy_the_transport),
-      cmocka_unit_test(test_transport__done_may_destroy_the_transport),
-      cmocka_unit_test(test_transport__done_of_a_failure_may_destroy_the_transport),
       cmocka_unit_test(test_transport__destroying_it_ends_open_exchanges_in_silence),
   };
-  int failures = cmocka_run_group_tests_name("virtual loop", tests, with_virtual_loop, NULL);
-  return failures + cmocka_run_group_tests_name("sd-event", tests, with_sd_event, NULL);
+  int failures = cmocka_run_group_tests_name("virtual loop", tests, rig_with_virtual_loop, NULL);
+  return failures + cmocka_run_group_tests_name("sd-event", tests, rig_with_sd_event, NULL);
 }

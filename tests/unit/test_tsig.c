@@ -7,163 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
 #include <stdbool.h> /* before ldns, whose own bool is a signed char */
 #include <ldns/ldns.h>
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
 #include "dkimroll/clock.h"
-#include "dkimroll/entropy.h"
 #include "dkimroll/tsig.h"
-
-#define SECRET "c2VjcmV0IG9mIDMyIG9jdGV0cyBmb3IgdGhlIHRlc3Q=" /* base64 of SECRET_PLAIN */
-#define SECRET_PLAIN "secret of 32 octets for the test"
-
-enum { NOW = 1800000000, ROOM = 2048 };
-
-/* update.example.com. as the name of the key, on the wire. */
-static const uint8_t key_name[] = "\6update\7example\3com";
-static const uint8_t algorithm_name[] = "\13hmac-sha256";
-
-/* A query for example.com TXT with id 0x1234; a reply has the flags QR and AA too. */
-static const uint8_t query[] = "\x12\x34\0\0\0\1\0\0\0\0\0\0\7example\3com\0\0\20\0\1";
-enum { QUERY_SIZE = sizeof query - 1, ID_SIZE = 2, FLAGS_OFFSET = 2, ARCOUNT_OFFSET = 10 };
-
-static struct tsig_key test_key(enum tsig_algorithm algorithm) {
-  struct tsig_key key = {.name = "update.example.com", .algorithm = algorithm, .secret_size = strlen(SECRET_PLAIN)};
-  memcpy(key.secret, SECRET_PLAIN, key.secret_size);
-  return key;
-}
-
-/* A signed query in message. */
-static size_t sign_query(const struct tsig_key *key, int64_t now, uint8_t message[ROOM], struct tsig_mac *ret_mac) {
-  size_t size = QUERY_SIZE;
-  memcpy(message, query, QUERY_SIZE);
-  assert_int_equal(tsig_sign(key, now, message, &size, ROOM, ret_mac, NULL), 0);
-  return size;
-}
-
-/* What the server of the tests puts into its TSIG. */
-struct reply {
-  uint64_t time_signed;
-  unsigned fudge;
-  unsigned error;
-  const char *other; /* 6 octets or NULL */
-  size_t mac_size;   /* octets of the MAC that are sent */
-  const uint8_t *owner;
-  size_t owner_size;
-  const uint8_t *algorithm;
-  size_t algorithm_size;
-  unsigned class;
-  unsigned ttl;
-};
-
-static struct reply usual_reply(void) {
-  return (struct reply){.time_signed = NOW,
-                        .fudge = 300,
-                        .mac_size = 32,
-                        .owner = key_name,
-                        .owner_size = sizeof key_name,
-                        .algorithm = algorithm_name,
-                        .algorithm_size = sizeof algorithm_name,
-                        .class = 255};
-}
-
-static void add_time(struct buffer *buffer, const struct reply *reply) {
-  buffer_add_u16(buffer, (uint16_t)(reply->time_signed >> 32));
-  buffer_add_u32(buffer, (uint32_t)reply->time_signed);
-  buffer_add_u16(buffer, (uint16_t)reply->fudge);
-}
-
-static void add_error(struct buffer *buffer, const struct reply *reply) {
-  buffer_add_u16(buffer, (uint16_t)reply->error);
-  buffer_add_u16(buffer, reply->other ? 6 : 0);
-  if (reply->other) buffer_add(buffer, reply->other, 6);
-}
-
-/* The MAC as RFC 8945 4.3 says it, put together here a second time. */
-static void reply_mac(const struct reply *reply, const struct tsig_mac *request_mac, const uint8_t *message,
-                      size_t size, uint8_t mac[64]) {
-  struct buffer input = BUFFER_WITH_MAXIMUM(ROOM);
-  buffer_add_u16(&input, (uint16_t)request_mac->size);
-  buffer_add(&input, request_mac->octets, request_mac->size);
-  buffer_add(&input, message, size);
-  buffer_add(&input, key_name, sizeof key_name);
-  buffer_add(&input, "\0\377\0\0\0\0", 6);
-  buffer_add(&input, algorithm_name, sizeof algorithm_name);
-  add_time(&input, reply);
-  add_error(&input, reply);
-  unsigned mac_size = 0;
-  assert_non_null(HMAC(EVP_sha256(), SECRET_PLAIN, (int)strlen(SECRET_PLAIN), input.data, input.size, mac, &mac_size));
-  buffer_release(&input);
-}
-
-static void add_tsig(struct buffer *message, const struct reply *reply, const uint8_t *mac) {
-  buffer_add(message, reply->owner, reply->owner_size);
-  buffer_add_u16(message, 250);
-  buffer_add_u16(message, (uint16_t)reply->class);
-  buffer_add_u32(message, reply->ttl);
-  buffer_add_u16(message, (uint16_t)(reply->algorithm_size + 16 + reply->mac_size + (reply->other ? 6 : 0)));
-  buffer_add(message, reply->algorithm, reply->algorithm_size);
-  add_time(message, reply);
-  buffer_add_u16(message, (uint16_t)reply->mac_size);
-  buffer_add(message, mac, reply->mac_size);
-  buffer_add_u16(message, 0x1234);
-  add_error(message, reply);
-}
-
-/* A whole reply; caller releases. */
-static struct buffer make_reply(const struct reply *reply, const struct tsig_mac *request_mac) {
-  struct buffer message = BUFFER_WITH_MAXIMUM(ROOM);
-  uint8_t mac[64] = {0};
-  buffer_add(&message, query, QUERY_SIZE);
-  message.data[FLAGS_OFFSET] = 0x84;
-  reply_mac(reply, request_mac, message.data, message.size, mac);
-  add_tsig(&message, reply, mac);
-  message.data[ARCOUNT_OFFSET + 1]++;
-  return message;
-}
-
-struct exchange {
-  struct tsig_key key;
-  struct tsig_mac mac;
-};
-
-static struct exchange start_exchange(void) {
-  struct exchange exchange = {.key = test_key(TSIG_HMAC_SHA256)};
-  uint8_t message[ROOM];
-  sign_query(&exchange.key, NOW, message, &exchange.mac);
-  return exchange;
-}
-
-static int verify(const struct exchange *exchange, int64_t now, const struct buffer *message,
-                  struct tsig_answer *ret_answer) {
-  return tsig_verify(&exchange->key, &exchange->mac, now, message->data, message->size, ret_answer, NULL);
-}
-
-static void assert_verdict(const struct reply *reply, int64_t now, enum tsig_error verdict) {
-  struct exchange exchange = start_exchange();
-  struct buffer message = make_reply(reply, &exchange.mac);
-  struct tsig_answer answer;
-  assert_int_equal(verify(&exchange, now, &message, &answer), 0);
-  assert_true(answer.present);
-  assert_int_equal(answer.verdict, verdict);
-  assert_int_equal(answer.verified, verdict == TSIG_NOERROR);
-  assert_int_equal(answer.error, reply->error);
-  assert_int_equal(answer.time_signed, reply->time_signed);
-  buffer_release(&message);
-}
-
-static void assert_malformed(const struct reply *reply) {
-  struct exchange exchange = start_exchange();
-  struct buffer message = make_reply(reply, &exchange.mac);
-  struct tsig_answer answer;
-  assert_int_equal(verify(&exchange, NOW, &message, &answer), ERROR_PROTOCOL);
-  buffer_release(&message);
-}
+#include "tsig_reply.h"
 
 static void test_tsig__request_verifies_for_ldns(void **state) {
   (void)state;
@@ -311,27 +162,6 @@ static void test_tsig__truncated_mac_is_never_verified(void **state) {
   assert_verdict(&reply, NOW, TSIG_BADTRUNC);
 }
 
-static void test_tsig__mac_of_impossible_length_is_malformed(void **state) {
-  (void)state;
-  struct reply reply = usual_reply();
-  reply.mac_size = 33;
-  assert_malformed(&reply);
-  reply.mac_size = 15;
-  assert_malformed(&reply);
-  reply.mac_size = 1;
-  assert_malformed(&reply);
-}
-
-static void test_tsig__class_and_ttl_are_fixed(void **state) {
-  (void)state;
-  struct reply reply = usual_reply();
-  reply.class = 1;
-  assert_malformed(&reply);
-  reply = usual_reply();
-  reply.ttl = 1;
-  assert_malformed(&reply);
-}
-
 static void test_tsig__unsigned_reply_is_present_false(void **state) {
   (void)state;
   struct exchange exchange = start_exchange();
@@ -351,152 +181,6 @@ static void test_tsig__restored_id_is_the_original_one(void **state) {
   assert_int_equal(verify(&exchange, NOW, &message, &answer), 0);
   assert_true(answer.verified);
   buffer_release(&message);
-}
-
-/* All but the id is under the MAC. */
-static void test_tsig__any_changed_octet_is_noticed(void **state) {
-  (void)state;
-  struct exchange exchange = start_exchange();
-  struct reply reply = usual_reply();
-  struct buffer message = make_reply(&reply, &exchange.mac);
-  for (size_t i = ID_SIZE; i < message.size; i++) {
-    for (unsigned bit = 0; bit < 8; bit++) {
-      if (1U << bit == 0x20) continue; /* the case of a letter in a name is not under it */
-      struct tsig_answer answer = {.verified = false};
-      message.data[i] ^= (uint8_t)(1U << bit);
-      int code = verify(&exchange, NOW, &message, &answer);
-      message.data[i] ^= (uint8_t)(1U << bit);
-      if (code == 0 ? answer.verified : code != ERROR_PROTOCOL) fail_msg("octet %zu, bit %u", i, bit);
-    }
-  }
-  buffer_release(&message);
-}
-
-static void test_tsig__reply_cut_anywhere_is_malformed(void **state) {
-  (void)state;
-  struct exchange exchange = start_exchange();
-  struct reply reply = usual_reply();
-  struct buffer message = make_reply(&reply, &exchange.mac);
-  for (size_t size = 0; size < message.size; size++) {
-    uint8_t *cut = malloc(size + !size); /* a block of its own, for the sanitizer */
-    assert_non_null(cut);
-    memcpy(cut, message.data, size);
-    struct tsig_answer answer;
-    assert_int_equal(tsig_verify(&exchange.key, &exchange.mac, NOW, cut, size, &answer, NULL), ERROR_PROTOCOL);
-    free(cut);
-  }
-  buffer_release(&message);
-}
-
-static void test_tsig__octets_behind_the_last_record_are_malformed(void **state) {
-  (void)state;
-  struct exchange exchange = start_exchange();
-  struct reply reply = usual_reply();
-  struct buffer message = make_reply(&reply, &exchange.mac);
-  struct tsig_answer answer;
-  buffer_add_u8(&message, 0);
-  assert_int_equal(verify(&exchange, NOW, &message, &answer), ERROR_PROTOCOL);
-  buffer_release(&message);
-}
-
-static void test_tsig__record_that_is_not_the_last_of_all_is_malformed(void **state) {
-  (void)state;
-  static const uint8_t opt[] = "\0\0\51\4\320\0\0\0\0\0"; /* its last zero is the one of the literal */
-  struct exchange exchange = start_exchange();
-  struct reply reply = usual_reply();
-  struct tsig_answer answer;
-  struct buffer message = make_reply(&reply, &exchange.mac);
-  buffer_add(&message, opt, sizeof opt);
-  message.data[ARCOUNT_OFFSET + 1]++;
-  assert_int_equal(verify(&exchange, NOW, &message, &answer), ERROR_PROTOCOL);
-  buffer_release(&message);
-
-  message = make_reply(&reply, &exchange.mac);
-  add_tsig(&message, &reply, (const uint8_t[64]){0});
-  message.data[ARCOUNT_OFFSET + 1]++;
-  assert_int_equal(verify(&exchange, NOW, &message, &answer), ERROR_PROTOCOL); /* two */
-  buffer_release(&message);
-
-  for (size_t section = 6; section < ARCOUNT_OFFSET; section += 2) { /* in ANSWER and AUTHORITY */
-    message = make_reply(&reply, &exchange.mac);
-    message.data[ARCOUNT_OFFSET + 1]--;
-    message.data[section + 1]++;
-    assert_int_equal(verify(&exchange, NOW, &message, &answer), ERROR_PROTOCOL);
-    buffer_release(&message);
-  }
-}
-
-static void assert_owner_malformed(const char *owner, size_t size) {
-  struct reply reply = usual_reply();
-  reply.owner = (const uint8_t *)owner;
-  reply.owner_size = size;
-  assert_malformed(&reply);
-}
-
-static void test_tsig__pointers_that_do_not_lead_back_are_malformed(void **state) {
-  (void)state;
-  /* The TSIG begins at octet 29. */
-  assert_owner_malformed("\300\35", 2);    /* to itself */
-  assert_owner_malformed("\300\36", 2);    /* into itself */
-  assert_owner_malformed("\300\377", 2);   /* ahead */
-  assert_owner_malformed("\377\377", 2);   /* beyond the end */
-  assert_owner_malformed("\1a\300\35", 4); /* around */
-  assert_owner_malformed("\100\0", 2);     /* a label type that is none (RFC 6891 5) */
-  assert_owner_malformed("\200\0", 2);
-  assert_int_equal(QUERY_SIZE, 29);
-}
-
-/* Names longer than 255 octets by way of pointers, and long chains of them, end. */
-static void test_tsig__chains_of_pointers_are_bounded(void **state) {
-  (void)state;
-  struct exchange exchange = start_exchange();
-  struct buffer message = BUFFER_WITH_MAXIMUM(16384);
-  buffer_add(&message, "\0\0\0\0\0\0\0\1\0\0\0\1", 12);
-  buffer_add(&message, "\0\0\20\0\1\0\0\0\0\52\1",
-             11); /* a TXT with 0x2a01 octets that are a chain: \1a, pointer to the one before */
-  size_t chain = message.size;
-  buffer_add(&message, "\1a\0", 3);
-  for (size_t at = chain; message.size + 4 <= chain + 0x2a01; at = message.size - 4) {
-    buffer_add(&message, "\1a", 2);
-    buffer_add_u16(&message, (uint16_t)(0xc000 | at));
-  }
-  while (message.size < chain + 0x2a01) buffer_add_u8(&message, 0);
-  buffer_add_u16(&message, (uint16_t)(0xc000 | (chain + 3 + 4 * 2000)));
-  buffer_add(&message, "\0\372\0\377\0\0\0\0\0\0", 10);
-  struct tsig_answer answer;
-  assert_false(message.failed);
-  assert_int_equal(verify(&exchange, NOW, &message, &answer), ERROR_PROTOCOL);
-  buffer_release(&message);
-}
-
-/* Random octets, and good messages with some of them replaced: no crash, and nothing verifies. */
-static void test_tsig__arbitrary_octets_are_harmless(void **state) {
-  (void)state;
-  struct exchange exchange = start_exchange();
-  struct reply reply = usual_reply();
-  struct buffer good = make_reply(&reply, &exchange.mac);
-  struct entropy_seeded seeded;
-  entropy_seed(&seeded, 8945);
-  for (unsigned round = 0; round < 50000; round++) {
-    size_t size = round % 2 ? good.size : entropy_below(&seeded.entropy, 200);
-    uint8_t *octets = malloc(size + !size);
-    assert_non_null(octets);
-    if (round % 2) {
-      memcpy(octets, good.data, size);
-      for (unsigned i = 0; i < 3; i++)
-        octets[ID_SIZE + entropy_below(&seeded.entropy, (uint32_t)size - ID_SIZE)] =
-            (uint8_t)entropy_u16(&seeded.entropy);
-    } else {
-      seeded.entropy.fill(&seeded.entropy, octets, size);
-      for (size_t i = 4; i < size && i < 12; i += 2) octets[i] = 0; /* few records, so that the walk gets far */
-    }
-    struct tsig_answer answer = {.verified = false};
-    int code = tsig_verify(&exchange.key, &exchange.mac, NOW, octets, size, &answer, NULL);
-    assert_true(code == 0 || code == ERROR_PROTOCOL);
-    if (code == 0 && answer.verified) assert_memory_equal(octets + ID_SIZE, good.data + ID_SIZE, QUERY_SIZE - ID_SIZE);
-    free(octets);
-  }
-  buffer_release(&good);
 }
 
 static void test_tsig__signing_what_cannot_be_signed_leaves_it_as_it_was(void **state) {
@@ -557,17 +241,8 @@ int main(void) {
       cmocka_unit_test(test_tsig__signed_badtime_is_verified_and_gives_the_servers_time),
       cmocka_unit_test(test_tsig__error_field_is_told),
       cmocka_unit_test(test_tsig__truncated_mac_is_never_verified),
-      cmocka_unit_test(test_tsig__mac_of_impossible_length_is_malformed),
-      cmocka_unit_test(test_tsig__class_and_ttl_are_fixed),
       cmocka_unit_test(test_tsig__unsigned_reply_is_present_false),
       cmocka_unit_test(test_tsig__restored_id_is_the_original_one),
-      cmocka_unit_test(test_tsig__any_changed_octet_is_noticed),
-      cmocka_unit_test(test_tsig__reply_cut_anywhere_is_malformed),
-      cmocka_unit_test(test_tsig__octets_behind_the_last_record_are_malformed),
-      cmocka_unit_test(test_tsig__record_that_is_not_the_last_of_all_is_malformed),
-      cmocka_unit_test(test_tsig__pointers_that_do_not_lead_back_are_malformed),
-      cmocka_unit_test(test_tsig__chains_of_pointers_are_bounded),
-      cmocka_unit_test(test_tsig__arbitrary_octets_are_harmless),
       cmocka_unit_test(test_tsig__signing_what_cannot_be_signed_leaves_it_as_it_was),
       cmocka_unit_test(test_tsig__signed_message_never_exceeds_what_dns_can_carry),
   };

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,13 +17,14 @@
 #include "dkimroll/transport.h"
 #include "loopback.h"
 
-enum { RIG_DEADLINE_MS = 20000, RIG_ANSWER_MAX = 64, RIG_MESSAGE_SIZE = 20 };
+enum { RIG_DEADLINE_MS = 20000, RIG_ANSWER_MAX = 64, RIG_MESSAGE_SIZE = 20, RIG_STORE_MAX = 512 };
 
 struct rig {
   struct loop *loop;
   struct transport *transport;
   size_t open;         /* calls under way; the loop stops at 0 */
   int64_t deadline_ms; /* of what is sent next */
+  bool waiting;        /* in rig_run_for */
 };
 
 struct rig_call;
@@ -50,6 +53,23 @@ static inline void rig_open(struct rig *rig, bool virtual_clock) {
   else
     assert_int_equal(loop_sd_event_new(&rig->loop, NULL), 0);
   assert_int_equal(transport_sockets_new(rig->loop, &rig->transport, NULL), 0);
+}
+
+static inline int rig_with_virtual_loop(void **state) {
+  static bool yes = true;
+  *state = &yes;
+  return 0;
+}
+
+static inline int rig_with_sd_event(void **state) {
+  static bool no = false;
+  *state = &no;
+  return 0;
+}
+
+/* state is that of the group: every test runs over both loops. */
+static inline void rig_open_for(struct rig *rig, void **state) {
+  rig_open(rig, *(bool *)*state);
 }
 
 static inline void rig_close(struct rig *rig) {
@@ -115,14 +135,17 @@ static inline void rig_run(struct rig *rig) {
   while (rig->open) assert_int_equal(loop_run(rig->loop, NULL), 0);
 }
 
-static inline void rig_stop(void *context) {
-  loop_stop(context);
+static inline void rig_time_is_up(void *context) {
+  struct rig *rig = context;
+  rig->waiting = false;
+  loop_stop(rig->loop);
 }
 
 /* Lets that much time go by. */
 static inline void rig_run_for(struct rig *rig, int64_t milliseconds) {
-  assert_int_equal(loop_at(rig->loop, loop_boottime(rig->loop) + milliseconds, rig_stop, rig->loop, NULL), 0);
-  assert_int_equal(loop_run(rig->loop, NULL), 0);
+  rig->waiting = true;
+  assert_int_equal(loop_at(rig->loop, loop_boottime(rig->loop) + milliseconds, rig_time_is_up, rig, NULL), 0);
+  while (rig->waiting) assert_int_equal(loop_run(rig->loop, NULL), 0);
 }
 
 static inline void rig_assert_answered(const struct rig_call *call) {
@@ -148,6 +171,47 @@ static inline void rig_echo(void *context, struct loopback_peer *peer, const uin
 /* The server that never answers. */
 static inline void rig_mute(void *context, struct loopback_peer *peer, const uint8_t *octets, size_t size) {
   (void)context, (void)peer, (void)octets, (void)size;
+}
+
+/* A port that nobody listens at, for neither protocol: a socket that is bound keeps others from it. Caller closes the descriptor. */
+static inline uint16_t rig_refused_port(int *ret_descriptor) {
+  struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t size = sizeof in;
+  *ret_descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(*ret_descriptor, (struct sockaddr *)&in, size), 0);
+  assert_int_equal(getsockname(*ret_descriptor, (struct sockaddr *)&in, &size), 0);
+  return ntohs(in.sin_port);
+}
+
+/* A server that keeps what it hears until the test says how it goes on. */
+struct rig_store {
+  struct rig *rig;
+  struct loopback_peer *peers[RIG_STORE_MAX];
+  uint8_t octets[RIG_STORE_MAX][RIG_MESSAGE_SIZE];
+  size_t count;
+  size_t want;                          /* at that many, act is called */
+  size_t most;                          /* that waited at once */
+  void (*act)(struct rig_store *store); /* may empty the store */
+  size_t heard;
+};
+
+static inline void rig_store_hear(void *context, struct loopback_peer *peer, const uint8_t *octets, size_t size) {
+  struct rig_store *store = context;
+  assert_true(store->count < RIG_STORE_MAX);
+  assert_int_equal(size, RIG_MESSAGE_SIZE);
+  store->peers[store->count] = peer;
+  memcpy(store->octets[store->count++], octets, size);
+  store->heard++;
+  if (store->count >= store->want) store->act(store);
+}
+
+static inline void rig_store_answer(struct rig_store *store, size_t index) {
+  loopback_reply(store->peers[index], store->octets[index], RIG_MESSAGE_SIZE);
+}
+
+static inline void rig_store_answer_backwards(struct rig_store *store) {
+  for (size_t i = store->count; i-- > 0;) rig_store_answer(store, i);
+  store->count = 0;
 }
 
 #endif

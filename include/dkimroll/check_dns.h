@@ -1,0 +1,45 @@
+/* What the two halves of the DNS part of check share. Internal to src/cli/check_dns.c and check_scratch.c. */
+#ifndef DKIMROLL_CHECK_DNS_H
+#define DKIMROLL_CHECK_DNS_H
+
+#include "dkimroll/check.h"
+
+/* One zone of one publisher, found by the round of observation. Its scratch record stands below the first domain that was found in it. */
+struct check_zone {
+  size_t publisher; /* index into check->session.policy->publishers */
+  char zone[DNS_NAME_TEXT_SIZE];
+  char name[DNS_NAME_TEXT_SIZE];  /* of the scratch record */
+  char owner[DNS_NAME_TEXT_SIZE]; /* where it really stands, behind aliases */
+  char primary_server[ADDRESS_TEXT_SIZE]; /* that took it; empty: unknown */
+  bool added;       /* it was seen there */
+  bool may_be_there;
+};
+
+/* One publisher's scratch records. */
+struct check_scratch {
+  struct check *check;
+  const struct policy_publisher *policy;
+  struct publisher *publisher; /* owned; NULL: it could not be made, which was told */
+  struct publish_operation *operation;
+  struct publish_item *items; /* owned; borrowed by the operation */
+  struct check_zone **zones;  /* owned; by items */
+  size_t count;
+};
+
+struct check_dns {
+  struct observe_operation *survey;
+  struct observe_item *items;          /* owned; by check->domains */
+  char (*names)[DNS_NAME_TEXT_SIZE];   /* owned; of the items */
+  struct check_zone *zones;            /* owned */
+  size_t zone_count;
+  struct check_scratch *scratches;     /* owned; by publishers of the policy */
+  size_t scratch_count;
+};
+
+/* Makes the publishers that the chosen domains use; errors are told. */
+void check_scratch_prepare(struct check *check);
+/* Adds, looks and deletes again, for all publishers side by side. */
+void check_scratch_start(struct check *check);
+void check_scratch_release(struct check_scratch *scratch);
+
+#endif

@@ -1,0 +1,189 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/check_dns.h"
+#include "dkimroll/cleanup.h"
+#include "dkimroll/text.h"
+
+/* Findings of one publisher stand under its name. */
+static void say(struct check_scratch *scratch, const struct finding *finding) {
+  CLEANUP_FREE char *subject = text_format("updates by publisher %s", scratch->policy->name);
+  struct finding copy = *finding;
+  copy.subject = subject ? subject : scratch->policy->name;
+  check_say(scratch->check, CHECK_UPDATES, &copy);
+}
+
+static void say_error(struct check_scratch *scratch, const char *who, const struct error *error) {
+  say(scratch, &(struct finding){.level = FINDING_FAILED,
+                                 .code = error->code,
+                                 .who = (char *)who,
+                                 .text = (char *)error->message,
+                                 .remedy = (char *)error->remedy});
+}
+
+static void prepare_one(struct check_scratch *scratch) {
+  struct check *check = scratch->check;
+  const struct engine_factory *factory = &check->session.backends.factory;
+  struct error error = {0};
+  check->has_tsig |= scratch->policy->tsig_file != NULL;
+  if (factory->make_publisher(factory->context, scratch->policy, &scratch->publisher, &error)) {
+    scratch->publisher = NULL;
+    say_error(scratch, NULL, &error);
+    return;
+  }
+  if (scratch->policy->tsig_file) {
+    CLEANUP_FREE char *text = text_format("the TSIG key %s is good", scratch->policy->tsig_file);
+    say(scratch, &(struct finding){.text = text ? text : (char *)"the TSIG key is good"});
+  } else {
+    say(scratch, &(struct finding){.level = FINDING_WARNING,
+                                   .text = (char *)"its updates are not signed: whoever can send from this address can change the zone",
+                                   .remedy = (char *)"make a key (tsig-keygen, keymgr -t) and name it as tsig-file"});
+  }
+}
+
+void check_scratch_prepare(struct check *check) {
+  const struct policy *policy = check->session.policy;
+  struct check_dns *dns = check->dns;
+  dns->scratches = calloc(policy->publisher_count + 1, sizeof *dns->scratches);
+  if (!dns->scratches) return;
+  for (; dns->scratch_count < policy->publisher_count; dns->scratch_count++)
+    dns->scratches[dns->scratch_count] = (struct check_scratch){.check = check, .policy = &policy->publishers[dns->scratch_count]};
+  for (size_t i = 0; i < dns->scratch_count; i++)
+    for (size_t j = 0; j < check->domain_count; j++) {
+      if (check->domains[j]->publisher != i) continue;
+      prepare_one(&dns->scratches[i]);
+      break;
+    }
+}
+
+/* What anybody can type who finds the record later. */
+static char *describe_deletion(const struct check_scratch *scratch, const struct check_zone *zone) {
+  char server[ADDRESS_TEXT_SIZE] = "";
+  const char *port = "";
+  text_copy(server, sizeof server, zone->primary_server);
+  char *colon = strrchr(server, ':');
+  if (colon) {
+    *colon = '\0';
+    port = colon + 1;
+  }
+  const size_t length = strlen(server);
+  const bool brackets = server[0] == '[' && length > 1 && server[length - 1] == ']';
+  if (brackets) server[length - 1] = '\0';
+  const char *tsig = scratch->policy->tsig_file ? scratch->policy->tsig_file : "";
+  return text_format("delete it: printf '%s%s%s%s%szone %s\\nupdate delete %s TXT\\nsend\\n' | nsupdate%s%s", server[0] ? "server " : "",
+                     brackets ? server + 1 : server, port[0] ? " " : "", port, server[0] ? "\\n" : "", zone->zone, zone->owner,
+                     tsig[0] ? " -k " : "", tsig);
+}
+
+static void say_left_behind(struct check_scratch *scratch, const struct check_zone *zone, const struct error *error) {
+  CLEANUP_FREE char *text = text_format(zone->added ? "the scratch record %s could not be deleted: %s"
+                                                    : "the scratch record %s may have got there, and could not be deleted: %s",
+                                        zone->owner, error->message);
+  CLEANUP_FREE char *remedy = describe_deletion(scratch, zone);
+  say(scratch, &(struct finding){.level = FINDING_FAILED,
+                                 .code = error->code,
+                                 .who = (char *)zone->zone,
+                                 .text = text ? text : (char *)zone->owner,
+                                 .remedy = remedy});
+}
+
+static void deleted(void *context, const struct publish_result *results, size_t count) {
+  struct check_scratch *scratch = context;
+  scratch->operation = NULL;
+  for (size_t i = 0; i < count; i++) {
+    struct check_zone *zone = scratch->zones[i];
+    scratch->check->attested |= results[i].attested;
+    if (results[i].error.code)
+      say_left_behind(scratch, zone, &results[i].error);
+    else if (zone->added)
+      say(scratch, &(struct finding){.who = zone->zone, .text = (char *)"a scratch record was added, read back and deleted again"});
+  }
+  check_end(scratch->check);
+}
+
+/* A change that the server itself refused left nothing behind. Of all else nobody knows. */
+static bool is_refusal(int code) {
+  return code == ERROR_REFUSED || code == ERROR_CONFLICT || code == ERROR_NOT_FOUND || code == ERROR_NO_ROUTE || code == ERROR_CONFIG;
+}
+
+static void start_deletion(struct check_scratch *scratch) {
+  struct error error = {0};
+  size_t kept = 0;
+  for (size_t i = 0; i < scratch->count; i++) {
+    struct check_zone *zone = scratch->zones[i];
+    if (!zone->may_be_there) continue;
+    scratch->zones[kept] = zone;
+    scratch->items[kept++] = (struct publish_item){.change = PUBLISH_DELETE,
+                                                   .name = zone->name,
+                                                   .record_before = CHECK_RECORD,
+                                                   .ttl = CHECK_SCRATCH_TTL,
+                                                   .zone = zone->zone,
+                                                   .owner = zone->owner,
+                                                   .primary_server = zone->primary_server[0] ? zone->primary_server : NULL};
+  }
+  scratch->count = kept;
+  if (kept == 0) {
+    check_end(scratch->check);
+    return;
+  }
+  if (publisher_start(scratch->publisher, scratch->items, kept, check_deadline(scratch->check, CLI_CHECK_SECONDS), deleted, scratch,
+                      &scratch->operation, &error) == 0)
+    return;
+  for (size_t i = 0; i < kept; i++) say_left_behind(scratch, scratch->zones[i], &error);
+  check_end(scratch->check);
+}
+
+static void added(void *context, const struct publish_result *results, size_t count) {
+  struct check_scratch *scratch = context;
+  scratch->operation = NULL;
+  for (size_t i = 0; i < count; i++) {
+    struct check_zone *zone = scratch->zones[i];
+    const struct error *error = &results[i].error;
+    scratch->check->attested |= results[i].attested;
+    zone->added = error->code == 0;
+    zone->may_be_there = zone->added || !is_refusal(error->code);
+    text_copy(zone->primary_server, sizeof zone->primary_server, results[i].primary_server);
+    if (error->code) say_error(scratch, zone->zone, error);
+  }
+  start_deletion(scratch);
+}
+
+/* One publisher; false: it has no zone. */
+static bool fill_items(struct check_scratch *scratch, size_t publisher, struct error *error) {
+  struct check_dns *dns = scratch->check->dns;
+  scratch->items = calloc(dns->zone_count + 1, sizeof *scratch->items);
+  scratch->zones = calloc(dns->zone_count + 1, sizeof(struct check_zone *));
+  if (!scratch->items || !scratch->zones) {
+    error_set(error, ERROR_NO_MEMORY, "out of memory for the zones");
+    return false;
+  }
+  for (size_t i = 0; i < dns->zone_count; i++) {
+    struct check_zone *zone = &dns->zones[i];
+    if (zone->publisher != publisher) continue;
+    scratch->zones[scratch->count] = zone;
+    scratch->items[scratch->count++] = (struct publish_item){
+        .change = PUBLISH_ADD, .name = zone->name, .record = CHECK_RECORD, .ttl = CHECK_SCRATCH_TTL, .zone = zone->zone, .owner = zone->owner};
+  }
+  return scratch->count > 0;
+}
+
+void check_scratch_start(struct check *check) {
+  struct check_dns *dns = check->dns;
+  for (size_t i = 0; i < dns->scratch_count; i++) {
+    struct check_scratch *scratch = &dns->scratches[i];
+    struct error error = {0};
+    if (!scratch->publisher) continue;
+    if (fill_items(scratch, i, &error) && publisher_start(scratch->publisher, scratch->items, scratch->count, check_deadline(check, CHECK_ADD_SECONDS),
+                                                          added, scratch, &scratch->operation, &error) == 0)
+      check_begin(check);
+    if (error.code) say_error(scratch, NULL, &error);
+  }
+}
+
+void check_scratch_release(struct check_scratch *scratch) {
+  if (scratch->operation) publisher_cancel(scratch->publisher, &scratch->operation);
+  if (scratch->publisher) publisher_destroy(scratch->publisher);
+  free(scratch->items);
+  free(scratch->zones);
+}

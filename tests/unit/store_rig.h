@@ -1,0 +1,210 @@
+/* For the tests of the store: a store in a folder of its own, policies made from a few words, and rows collected. */
+#ifndef DKIMROLL_TESTS_STORE_RIG_H
+#define DKIMROLL_TESTS_STORE_RIG_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dkimroll/buffer.h"
+#include "dkimroll/cleanup.h"
+#include "dkimroll/store_sqlite.h"
+#include "dkimroll/text.h"
+#include "workplace.h"
+
+enum { RIG_NOW = 1800000000 };
+
+#define RIG_SIGNER(name)                                                                                               \
+  name ": {key-table: /k/" name "/KeyTable, signing-table: /k/" name "/SigningTable, key-directory: /k/" name          \
+       "/%d, multiple-signatures: true, milter: \"unix:/k/" name "/sock\"}"
+#define RIG_HEAD                                                                                                       \
+  "policies:\n"                                                                                                        \
+  "  one: {}\n"                                                                                                        \
+  "  two: {keys: {main: {algorithm: rsa, bits: 2048}, extra: {algorithm: rsa, bits: 2048, selector: \"e%Y%m%d\"}}}\n"  \
+  "publishers: {primary: {server: \"192.0.2.53\"}, second: {server: \"192.0.2.54\", zone: zone.example}}\n"            \
+  "signers: {" RIG_SIGNER("local") ", " RIG_SIGNER(                                                                    \
+      "other") "}\n"                                                                                                   \
+               "domain-defaults: {policy: one, publisher: primary, signers: [local]}\n"
+
+struct rig {
+  struct workplace place;
+  char *path;
+  struct store *store;
+};
+
+static inline struct policy *rig_parse(const char *text) {
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  struct error error = {0};
+  const int code = policy_parse("p.yaml", text, strlen(text), &policy, &findings, &error);
+  for (size_t i = 0; i < findings.count; i++)
+    print_error("%u: %s\n", findings.items[i].place.line, findings.items[i].message);
+  assert_int_equal(code, 0);
+  return policy;
+}
+
+/* RIG_HEAD with these domains: "a.example: {}, b.example: {policy: two}". */
+static inline struct policy *rig_policy(const char *domains) {
+  CLEANUP_FREE char *text = text_format("%sdomains: {%s}\n", RIG_HEAD, domains);
+  return rig_parse(text);
+}
+
+static inline void rig_check(int code, const struct error *error) {
+  if (code) fail_msg("%s (%s)", error->message, error->remedy);
+}
+
+static inline struct store *rig_open(const char *path, bool read_only) {
+  struct store *store = NULL;
+  struct error error = {0};
+  rig_check(store_sqlite_open(path, read_only, &store, &error), &error);
+  return store;
+}
+
+static inline int rig_setup(void **state) {
+  struct rig *rig = calloc(1, sizeof *rig);
+  workplace_make(&rig->place, "/tmp");
+  rig->path = workplace_path(&rig->place, "lib/state.db");
+  rig->store = rig_open(rig->path, false);
+  *state = rig;
+  return 0;
+}
+
+static inline int rig_teardown(void **state) {
+  struct rig *rig = *state;
+  store_close(rig->store);
+  workplace_remove(&rig->place);
+  free(rig->path);
+  free(rig);
+  return 0;
+}
+
+static inline struct store_sync_report rig_sync_policy(struct store *store, const struct policy *policy, int64_t now) {
+  const struct store_policy_stamp stamp = {.digest = "digest"};
+  struct store_sync_report report = {0};
+  struct error error = {0};
+  rig_check(store->ops->sync(store, policy, &stamp, now, &report, &error), &error);
+  return report;
+}
+
+static inline struct store_sync_report rig_sync(struct store *store, const char *domains, int64_t now) {
+  CLEANUP_FREE char *unused = NULL;
+  struct policy *policy = rig_policy(domains);
+  const struct store_sync_report report = rig_sync_policy(store, policy, now);
+  policy_free(policy);
+  return report;
+}
+
+/* Lineages that a test holds. */
+struct rig_claim {
+  struct lineage *items;
+  size_t count;
+};
+static inline void rig_claim_release(struct rig_claim *claim) {
+  for (size_t i = 0; i < claim->count; i++) lineage_release(&claim->items[i]);
+  free(claim->items);
+  *claim = (struct rig_claim){0};
+}
+
+/* Everything that is due at now. */
+static inline struct rig_claim rig_claim_at(struct store *store, int64_t now) {
+  struct rig_claim claim = {0};
+  struct error error = {0};
+  rig_check(store->ops->claim(store, now, STORE_CLAIM_MAX, NULL, 0, NULL, 0, &claim.items, &claim.count, &error),
+            &error);
+  return claim;
+}
+
+static inline struct rig_claim rig_claim_all(struct store *store) {
+  return rig_claim_at(store, TIME_NEVER);
+}
+
+/* The lineages of one domain, whatever their moment; by their moment. */
+static inline struct rig_claim rig_claim_domain(struct store *store, const char *domain) {
+  struct rig_claim claim = {0};
+  struct error error = {0};
+  rig_check(store->ops->claim(store, TIME_NEVER, 10, &domain, 1, NULL, 0, &claim.items, &claim.count, &error), &error);
+  return claim;
+}
+
+static inline int rig_commit_try(struct store *store, struct lineage *lineage, struct error *error) {
+  const struct store_commit commit = {.lineages = &lineage, .lineage_count = 1};
+  return store->ops->commit(store, &commit, error);
+}
+
+static inline void rig_commit(struct store *store, struct lineage *lineage) {
+  struct error error = {0};
+  rig_check(rig_commit_try(store, lineage, &error), &error);
+}
+
+static inline struct key *rig_add_key(struct lineage *lineage, const char *selector, enum key_state state) {
+  struct key *key = lineage_add_key(lineage);
+  assert_non_null(key);
+  text_copy(key->selector, sizeof key->selector, selector);
+  key->algorithm = KEY_ALGORITHM_ED25519;
+  key->bits = 256;
+  key->state = state;
+  key->publisher_id = lineage->publisher_id;
+  key->publisher = lineage->publisher;
+  return key;
+}
+
+static inline int rig_count_row(void *context, const void *row) {
+  (void)row;
+  ++*(size_t *)context;
+  return 0;
+}
+
+static inline size_t rig_count(struct store *store, enum store_select_kind kind, const char *domain) {
+  const struct store_filter filter = {.domain = domain};
+  struct error error = {0};
+  size_t count = 0;
+  rig_check(store->ops->select(store, kind, &filter, rig_count_row, &count, &error), &error);
+  return count;
+}
+
+static inline int rig_text_event(void *context, const void *row) {
+  const struct event *event = row;
+  struct buffer *text = context;
+  buffer_format(text, "%s/%s %s: %s\n", event->domain ? event->domain : "-", event->slot ? event->slot : "-",
+                event->kind, event->reason ? event->reason : "-");
+  return 0;
+}
+
+/* Events after that number as lines "domain/slot kind: reason". Caller frees. */
+static inline char *rig_events(struct store *store, int64_t after) {
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1 << 20);
+  const struct store_filter filter = {.after = after};
+  struct error error = {0};
+  rig_check(store->ops->select(store, STORE_SELECT_EVENTS, &filter, rig_text_event, &text, &error), &error);
+  return buffer_take_text(&text);
+}
+
+/* SQL behind the store's back, on a connection of its own. */
+static inline int rig_sql(const char *path, const char *sql) {
+  sqlite3 *database = NULL;
+  assert_int_equal(sqlite3_open_v2(path, &database, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+  const int code = sqlite3_exec(database, sql, NULL, NULL, NULL);
+  sqlite3_close(database);
+  return code;
+}
+
+/* The first column of the first row as a number. */
+static inline int64_t rig_number(const char *path, const char *sql) {
+  sqlite3 *database = NULL;
+  sqlite3_stmt *statement = NULL;
+  assert_int_equal(sqlite3_open_v2(path, &database, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_prepare_v2(database, sql, -1, &statement, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+  const int64_t number = sqlite3_column_int64(statement, 0);
+  sqlite3_finalize(statement);
+  sqlite3_close(database);
+  return number;
+}
+
+#endif

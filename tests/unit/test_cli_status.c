@@ -1,0 +1,425 @@
+/* `dkimroll status`: is everything all right, and what does each key wait for? */
+#include "cli_desk.h"
+
+#include "dkimroll/status.h"
+
+static const char TWO[] = "  example.com:\n  example.org:\n";
+
+/* Both domains have signed for 30 days. */
+static void desk_make_signed(struct desk *desk) {
+  desk_make(desk, TWO);
+  desk_sync(desk);
+  desk_edit(desk, "example.com", NULL, desk_live, NULL);
+  desk_edit(desk, "example.org", NULL, desk_live, NULL);
+}
+
+static void keep_generation(struct lineage *lineage, const struct desk *desk, void *context) {
+  (void)desk;
+  *(int64_t *)context = timing_generate(lineage_active_key(lineage), lineage->rules);
+}
+
+static void test_status__first_line_says_that_all_is_right_and_what_comes_next(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  int64_t next;
+  char moment[TIME_TEXT_SIZE];
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.com", NULL, keep_generation, &next);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  CLEANUP_FREE char *expected = text_format("All right: 2 domains signed, next step %s (example.com: generate).\n", time_format(next, moment));
+  if (!text_starts(desk.out, expected)) fail_msg("not \"%s\" but:\n%s", expected, desk.out);
+  assert_string_equal(desk.err, "");
+  CLEANUP_FREE char *heading = find_line(desk.out, "DOMAIN");
+  assert_lacks(heading, "KEY");
+  assert_contains(heading, "WAITS FOR");
+  CLEANUP_FREE char *row = find_line(desk.out, "example.org ");
+  assert_contains(row, " active ");
+  assert_contains(row, " generate ");
+  assert_contains(row, "the active key's life lasts until");
+}
+
+static void test_status__a_failure_is_told_with_its_domain_and_remedy(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.org", NULL, desk_fail, (void *)"publish: 192.0.2.53 refused it; see update-policy");
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_true(text_starts(desk.out, "NOT all right: 1 of 2 domains needs attention.\n"));
+  assert_contains(desk.out, "\n  example.org: publish: 192.0.2.53 refused it; see update-policy\n");
+}
+
+static void test_status__one_cause_is_one_line_for_all_its_domains(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_fail, (void *)"publish: no answer");
+  desk_edit(&desk, "example.org", NULL, desk_fail, (void *)"publish: no answer");
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_true(text_starts(desk.out, "NOT all right: 2 of 2 domains need attention.\n  example.com and 1 other: publish: no answer\n"));
+}
+
+static void park(struct lineage *lineage, const struct desk *desk, void *context) {
+  desk_fail(lineage, desk, context);
+  lineage->failures = TIMING_FAILURES_PARK;
+  lineage->parked_at = desk->now - HOUR;
+}
+
+static void test_status__a_parked_domain_is_told_as_such(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  char moment[TIME_TEXT_SIZE];
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.com", NULL, park, (void *)"activate: the milter is gone");
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  CLEANUP_FREE char *line = find_line(desk.out, "example.com: ");
+  assert_contains(line, "once a day now: activate: the milter is gone");
+  assert_contains(line, time_format(desk.now - HOUR, moment));
+  assert_contains(line, "dkimroll rotate");
+}
+
+static void test_status__a_new_key_that_waits_for_caches_is_no_trouble(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  int64_t ago = 10 * MINUTE;
+  char moment[TIME_TEXT_SIZE];
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 10 * MINUTE});
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 9 * MINUTE});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  assert_true(text_starts(desk.out, "All right: 0 of 1 domain signed, next step "));
+  /* F1: right everywhere + TTLneg + safety. The round that is due by now does not hide it. */
+  CLEANUP_FREE char *row = find_line(desk.out, "example.com ");
+  assert_contains(row, " published ");
+  assert_contains(row, " ready ");
+  assert_contains(row, time_format(desk.now - 10 * MINUTE + 300 + HOUR, moment));
+}
+
+static void test_status__before_warn_after_a_lagging_server_is_only_shown(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  int64_t ago = 30 * MINUTE;
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  CLEANUP_FREE char *row = find_line(desk.out, "example.com ");
+  assert_contains(row, "ns2.example.net (192.0.2.2:53) does not serve the record: NXDOMAIN");
+}
+
+static void test_status__after_warn_after_the_server_is_named_with_since_when_and_what_it_said(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  int64_t ago = 61 * MINUTE;
+  char moment[TIME_TEXT_SIZE];
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  CLEANUP_FREE char *expected = text_format("  example.com: ns2.example.net (192.0.2.2:53) does not serve the record of a new key: NXDOMAIN, since %s; ",
+                                            time_format(desk.now - 61 * MINUTE, moment));
+  assert_contains(desk.out, expected);
+  assert_contains(desk.out, "ignore-servers");
+}
+
+static void test_status__a_changed_policy_is_told(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_write_policy(&desk, "  example.com:\n  example.org:\n  example.net:\n");
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_true(text_starts(desk.out, "NOT all right, see below: 2 domains signed, "));
+  assert_contains(desk.out, "the policy was changed since the last run");
+  assert_contains(desk.out, "`dkimroll run` takes it over");
+}
+
+static void test_status__another_policy_than_the_compiled_one_is_told(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  CLEANUP_FREE char *other = workplace_path(&desk.folder, "other.yaml");
+  assert_int_equal(rename(desk.policy, other), 0);
+  free(desk.policy);
+  desk.policy = TAKE_PTR(other);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "the policy was changed since the last run");
+}
+
+static void test_status__a_domain_that_left_the_policy_is_told(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_write_policy(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_live, NULL);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  CLEANUP_FREE char *line = find_line(desk.out, "example.org: ");
+  assert_contains(line, "not in the policy any more");
+  assert_contains(line, "dkimroll forget");
+}
+
+struct hold {
+  int64_t until;
+};
+static void hold(struct lineage *lineage, const struct desk *desk, void *context) {
+  (void)desk;
+  lineage->held = true;
+  lineage->hold_until = ((struct hold *)context)->until;
+  lineage->hold_reason = text_duplicate("not in December");
+}
+
+static void test_status__a_hold_is_a_note_while_nothing_is_due(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.com", NULL, hold, &(struct hold){TIME_NEVER});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  assert_contains(desk.out, "\n  example.com: held (not in December); `dkimroll release` ends the hold\n");
+}
+
+static void test_status__a_hold_without_end_that_keeps_a_due_step_back_needs_attention(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_live, NULL);
+  struct hold forever = {TIME_NEVER};
+  desk_edit(&desk, "example.com", NULL, hold, &forever);
+  /* The key is older than its time: 30 days became 100. */
+  CLEANUP_FREE char *statement = text_format("UPDATE key SET active_at = %lld", (long long)(desk.now - 100 * DAY));
+  sqlite3 *database = NULL;
+  assert_int_equal(sqlite3_open(desk.state, &database), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(database, statement, NULL, NULL, NULL), SQLITE_OK);
+  sqlite3_close(database);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "\n  example.com: held (not in December), and a step is due; `dkimroll release` ends the hold\n");
+}
+
+static void test_status__a_held_domain_without_any_key_is_unsigned(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, hold, &(struct hold){desk.now + DAY});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "example.com: no key of it signs, so its mail goes out unsigned");
+}
+
+static void overdue(struct lineage *lineage, const struct desk *desk, void *context) {
+  lineage->next_moment = desk->now - *(int64_t *)context;
+}
+
+static void test_status__steps_that_nobody_takes_ask_for_the_timer(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.org", NULL, overdue, &(int64_t){STATUS_OVERDUE_SECONDS - MINUTE});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  desk_edit(&desk, "example.org", NULL, overdue, &(int64_t){STATUS_OVERDUE_SECONDS + MINUTE});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "1 step is overdue, the oldest of example.org");
+  assert_contains(desk.out, "is the timer running?");
+}
+
+static void test_status__a_request_that_nobody_carries_out_is_told(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  struct error error = {0};
+  desk_make_signed(&desk);
+  struct store *store = desk_open_store(&desk);
+  struct store_request request = {.kind = REQUEST_ROTATE, .domain = (char *)"example.org", .until = TIME_NEVER, .asked_at = desk.now - DAY, .asked_by = (char *)"root"};
+  assert_int_equal(store->ops->request(store, &request, &error), 0);
+  store_close(store);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "what root asked for example.org was not carried out yet");
+}
+
+static void test_status__a_resource_that_fails_is_told(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  struct error error = {0};
+  desk_make_signed(&desk);
+  struct store *store = desk_open_store(&desk);
+  const struct store_resource resource = {.name = (char *)"dns 192.0.2.53:53", .failures = 4, .retry_at = desk.now + 60, .failure = (char *)"no answer"};
+  const struct store_commit commit = {.resources = &resource, .resource_count = 1};
+  assert_int_equal(store->ops->commit(store, &commit, &error), 0);
+  store_close(store);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "dns 192.0.2.53:53 failed 4 times in a row: no answer");
+}
+
+static void test_status__an_unknown_domain_is_refused_with_what_was_meant(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("example.comm")), EX_NOINPUT);
+  assert_string_equal(desk.out, "");
+  assert_contains(desk.err, "example.comm is not managed by dkimroll");
+  assert_contains(desk.err, "did you mean example.com?");
+}
+
+static void test_status__before_the_first_run_it_says_so(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make(&desk, TWO);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_NOINPUT);
+  assert_contains(desk.err, "nothing has run yet: dkimroll run");
+}
+
+static void test_status__slots_are_shown_where_there_are_any(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make(&desk, "  example.com: {policy: double}\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_live, NULL);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  assert_true(text_starts(desk.out, "All right: 1 domain signed, "));
+  CLEANUP_FREE char *heading = find_line(desk.out, "DOMAIN");
+  assert_contains(heading, " KEY ");
+  assert_contains(desk.out, "example.com second e");
+}
+
+static void test_status__a_domain_is_signed_only_if_every_slot_is(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make(&desk, "  example.com: {policy: double}\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", "main", desk_live, NULL);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  assert_true(text_starts(desk.out, "All right: 0 of 1 domain signed, next step with the next run (example.com: generate)."));
+}
+
+static void test_status__details_tell_servers_signers_record_and_moments(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  int64_t ago = 2 * HOUR, ready;
+  char moment[TIME_TEXT_SIZE];
+  desk_make_signed(&desk);
+  desk_write_policy(&desk, "  example.com:\n  example.org:\n  new.example:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "new.example", NULL, desk_publish, &ago);
+  desk_edit(&desk, "new.example", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 2 * MINUTE});
+  desk_edit(&desk, "new.example", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE});
+  ready = desk.now - 2 * MINUTE + 300 + HOUR;
+  assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("New.Example.", "example.com")), EX_OK);
+  assert_true(text_starts(desk.out, "All right: 1 of 2 domains signed, next step "));
+  assert_contains(desk.out, "\nnew.example, key main: policy standard, publisher primary, signers local; a new key every 90d\n");
+  assert_contains(desk.out, "v=DKIM1; k=rsa; p=MIIB\n");
+  assert_contains(desk.out, "._domainkey.new.example\n");
+  assert_contains(desk.out, "ns2.example.net (192.0.2.2:53): right since ");
+  assert_contains(desk.out, "local: /k/keys/new.example/server-");
+  CLEANUP_FREE char *expected = text_format("F1 ready %s (right on every server + max(TTLneg 5m, TTLold 0s) + safety 1h)", time_format(ready, moment));
+  assert_contains(desk.out, expected);
+  assert_contains(desk.out, "successor signs ");
+  assert_lacks(desk.out, "example.org");
+}
+
+static void test_status__details_of_a_retired_key_tell_when_it_goes(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_live, &(int64_t){91 * DAY});
+  assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("example.com")), EX_OK);
+  assert_contains(desk.out, "F2 last signature ");
+  assert_contains(desk.out, "F3 revoke ");
+  assert_contains(desk.out, "F2 + queue 5d + back-off ");
+}
+
+static void test_status__json_says_the_same_to_programs(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  char moment[TIME_TEXT_SIZE];
+  int64_t next;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.com", NULL, keep_generation, &next);
+  desk_edit(&desk, "example.org", NULL, desk_fail, (void *)"publish: \"no\" \\ answer");
+  desk.arguments.json = true;
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_json(desk.out, "$.ok", "0");
+  assert_json(desk.out, "$.domains", "2");
+  assert_json(desk.out, "$.next.when", time_format_iso(next, moment));
+  assert_json(desk.out, "$.next.step", "generate");
+  assert_json(desk.out, "$.problems[0].domain", "example.org");
+  assert_json(desk.out, "$.problems[0].text", "publish: \"no\" \\ answer");
+  assert_json(desk.out, "$.keys[0].domain", "example.com");
+  assert_json(desk.out, "$.keys[0].state", "active");
+  assert_json(desk.out, "$.keys[0].when", time_format_iso(next, moment));
+  assert_json(desk.out, "$.keys[0].problems[0]", "NULL");
+  assert_json(desk.out, "$.keys[1].problems[0]", "publish: \"no\" \\ answer");
+  assert_json(desk.out, "$.keys[0].servers", "NULL");
+  assert_json(desk.out, "$.keys[2]", "NULL");
+}
+
+static void test_status__json_with_a_domain_has_all_details(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  int64_t ago = 61 * MINUTE;
+  char moment[TIME_TEXT_SIZE];
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE, .answer = "another TXT: \xff\x01\xc3\xa9"});
+  desk.arguments.json = true;
+  assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("example.com")), EX_TEMPFAIL);
+  assert_json(desk.out, "$.keys[0].servers[0].right", "1");
+  assert_json(desk.out, "$.keys[0].servers[0].right_since", time_format_iso(desk.now - MINUTE, moment));
+  assert_json(desk.out, "$.keys[0].servers[1].right_since", "NULL");
+  assert_json(desk.out, "$.keys[0].servers[1].answer", "another TXT: \xef\xbf\xbd\x01\xc3\xa9");
+  assert_json(desk.out, "$.keys[0].signers[0].signer", "local");
+  assert_json(desk.out, "$.keys[0].will_be.ready", "never");
+  assert_json(desk.out, "$.keys[0].was.published", time_format_iso(desk.now - 61 * MINUTE, moment));
+}
+
+static void test_status__many_rows_stand_under_one_heading_in_straight_columns(void **state) {
+  (void)state;
+  enum { MANY = 1203 };
+  CLEANUP(desk_remove) struct desk desk;
+  struct buffer domains = BUFFER_WITH_MAXIMUM(1 << 20);
+  for (unsigned i = 0; i < MANY; i++) buffer_format(&domains, "  %c%u.example%s:\n", i < 1000 ? 'a' : 'b', i, i == 1100 ? ".with.a.long.name" : "");
+  desk_make(&desk, (char *)domains.data);
+  buffer_release(&domains);
+  desk_sync(&desk);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  const char *heading = strstr(desk.out, "DOMAIN ");
+  assert_non_null(heading);
+  assert_null(strstr(heading + 1, "DOMAIN "));
+  assert_int_equal(count_lines(heading), MANY + 1);
+  const size_t column = (size_t)(strstr(heading, "NEXT") - heading);
+  for (const char *line = strchr(heading, '\n') + 1; *line; line = strchr(line, '\n') + 1)
+    if (!text_starts(line + column, "generate")) fail_msg("crooked: %.100s", line);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_status__first_line_says_that_all_is_right_and_what_comes_next),
+      cmocka_unit_test(test_status__a_failure_is_told_with_its_domain_and_remedy),
+      cmocka_unit_test(test_status__one_cause_is_one_line_for_all_its_domains),
+      cmocka_unit_test(test_status__a_parked_domain_is_told_as_such),
+      cmocka_unit_test(test_status__a_new_key_that_waits_for_caches_is_no_trouble),
+      cmocka_unit_test(test_status__before_warn_after_a_lagging_server_is_only_shown),
+      cmocka_unit_test(test_status__after_warn_after_the_server_is_named_with_since_when_and_what_it_said),
+      cmocka_unit_test(test_status__a_changed_policy_is_told),
+      cmocka_unit_test(test_status__another_policy_than_the_compiled_one_is_told),
+      cmocka_unit_test(test_status__a_domain_that_left_the_policy_is_told),
+      cmocka_unit_test(test_status__a_hold_is_a_note_while_nothing_is_due),
+      cmocka_unit_test(test_status__a_hold_without_end_that_keeps_a_due_step_back_needs_attention),
+      cmocka_unit_test(test_status__a_held_domain_without_any_key_is_unsigned),
+      cmocka_unit_test(test_status__steps_that_nobody_takes_ask_for_the_timer),
+      cmocka_unit_test(test_status__a_request_that_nobody_carries_out_is_told),
+      cmocka_unit_test(test_status__a_resource_that_fails_is_told),
+      cmocka_unit_test(test_status__an_unknown_domain_is_refused_with_what_was_meant),
+      cmocka_unit_test(test_status__before_the_first_run_it_says_so),
+      cmocka_unit_test(test_status__slots_are_shown_where_there_are_any),
+      cmocka_unit_test(test_status__a_domain_is_signed_only_if_every_slot_is),
+      cmocka_unit_test(test_status__details_tell_servers_signers_record_and_moments),
+      cmocka_unit_test(test_status__details_of_a_retired_key_tell_when_it_goes),
+      cmocka_unit_test(test_status__json_says_the_same_to_programs),
+      cmocka_unit_test(test_status__json_with_a_domain_has_all_details),
+      cmocka_unit_test(test_status__many_rows_stand_under_one_heading_in_straight_columns),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -93,7 +93,6 @@ static inline struct store_sync_report rig_sync_policy(struct store *store, cons
 }
 
 static inline struct store_sync_report rig_sync(struct store *store, const char *domains, int64_t now) {
-  CLEANUP_FREE char *unused = NULL;
   struct policy *policy = rig_policy(domains);
   const struct store_sync_report report = rig_sync_policy(store, policy, now);
   policy_free(policy);

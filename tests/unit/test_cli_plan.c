@@ -55,9 +55,9 @@ static void test_plan__steps_of_all_domains_stand_in_the_order_of_time(void **st
   desk.arguments.until = desk.now + 82 * DAY;
   assert_int_equal(desk_run(&desk, cli_command_plan, NULL), EX_OK);
   CLEANUP_FREE char *domains = read_column(desk.out, "DOMAIN");
-  /* The old key of example.org is withdrawn and revoked, and then deleted, after the new one of example.com was made. */
-  assert_string_equal(domains, "example.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\n"
-                               "example.org\nexample.org\nexample.com\nexample.com\nexample.com\nexample.com\nexample.com\n" + 24);
+  /* example.org, from day 30: made, published, ready, active, withdrawn, revoked; deleted and destroyed on day 67. example.com, from day 80, so far as day 82. */
+  assert_string_equal(domains, "example.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\n"
+                               "example.com\nexample.com\nexample.com\nexample.com\nexample.com\n");
 }
 
 static void test_plan__an_operand_restricts_it(void **state) {

@@ -9,7 +9,8 @@
 enum {
   CHECK_DOMAINS_MAX = OBSERVE_ITEMS_MAX, /* one round of observation; more are not hidden, but named as not checked */
   CHECK_SURVEY_SECONDS = 20,             /* from the start: name servers have answered, or do not */
-  CHECK_ADD_SECONDS = 40,                /* from the start: scratch records are there; the rest of CLI_CHECK_SECONDS is for deleting them */
+  CHECK_ADD_SECONDS =
+      40, /* from the start: scratch records are there; the rest of CLI_CHECK_SECONDS is for deleting them */
   CHECK_KEYS_SECONDS = 40,
   CHECK_SCRATCH_LETTERS = 12,
   CHECK_SCRATCH_TTL = 60,
@@ -20,7 +21,15 @@ enum {
 #define CHECK_RECORD "v=DKIM1; n=dkimroll check; p="
 
 /* In the order in which they are told. */
-enum check_part { CHECK_LOCAL = 0, CHECK_DNS = 1, CHECK_UPDATES = 2, CHECK_SIGNERS = 3, CHECK_KEYS = 4, CHECK_CLOCK = 5, CHECK_PARTS = 6 };
+enum check_part {
+  CHECK_LOCAL = 0,
+  CHECK_DNS = 1,
+  CHECK_UPDATES = 2,
+  CHECK_KEYS = 3,
+  CHECK_SIGNERS = 4,
+  CHECK_CLOCK = 5,
+  CHECK_PARTS = 6
+};
 
 /* One slot of one domain, with the key of it that signs. */
 struct check_key {
@@ -42,11 +51,11 @@ struct check {
   size_t domain_count;
   struct check_key *keys; /* owned */
   size_t key_count;
-  int64_t started;  /* boottime, milliseconds */
-  size_t pending;   /* works that are not finished */
-  bool interrupted; /* nothing more is added */
-  bool attested;    /* a signed reply agreed with the clock */
-  bool has_tsig;    /* some publisher signs */
+  int64_t started;               /* boottime, milliseconds */
+  size_t pending;                /* works that are not finished */
+  bool interrupted;              /* nothing more is added */
+  bool attested;                 /* a signed reply agreed with the clock */
+  bool has_tsig;                 /* some publisher signs */
   struct check_dns *dns;         /* owned */
   struct check_signing *signing; /* owned; several in an array */
   size_t signing_count;
@@ -54,7 +63,8 @@ struct check {
 
 /* check.c */
 void check_say(struct check *check, enum check_part part, const struct finding *finding);
-void check_say_error(struct check *check, enum check_part part, const char *subject, const char *who, const struct error *error);
+void check_say_error(struct check *check, enum check_part part, const char *subject, const char *who,
+                     const struct error *error);
 /* A work begins, and ends: with the last one the loop stops. */
 void check_begin(struct check *check);
 void check_end(struct check *check);

@@ -4,14 +4,14 @@
 
 #include "dkimroll/check.h"
 
-/* One zone of one publisher, found by the round of observation. Its scratch record stands below the first domain that was found in it. */
-struct check_zone {
-  size_t publisher; /* index into check->session.policy->publishers */
+/* Where a domain's records go, as the round of observation found it. Each domain has a scratch record of its own, because name servers grant rights name by name. */
+struct check_place {
+  const struct policy_domain *domain;
   char zone[DNS_NAME_TEXT_SIZE];
-  char name[DNS_NAME_TEXT_SIZE];  /* of the scratch record */
-  char owner[DNS_NAME_TEXT_SIZE]; /* where it really stands, behind aliases */
+  char name[DNS_NAME_TEXT_SIZE];          /* of the scratch record */
+  char owner[DNS_NAME_TEXT_SIZE];         /* where it really stands, behind aliases */
   char primary_server[ADDRESS_TEXT_SIZE]; /* that took it; empty: unknown */
-  bool added;       /* it was seen there */
+  bool added;                             /* it was seen there */
   bool may_be_there;
 };
 
@@ -21,18 +21,18 @@ struct check_scratch {
   const struct policy_publisher *policy;
   struct publisher *publisher; /* owned; NULL: it could not be made, which was told */
   struct publish_operation *operation;
-  struct publish_item *items; /* owned; borrowed by the operation */
-  struct check_zone **zones;  /* owned; by items */
+  struct publish_item *items;  /* owned; borrowed by the operation */
+  struct check_place **places; /* owned; by items */
   size_t count;
 };
 
 struct check_dns {
   struct observe_operation *survey;
-  struct observe_item *items;          /* owned; by check->domains */
-  char (*names)[DNS_NAME_TEXT_SIZE];   /* owned; of the items */
-  struct check_zone *zones;            /* owned */
-  size_t zone_count;
-  struct check_scratch *scratches;     /* owned; by publishers of the policy */
+  struct observe_item *items;        /* owned; by check->domains */
+  char (*names)[DNS_NAME_TEXT_SIZE]; /* owned; of the items */
+  struct check_place *places;        /* owned; those that were found */
+  size_t place_count;
+  struct check_scratch *scratches; /* owned; by publishers of the policy */
   size_t scratch_count;
 };
 

@@ -10,7 +10,7 @@
 
 enum {
   COLUMNS_MAX = 8,
-  COLUMNS_PART = 500,     /* rows in memory */
+  COLUMNS_PART = 500,      /* rows in memory */
   COLUMNS_LAST_LEAST = 24, /* the last column is wrapped at words to what a terminal has left, but not below this */
 };
 
@@ -27,7 +27,8 @@ struct columns;
 bool columns_colours_wanted(FILE *out);
 
 /* names (count, at most COLUMNS_MAX) are borrowed until columns_free; out too. */
-int columns_new(FILE *out, const char *const *names, size_t count, struct columns **ret_columns, struct error *error) ERROR_USE_RESULT;
+int columns_new(FILE *out, const char *const *names, size_t count, struct columns **ret_columns,
+                struct error *error) ERROR_USE_RESULT;
 /* Leaves a column out. Before the first columns_add. */
 void columns_hide(struct columns *columns, size_t column);
 void columns_measure(struct columns *columns, const struct columns_row *row);

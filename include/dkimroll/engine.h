@@ -15,7 +15,8 @@ enum {
   ENGINE_CLAIM_MAX = 1000,          /* of one turn */
   ENGINE_GENERATE_BATCH = 16,       /* keys of one operation: the next stage starts when they are there */
   ENGINE_BATCH_MAX = 1000,          /* items of one other operation */
-  ENGINE_GENERATE_SECONDS = 120,    /* deadlines of operations */
+  ENGINE_GENERATE_PARALLEL = 8,     /* so 128 keys wait for the keeper at most: RSA-4096 at 4 s each on one slow core ends before the deadline */
+  ENGINE_GENERATE_SECONDS = 600,    /* deadlines of operations */
   ENGINE_PUBLISH_SECONDS = 60,
   ENGINE_CONFIRM_SECONDS = 30,
   ENGINE_SIGN_SECONDS = 120,

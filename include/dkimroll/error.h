@@ -41,6 +41,10 @@ struct error {
 /* Fills *error (NULL: nothing is recorded) and returns code, so that `return error_set(error, ERROR_..., "...")` works.
  * retryable starts as true for TIMEOUT, UNREACHABLE, BUSY, SYSTEM and NO_MEMORY, else false. Text that does not fit is cut. */
 int error_set(struct error *error, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#if defined(__clang_analyzer__) && !defined(ERROR_WITHOUT_MACRO)
+/* The analyser does not look into error.c: this tells it what the function returns, so that it knows that a failure is one. */
+#define error_set(error, code, ...) __extension__({ int error_set_code = (code); error_set((error), error_set_code, __VA_ARGS__); error_set_code; })
+#endif
 
 /* As error_set with ERROR_SYSTEM (EACCES, EPERM and EROFS: ERROR_PERMISSION; ENOENT: ERROR_NOT_FOUND; EEXIST: ERROR_EXISTS;
  * ENETUNREACH, EAFNOSUPPORT: ERROR_NO_ROUTE; ECONNREFUSED, EHOSTUNREACH, ECONNRESET, EPIPE: ERROR_UNREACHABLE; ETIMEDOUT:

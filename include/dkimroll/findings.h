@@ -13,10 +13,10 @@ enum finding_level { FINDING_OK = 0, FINDING_NOTE = 1, FINDING_WARNING = 2, FIND
 
 struct finding {
   enum finding_level level;
-  int code;       /* of enum error_code; FAILED */
-  char *subject;  /* heading under which it stands */
-  char *who;      /* the first domain or zone that it is about; NULL: none */
-  size_t others;  /* more of them */
+  int code;      /* of enum error_code; FAILED */
+  char *subject; /* heading under which it stands */
+  char *who;     /* the first domain or zone that it is about; NULL: none */
+  size_t others; /* more of them */
   char *text;
   char *remedy;  /* may be empty */
   int64_t since; /* wall seconds, the earliest of the group; 0: not said */
@@ -33,7 +33,8 @@ struct findings {
 /* Adds a copy. One that is equal but for who and since joins the first. */
 void findings_add(struct findings *findings, const struct finding *finding);
 /* The same for an error, with its code, message and remedy. */
-void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who, const struct error *error);
+void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who,
+                        const struct error *error);
 void findings_release(struct findings *findings);
 
 #endif

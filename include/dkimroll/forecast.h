@@ -4,7 +4,7 @@
 
 #include "dkimroll/lifecycle.h"
 
-enum { FORECAST_STEPS_MAX = 10000 }; /* of one lineage: a hundred years of weekly rotation with every step of each key */
+enum { FORECAST_STEPS_MAX = 100000 }; /* of one lineage, rounds of observation among them: a hundred years of weekly rotation are 80,000 */
 
 /* One step that will happen. Borrowed during the call. */
 struct forecast_step {
@@ -19,8 +19,8 @@ struct forecast_step {
 typedef int forecast_callback(void *context, const struct forecast_step *step);
 
 /* Plays the life of lineage from now on until the moment until, on lineage itself: hand in a copy (lineage_copy). Rounds of observation are not reported.
- * Every authoritative server is taken to serve a record at once. ret_reason (NULL: not wanted) gets what the lineage waits for when it stands
- * still before until and only a person can go on. */
+ * Every authoritative server is taken to serve a record at once. Afterwards lineage is as it will be then; where it stands still because only a person
+ * can go on, plan_lineage says why. ERROR_LIMIT: more than FORECAST_STEPS_MAX steps before until. */
 int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context,
                      struct error *error) ERROR_USE_RESULT;
 

@@ -89,7 +89,7 @@ struct key {
   int64_t ttl_negative;   /* TTLneg, largest seen; seconds */
   int64_t ttl_old;        /* TTLold, seconds */
   bool intent_open;       /* an operation was started and its outcome is not stored */
-  int intent;             /* enum plan_action */
+  int intent;             /* enum plan_action: the last one that was started */
   int64_t intent_at;
   /* What it was made with; undoing uses these. */
   int64_t publisher_id;
@@ -125,7 +125,7 @@ struct lineage {
   unsigned failures;       /* of the present step, in a row */
   int64_t retry_at;        /* back-off: not before; TIME_UNSET none */
   int64_t parked_at;       /* given up with an alarm until something changes; TIME_UNSET no */
-  char *failure;           /* last failure with its remedy; NULL none; owned */
+  char *failure;           /* last failure: "<action> of <selector>: reason; remedy"; NULL none; owned */
   int64_t next_moment;     /* when the engine looks again */
   struct key *keys; /* owned; living ones, oldest first: all but KEY_REMOVED that is stored */
   size_t key_count; /* at most LINEAGE_KEYS_MAX */
@@ -147,6 +147,7 @@ const struct policy_key *lineage_rule(const struct lineage *lineage);
 struct plan_clock {
   int64_t now;
   bool attested;
+  bool skip_watch; /* rounds that only watch over records that are right are left out: for look-ahead and status */
 };
 
 enum plan_action {
@@ -264,7 +265,8 @@ int lifecycle_reserve(struct lineage *lineage, int64_t now, unsigned number, siz
  * logged and parks the lineage. */
 int invariant_permits(const struct lineage *lineage, enum plan_action action, size_t key, const struct plan_clock *clock,
                       struct error *error) ERROR_USE_RESULT;
-/* What held before must hold after: at most one active key; a lineage that had an active key has one; no state went back except to published. */
+/* What held before must hold after: at most one active key; a lineage that had an active key has one; no state went back except to published; no
+ * key is missing. */
 int invariant_holds(const struct lineage *before, const struct lineage *after, struct error *error) ERROR_USE_RESULT;
 
 #endif

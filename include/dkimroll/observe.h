@@ -1,5 +1,6 @@
 /* Observation: what does every authoritative server say? Finds the zone of a record, its servers and their addresses, and asks each directly,
- * without recursion, UDP with EDNS and TCP after truncation. */
+ * without recursion, UDP with EDNS and TCP after truncation. In a signed zone an answer is right only with an RRSIG over the TXT by that zone which is
+ * valid now (RFC 4034 3.1); its cryptographic value is not checked. */
 #ifndef DKIMROLL_OBSERVE_H
 #define DKIMROLL_OBSERVE_H
 
@@ -14,7 +15,7 @@ enum {
   OBSERVE_SERVERS_MAX = 64,      /* addresses of one zone */
   OBSERVE_ANSWER_TEXT_MAX = 160, /* what status shows of a wrong answer */
   OBSERVE_ALIASES_MAX = 8,       /* CNAME and DNAME steps (each server has its own limit; BIND's is 16) */
-  OBSERVE_QUERIES_IN_FLIGHT_MAX = 512,
+  OBSERVE_QUERIES_IN_FLIGHT_MAX = 160, /* of all rounds; below TRANSPORT_UDP_SOCKETS_MAX, so that no attempt's time passes in a queue */
   OBSERVE_ATTEMPT_MS = 2000,     /* one UDP attempt; three of them, then TCP once */
 };
 

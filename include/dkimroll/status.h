@@ -20,9 +20,14 @@ struct status_step {
   size_t reason_count;
 };
 
+enum { STATUS_SERVER_MAX = DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE + 4 };
+/* "ns2.example.net (192.0.2.2:53)"; the address alone where the policy names no host. Returns buffer. (status_step.c) */
+const char *status_server_name(const char *host, const char *address, char buffer[STATUS_SERVER_MAX]);
+
 /* Of lineage->keys[key]; key == key_count: of the key that does not exist yet. Of an active key it is what ends its time: the making of its successor, or the
  * successor's turn. Rounds of observation are no steps: what they wait for is told instead. (status_step.c) */
-void status_next_step(const struct lineage *lineage, size_t key, const struct plan_clock *clock, struct status_step *ret_step);
+void status_next_step(const struct lineage *lineage, size_t key, const struct plan_clock *clock,
+                      struct status_step *ret_step);
 /* Rows of a lineage: one for each key, and one for the key that does not exist yet if none signs or is on its way. (status_step.c) */
 size_t status_row_count(const struct lineage *lineage);
 /* The reason that matters most: one that no time opens, else the one that opens last. "": none. */
@@ -34,7 +39,8 @@ void status_find_problems(const struct lineage *lineage, const struct plan_clock
 /* Everything that is known of a lineage and its keys, for people and for programs. (status_detail.c, status_json.c) */
 void status_print_detail(FILE *out, const struct lineage *lineage, const struct plan_clock *clock);
 /* One key, or key_count if there is none, as a member of a list. */
-void status_json_key(struct json *json, const struct lineage *lineage, size_t key, const struct plan_clock *clock, bool detail);
+void status_json_key(struct json *json, const struct lineage *lineage, size_t key, const struct plan_clock *clock,
+                     bool detail);
 
 /* The moments of the formulas F1 to F5 that apply to a key, and what they are made of. */
 struct status_moment {
@@ -44,6 +50,7 @@ struct status_moment {
   char made_of[160]; /* in words, may be empty */
 };
 enum { STATUS_MOMENTS_MAX = 8 };
-size_t status_moments(const struct lineage *lineage, const struct key *key, struct status_moment moments[STATUS_MOMENTS_MAX]);
+size_t status_moments(const struct lineage *lineage, const struct key *key,
+                      struct status_moment moments[STATUS_MOMENTS_MAX]);
 
 #endif

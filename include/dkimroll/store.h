@@ -63,7 +63,9 @@ void store_resource_release(struct store_resource *resource);
 
 /* Everything of one turn, or of the outcomes of one operation: one transaction. Pointers are borrowed. New keys and events get their id. Of a lineage
  * all columns but those that belong to sync (domain, slot, managed, rules, publisher, signers, zone, senders) are written, with all its keys, their sightings and
- * placements. ERROR_EXISTS: a new key's selector was used before in that domain (in any letter case, ever). */
+ * placements; the sightings of a KEY_REMOVED key are dropped. If sync changed the lineage since it was claimed, its next_moment is the earlier one of the two, so that
+ * an outcome from before does not put off what the policy made due. ERROR_EXISTS: a new key's selector was used before in that domain (in any letter case, ever).
+ * ERROR_INTERNAL: two active keys, a removed key that comes back, a key or event that is not what its id says. On any failure nothing is kept and no id is given. */
 struct store_commit {
   struct lineage *const *lineages;
   size_t lineage_count;
@@ -77,14 +79,14 @@ struct store_commit {
 };
 
 enum store_select_kind {
-  STORE_SELECT_LINEAGES = 1, /* row: struct lineage (with all living keys), by domain then slot; filter: domain, after (id, exclusive, for paging by id when domain is NULL) */
+  STORE_SELECT_LINEAGES = 1, /* row: struct lineage (with all living keys) that is not forgotten, by domain then slot; filter: domain. Without domain, but with limit or after: pages, rising by id from the one after `after` */
   STORE_SELECT_EVENTS = 2,   /* row: struct event, rising by id; filter: domain, after */
   STORE_SELECT_REQUESTS = 3, /* row: struct store_request not executed yet, rising by id */
   STORE_SELECT_RESOURCES = 4,/* row: struct store_resource */
   STORE_SELECT_SIGNERS = 5,  /* row: struct policy_signer, every version that a key was made with */
-  STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state */
-  STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones; filter: domain */
-  STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text (I4: is a key file still named?) */
+  STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state; filter: domain (needed), text (only this one, any letter case) */
+  STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones, more than LINEAGE_KEYS_MAX of them in several rows; filter: domain */
+  STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
 };
 
 struct store_filter {
@@ -95,13 +97,14 @@ struct store_filter {
   bool descending;    /* EVENTS: newest first */
 };
 
-/* Gets one row, borrowed during the call. Non-zero ends the select, which returns that value. */
+/* Gets one row, borrowed during the call. Non-zero ends the select, which returns that value. It may select again, but not commit or sync. All rows of
+ * one select are of one moment. */
 typedef int store_row(void *context, const void *row);
 
 /* What one sync changed. */
 struct store_sync_report {
   size_t domains, added, changed, unmanaged, returned;
-  size_t warnings; /* written as events of kind "sync" */
+  size_t warnings; /* what a person should look at, now the unmanaged ones; written as events of kind "sync" */
 };
 
 struct store;
@@ -109,8 +112,8 @@ struct store_ops {
   /* Becomes the one that executes (lease by flock(2), so it ends with the process): ERROR_BUSY says who holds it ("dkimroll run, pid 4711, since ...").
    * holder: what to tell others. A second call is fine. */
   int (*lease)(struct store *store, const char *holder, int64_t now, struct error *error);
-  /* Due lineages (managed or not; next_moment <= now), at most limit, most urgent first, except those in open_ids (already being worked on). domains (NULL: all)
-   * restricts. The caller releases each with lineage_release and frees the array. */
+  /* Due lineages (managed or not, but not forgotten; next_moment <= now), at most limit, most urgent first, except those in open_ids (already being worked on).
+   * domains (domain_count 0: all) restricts. The caller releases each with lineage_release and frees the array. */
   int (*claim)(struct store *store, int64_t now, size_t limit, const char *const *domains, size_t domain_count,
                const int64_t *open_ids, size_t open_count, struct lineage **ret_lineages, size_t *ret_count,
                struct error *error);
@@ -118,12 +121,13 @@ struct store_ops {
   int (*select)(struct store *store, enum store_select_kind kind, const struct store_filter *filter, store_row *row,
                 void *context, struct error *error);
   /* Compiles the policy into lineages in one transaction and remembers stamp. New and changed lineages are due at once; those gone from the policy (domain or slot)
-   * become unmanaged; an unmanaged one that is in the policy again is managed again. */
+   * become unmanaged; an unmanaged or forgotten one that is in the policy again is managed again. Each gets an event of kind "sync"; back-off, parking and failure of
+   * changed and returned ones end. ret_report may be NULL. */
   int (*sync)(struct store *store, const struct policy *policy, const struct store_policy_stamp *stamp, int64_t now,
               struct store_sync_report *ret_report, struct error *error);
   /* Writes down a wish. Any process may, without the lease. domain must have a lineage (ERROR_NOT_FOUND). */
   int (*request)(struct store *store, struct store_request *request, struct error *error);
-  /* ret_next: the earliest next_moment (TIME_NEVER: none), now if a request is open; ret_stamp and ret_clock may be NULL. Cheap: answers `run` with nothing due. The caller
+  /* ret_next: the earliest next_moment (TIME_NEVER: none), at most 0, which is always past, if a request is open; ret_stamp and ret_clock may be NULL. Cheap: answers `run` with nothing due. The caller
    * releases the stamp (file_count 0: never synced). */
   int (*next_moment)(struct store *store, int64_t *ret_next, struct store_policy_stamp *ret_stamp,
                      struct store_clock *ret_clock, struct error *error);
@@ -135,7 +139,8 @@ struct store {
 };
 
 /* Opens or creates the SQLite store at path (":memory:" for tests; file mode 0600, directory made 0700). Migrates older schemas; refuses newer ones (ERROR_CONFIG says which
- * version is needed). read_only: never creates, migrates or locks: for status, plan, history. */
+ * version is needed) and files of other programs, which it leaves as they are. What root makes belongs to the owner of the directory. read_only: never creates, migrates or
+ * locks: for status, plan, history; ERROR_NOT_FOUND: nothing has run yet. Contradictory content is ERROR_INTERNAL wherever it is met, with table and row. */
 int store_sqlite_open(const char *path, bool read_only, struct store **ret_store, struct error *error) ERROR_USE_RESULT;
 void store_close(struct store *store); /* NULL is fine */
 

@@ -11,6 +11,7 @@ enum {
   SQLITE_APPLICATION_ID = 0x444b494d, /* "DKIM", in the file's header, so that no foreign database is taken over */
   SQLITE_STATEMENTS_MAX = 64,         /* different statements that are kept; all files here have fewer */
   SQLITE_CACHE_KIB = 16384,           /* page cache: keeps the upper pages of all indexes at a million domains */
+  SQLITE_RETRY_MS = 10,               /* between two attempts, where SQLite does not wait by itself */
   SQLITE_WAL_KEPT_MAX = 64 << 20,     /* octets of write-ahead log that stay on disk after a large sync */
   SQLITE_SIGNERS_TEXT_MAX = POLICY_SIGNERS_MAX * 21, /* "17 18": row ids of up to 20 octets */
 };

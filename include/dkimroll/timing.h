@@ -7,6 +7,8 @@
 enum {
   TIMING_CONFIRM_SLOWEST = 900,    /* a record that some server lacks is looked for at least every 15 minutes */
   TIMING_WATCH_SLOWEST = 3600,     /* a key that is ready is watched at least every hour */
+  TIMING_WATCH_SIGNED = 21600,     /* a record that mail needs (active, retired) is looked at every 6 hours: a million domains are 46 rounds a second */
+  TIMING_HEAL_SLOWEST = 86400,     /* a record that some server lacks is published again, or the alarm repeated, at least once a day */
   TIMING_BACKOFF_FIRST = 15,       /* after the first failure of a step; doubles */
   TIMING_BACKOFF_RETRYABLE = 3600, /* at most, where the step may succeed by itself */
   TIMING_BACKOFF_PARKED = 86400,   /* a parked lineage is tried again once a day */

@@ -60,11 +60,13 @@ struct transport_ops {
   /* Starts one exchange; neither callback comes from inside. UDP: one datagram from a fresh connected socket (a random port each time); the caller
    * repeats. TCP: one connection for an address, kept for its idle time, many messages in flight up to TRANSPORT_TCP_PIPELINE_MAX, replies
    * matched by id in any order (an id that is in flight on the connection waits); length and message go out in one write. When a
-   * connection breaks, every exchange on it ends with ERROR_UNREACHABLE: whether the server took the message is unknown. */
+   * connection breaks, every exchange on it ends with ERROR_UNREACHABLE: whether the server took the message is unknown. A connection that was
+   * silent from an exchange's sending to its deadline gets no new ones. ERROR_INVALID, ERROR_NO_MEMORY, ERROR_SYSTEM: nothing was started. */
   int (*exchange)(struct transport *transport, const struct transport_request *request, transport_accept *accept,
                   transport_done *done, void *context, struct transport_exchange **ret_exchange, struct error *error);
   /* done will not be called. */
   void (*cancel)(struct transport *transport, struct transport_exchange *exchange);
+  /* Ends what is open as cancel does. The loop must still be there. accept and done may call all three, for any exchange, their own too. */
   void (*destroy)(struct transport *transport);
 };
 

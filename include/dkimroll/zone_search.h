@@ -1,103 +1,104 @@
-/* Inside of zone discovery: one search and its steps. Shared by src/dns/zone*.c. */
+/* Inside of zone discovery: the finder and one search. Shared by src/dns/zone*.c. */
 #ifndef DKIMROLL_ZONE_SEARCH_H
 #define DKIMROLL_ZONE_SEARCH_H
 
-#include "dkimroll/ask.h"
+#include <sys/queue.h>
+
 #include "dkimroll/zone.h"
+#include "dkimroll/zone_question.h"
+#include "dkimroll/zone_read.h"
 
 enum {
-  ZONE_HOSTS_MAX = 32,           /* name servers of one zone: 13 is what fits a referral, few have more */
-  ZONE_HOST_ADDRESSES_MAX = 8,   /* addresses of one name server */
-  ZONE_RESOLVERS_MAX = 8,
-  ZONE_SEARCHES_MAX = 64,        /* at work at once; further ones wait, and find the cache filled */
-  ZONE_STEPS_MAX = 200,          /* questions of one search: aliases, referrals and addresses cannot go on for ever */
-  RESOLV_CONF_MAX = 64 * 1024,
+  ZONE_STEPS_MAX =
+      120, /* questions of one search, those for addresses aside: aliases, referrals and labels cannot go on for ever */
+  ZONE_GATHER_HOSTS = 4, /* name servers whose addresses are asked for together where one address is enough */
+  ZONE_LOOKUPS_MAX = 2 * ZONE_HOSTS_MAX,
 };
 
-/* One name server with what is known of its addresses. */
-struct zone_host {
-  char name[DNS_NAME_TEXT_SIZE];
-  struct address addresses[ZONE_HOST_ADDRESSES_MAX];
-  size_t address_count;
-  bool asked_a, asked_aaaa; /* resolved; glue counts only until then */
-};
+struct zone_search;
+typedef void zone_step(struct zone_search *search);
 
-struct zone_hosts {
-  struct zone_host items[ZONE_HOSTS_MAX];
-  size_t count;
-};
-
-/* What is being asked. The comments in zone_steps.c tell the way from one to the next. */
-enum zone_step {
-  ZONE_STEP_DOMAIN,        /* resolver: SOA of the domain, dropping labels */
-  ZONE_STEP_NS,            /* resolver: NS of that zone */
-  ZONE_STEP_ADDRESSES,     /* resolver: A and AAAA of hosts */
-  ZONE_STEP_NAME,          /* authoritative: SOA of the record's name */
-  ZONE_STEP_APEX,          /* authoritative: NS of the zone */
-  ZONE_STEP_PARENT,        /* resolver: SOA above the zone */
-  ZONE_STEP_PARENT_NS,     /* resolver: NS of the parent */
-  ZONE_STEP_DELEGATION,    /* parent's servers: NS of the zone */
-  ZONE_STEP_PRIMARY,       /* resolver: A and AAAA of MNAME */
+/* One question for the addresses of one host. */
+struct zone_lookup {
+  struct zone_search *search;
+  size_t host;
+  uint16_t type;
+  struct zone_wait wait;
 };
 
 struct zone_search {
   struct zone_finder *finder;
-  char name[DNS_NAME_TEXT_SIZE];  /* as asked for */
-  char owner[DNS_NAME_TEXT_SIZE]; /* where the aliases have led so far */
-  char walk[DNS_NAME_TEXT_SIZE];  /* what is asked for now */
+  struct zone_source *source;
+  const struct policy_publisher *publisher;
+  bool wants_servers; /* else the primary */
+  zone_done *done;
+  void *context;
+  struct loop_source *timer;  /* the deadline */
+  struct loop_source *wakeup; /* begins or ends the search from the loop */
+  enum { ZONE_SEARCH_WAITING = 1, ZONE_SEARCH_AT_WORK = 2, ZONE_SEARCH_ENDED = 3 } state;
+  TAILQ_ENTRY(zone_search) next;
+
+  char name[DNS_NAME_TEXT_SIZE];       /* as asked for */
+  char known_zone[DNS_NAME_TEXT_SIZE]; /* "" none */
+  char *aliases[ZONE_ALIASES_MAX + 1]; /* owned: name, and where each alias led; the last is where the record lives */
+  size_t alias_count;
   char zone[DNS_NAME_TEXT_SIZE];
-  char parent[DNS_NAME_TEXT_SIZE];
+  char walk[DNS_NAME_TEXT_SIZE]; /* name being asked for, while labels are dropped */
   char primary[DNS_NAME_TEXT_SIZE];
   int64_t ttl_negative, ttl_alias;
   bool is_signed;
-  const struct policy_publisher *publisher;
-  int64_t deadline;
-  zone_done *done;
-  void *context;
-  enum zone_step step, after_addresses;
-  unsigned steps, aliases;
-  bool known;             /* the zone was given */
-  bool delegation_seen;   /* a referral of the parent is among hosts already */
-  uint16_t address_type;  /* ZONE_STEP_ADDRESSES, _PRIMARY */
-  struct zone_hosts hosts;        /* of the zone */
-  struct zone_hosts parent_hosts; /* of its parent */
-  struct zone_hosts *resolving;   /* whose addresses are asked for */
-  struct zone_host primary_host;
-  struct address asked[ZONE_SERVERS_MAX]; /* authoritative servers to ask */
-  size_t asked_count;
-  struct zone_server explicit_servers[ZONE_SERVERS_MAX]; /* publisher->servers */
-  size_t explicit_count;
-  struct address server; /* publisher->server; size 0: none */
-  struct address resolvers[ZONE_RESOLVERS_MAX];
-  size_t resolver_count;
-  struct ask *ask;
-  struct loop_source *start; /* the first step comes from the loop */
-  struct zone_search *next;  /* waiting for a place, or at work */
-};
+  bool uses_given;            /* the given servers are asked now */
+  bool has_delegation;        /* found holds what the parent says */
+  struct error given_failure; /* why the given servers are of no use */
+  unsigned steps;
+  struct zone_wait wait;
+  struct zone_hosts hosts; /* who is asked about zone */
+  struct zone_hosts above; /* who is asked about the delegation of zone */
+  char parent[DNS_NAME_TEXT_SIZE];
+  struct zone_hosts found; /* the result: union of delegation and apex */
+  /* Gathering addresses. */
+  struct zone_hosts *gathering;
+  size_t gathered; /* hosts asked for so far */
+  size_t lookups_open;
+  struct zone_lookup *lookups; /* owned, ZONE_LOOKUPS_MAX */
+  bool gathers_all;
+  zone_step *after_gathering;
 
-struct zone_cached {
-  const struct policy_publisher *publisher;
-  int64_t until; /* boottime, milliseconds */
-  struct zone_answer answer; /* owner is not part of it; servers owned */
+  struct zone_answer answer; /* servers owned */
 };
+TAILQ_HEAD(zone_searches, zone_search);
 
 struct zone_finder {
-  struct asker asker;
-  struct zone_search *at_work, *waiting, *waiting_last;
+  struct zone_questions questions;
+  struct zone_sources sources;
+  struct zone_searches at_work, waiting, ended;
   size_t at_work_count;
-  struct zone_cached *cache; /* ZONE_CACHE_MAX, round robin */
-  size_t cache_count, cache_next;
 };
 
-/* zone_steps.c */
-void zone_search_begin(struct zone_search *search);
-/* zone.c: ends the search with an error, or with what it found. */
+/* zone.c: ends the search, from the loop, with an error or with what it found. */
 void zone_search_fail(struct zone_search *search, const struct error *error);
 void zone_search_succeed(struct zone_search *search);
-/* zone.c: the cached servers of search->zone; true: search ended with them. */
-bool zone_search_from_cache(struct zone_search *search);
-/* resolvconf.c: the resolvers of the publisher, or of /etc/resolv.conf. */
-int zone_read_resolvers(const struct policy_publisher *publisher, struct address *resolvers, size_t *ret_count, struct error *error)
-    ERROR_USE_RESULT;
+/* "a -> b -> c". */
+void zone_search_describe_aliases(const struct zone_search *search, char *buffer, size_t size);
+
+/* zone_steps.c: from the name to its zone. */
+void zone_search_begin(struct zone_search *search);
+const char *zone_search_owner(const struct zone_search *search);
+/* The servers that are asked about zone and the names in it: the given ones, or hosts. How many. */
+size_t zone_search_addresses(const struct zone_search *search, struct address addresses[ZONE_SERVERS_MAX]);
+/* Questions of a search; told comes at once where nobody can be asked. */
+void zone_ask_resolver(struct zone_search *search, const char *name, uint16_t type, zone_told *told);
+void zone_ask_servers(struct zone_search *search, const char *name, uint16_t type, bool keep, zone_told *told);
+void zone_ask_above(struct zone_search *search, const char *name, uint16_t type, zone_told *told);
+
+/* zone_servers.c: from the zone to its servers, or its primary. */
+void zone_servers_begin(struct zone_search *search);
+void zone_primary_begin(struct zone_search *search);
+
+/* zone_gather.c: addresses of hosts, then a step. One: asks the resolvers until one address is known; all: every
+ * address, of hosts in the zone from its own servers. */
+void zone_gather_one(struct zone_search *search, struct zone_hosts *hosts, zone_step *after);
+void zone_gather_all(struct zone_search *search, struct zone_hosts *hosts, zone_step *after);
+void zone_gather_cancel(struct zone_search *search);
 
 #endif

@@ -1,3 +1,4 @@
+#define ERROR_WITHOUT_MACRO /* the function itself is defined here */
 #include "dkimroll/error.h"
 
 #include <errno.h>

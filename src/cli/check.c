@@ -17,17 +17,22 @@ void check_say(struct check *check, enum check_part part, const struct finding *
   findings_add(&check->parts[part], &copy);
 }
 
-void check_say_error(struct check *check, enum check_part part, const char *subject, const char *who, const struct error *error) {
+void check_say_error(struct check *check, enum check_part part, const char *subject, const char *who,
+                     const struct error *error) {
   findings_add_error(&check->parts[part], FINDING_FAILED, subject, who, error);
 }
 
-void check_begin(struct check *check) { check->pending++; }
+void check_begin(struct check *check) {
+  check->pending++;
+}
 
 void check_end(struct check *check) {
   if (--check->pending == 0) loop_stop(check->session.backends.loop);
 }
 
-int64_t check_deadline(const struct check *check, int64_t seconds) { return check->started + seconds * 1000; }
+int64_t check_deadline(const struct check *check, int64_t seconds) {
+  return check->started + seconds * 1000;
+}
 
 static void release_check(struct check *check) {
   check_dns_release(check);
@@ -46,11 +51,15 @@ static void release_check(struct check *check) {
 
 static const struct {
   const char *word, *colour;
-} LEVELS[] = {[FINDING_OK] = {"ok", "\033[32m"}, [FINDING_NOTE] = {"note", ""}, [FINDING_WARNING] = {"WARNING", "\033[1;33m"}, [FINDING_FAILED] = {"FAILED", "\033[1;31m"}};
+} LEVELS[] = {[FINDING_OK] = {"ok", "\033[32m"},
+              [FINDING_NOTE] = {"note", ""},
+              [FINDING_WARNING] = {"WARNING", "\033[1;33m"},
+              [FINDING_FAILED] = {"FAILED", "\033[1;31m"}};
 
 static void print_finding(FILE *out, const struct finding *finding) {
   const bool colours = columns_colours_wanted(out);
-  fprintf(out, "  %s%-8s%s ", colours ? LEVELS[finding->level].colour : "", LEVELS[finding->level].word, colours ? "\033[0m" : "");
+  fprintf(out, "  %s%-8s%s ", colours ? LEVELS[finding->level].colour : "", LEVELS[finding->level].word,
+          colours ? "\033[0m" : "");
   if (finding->who) fputs(finding->who, out);
   if (finding->others > 0) fprintf(out, " and %zu other%s", finding->others, finding->others == 1 ? "" : "s");
   if (finding->who) fputs(": ", out);
@@ -78,7 +87,9 @@ static void print_part(const struct check *check, enum check_part part) {
   fflush(out);
 }
 
-static const char *plural(size_t count) { return count == 1 ? "" : "s"; }
+static const char *plural(size_t count) {
+  return count == 1 ? "" : "s";
+}
 
 /* The last line; returns the exit status: that of the first failure in the order in which they were told. */
 static int print_verdict(const struct check *check) {
@@ -93,12 +104,14 @@ static int print_verdict(const struct check *check) {
     if (!code) code = findings->first_code;
   }
   if (code)
-    fprintf(check->cli->out, "NOT all right: %zu failure%s, %zu warning%s.\n", failed, plural(failed), warnings, plural(warnings));
+    fprintf(check->cli->out, "NOT all right: %zu failure%s, %zu warning%s.\n", failed, plural(failed), warnings,
+            plural(warnings));
   else if (warnings > 0)
     fprintf(check->cli->out, "A rotation can run; %zu warning%s.\n", warnings, plural(warnings));
   else
     fprintf(check->cli->out, "All right: a rotation can run.\n");
-  return cli_exit_status(code);
+  /* EX_NOINPUT is for a domain that nobody knows; a part of the world that is not there is unavailable. */
+  return cli_exit_status(code == ERROR_NOT_FOUND ? ERROR_UNREACHABLE : code);
 }
 
 /* ---- what is done ---- */
@@ -107,6 +120,7 @@ struct interrupt {
   struct check *check;
   struct loop_source *watch;
   int descriptor;
+  sigset_t before;
 };
 
 static void interrupted(void *context, unsigned events) {
@@ -128,13 +142,14 @@ static void watch_signals(struct interrupt *interrupt) {
   interrupt->descriptor = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   if (interrupt->descriptor < 0) return;
   if (loop_watch(loop, interrupt->descriptor, LOOP_READABLE, interrupted, interrupt, &interrupt->watch)) return;
-  sigprocmask(SIG_BLOCK, &set, NULL);
+  sigprocmask(SIG_BLOCK, &set, &interrupt->before);
 }
 
 static int run_works(struct check *check, struct error *error) {
   struct loop *loop = check->session.backends.loop;
   struct interrupt interrupt = {.check = check, .descriptor = -1};
   check->started = loop_boottime(loop);
+  sigprocmask(SIG_BLOCK, NULL, &interrupt.before);
   watch_signals(&interrupt);
   check_begin(check); /* so that the loop does not stop before all have begun */
   check_keys_start(check);
@@ -144,6 +159,7 @@ static int run_works(struct check *check, struct error *error) {
   int result = loop_run(loop, error);
   loop_cancel(loop, &interrupt.watch);
   if (interrupt.descriptor >= 0) close(interrupt.descriptor);
+  sigprocmask(SIG_SETMASK, &interrupt.before, NULL);
   if (!result) check_clock(check);
   return result;
 }
@@ -153,8 +169,9 @@ static void start_backends(struct check *check, struct error *error) {
     check_say_error(check, CHECK_LOCAL, "keeper", NULL, error);
     return;
   }
-  check_say(check, CHECK_LOCAL, &(struct finding){.subject = (char *)"keeper",
-                                                  .text = (char *)"the process that works on keys and tables starts"});
+  check_say(check, CHECK_LOCAL,
+            &(struct finding){.subject = (char *)"keeper",
+                              .text = (char *)"the process that works on keys and tables starts"});
 }
 
 int cli_command_check(const struct cli *cli) {

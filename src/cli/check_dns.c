@@ -6,6 +6,7 @@
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
+#include "dkimroll/status.h"
 #include "dkimroll/text.h"
 
 enum { SERVERS_TEXT_MAX = 2000 };
@@ -28,20 +29,24 @@ static bool host_is_reached(const struct observe_result *result, const char *hos
   return false;
 }
 
-static void judge_server(struct check *check, const struct observe_result *result, const struct observe_server *server) {
-  char text[ERROR_MESSAGE_MAX];
-  struct finding finding = {.level = FINDING_FAILED, .code = ERROR_UNREACHABLE, .who = (char *)result->zone, .text = text};
+static void judge_server(struct check *check, const struct observe_result *result,
+                         const struct observe_server *server) {
+  char text[ERROR_MESSAGE_MAX], name[STATUS_SERVER_MAX];
+  struct finding finding = {
+      .level = FINDING_FAILED, .code = ERROR_UNREACHABLE, .who = (char *)result->zone, .text = text};
   const bool reached = host_is_reached(result, server->host);
+  status_server_name(server->host, server->address, name);
   if (server->verdict == OBSERVE_NO_ROUTE && reached) {
     finding.level = FINDING_WARNING;
-    snprintf(text, sizeof text, "no route from here to %s (%s); it counts as right, since %s answers at another address", server->host,
-             server->address, server->host);
+    snprintf(text, sizeof text, "no route from here to %s; it counts as right, since %s answers at another address",
+             name, server->host);
   } else if (server->verdict == OBSERVE_NO_ROUTE) {
-    snprintf(text, sizeof text, "no route from here to %s (%s), so nobody can tell what it serves", server->host, server->address);
+    snprintf(text, sizeof text, "no route from here to %s, so nobody can tell what it serves", name);
     finding.remedy = (char *)"give this host a route to it, or name it under ignore-servers of the publisher";
   } else {
-    snprintf(text, sizeof text, "%s (%s) does not answer for the zone: %s", server->host, server->address, server->answer);
-    finding.remedy = (char *)"every key waits until every authoritative server serves it: repair the server, or take it out of the zone's NS records; "
+    snprintf(text, sizeof text, "%s does not answer for the zone: %s", name, server->answer);
+    finding.remedy = (char *)"every key waits until every authoritative server serves it: repair the server, or take "
+                             "it out of the zone's NS records; "
                              "if nobody asks it, name it under ignore-servers of the publisher";
   }
   say(check, &finding);
@@ -49,10 +54,13 @@ static void judge_server(struct check *check, const struct observe_result *resul
 
 static void say_servers(struct check *check, const struct observe_result *result) {
   struct buffer text = BUFFER_WITH_MAXIMUM(SERVERS_TEXT_MAX);
+  char name[STATUS_SERVER_MAX];
   buffer_format(&text, "%zu of %zu servers answer", result->server_count, result->server_count);
   for (size_t i = 0; i < result->server_count; i++)
-    buffer_format(&text, "%s%s (%s)", i ? ", " : ": ", result->servers[i].host, result->servers[i].address);
-  say(check, &(struct finding){.who = (char *)result->zone, .text = text.failed ? (char *)"all servers answer" : (char *)text.data});
+    buffer_format(&text, "%s%s", i ? ", " : ": ",
+                  status_server_name(result->servers[i].host, result->servers[i].address, name));
+  say(check, &(struct finding){.who = (char *)result->zone,
+                               .text = text.failed ? (char *)"all servers answer" : (char *)text.data});
   buffer_release(&text);
 }
 
@@ -62,9 +70,13 @@ static void judge_wildcard(struct check *check, const struct observe_result *res
   int64_t ttl = -1;
   for (size_t i = 0; i < result->server_count; i++) ttl = time_max(ttl, result->servers[i].ttl);
   if (ttl < 0) return;
-  snprintf(text, sizeof text, "a wildcard gives a TXT to every name below it, with a TTL of %s: each new key waits until caches have forgotten that",
+  snprintf(text, sizeof text,
+           "a wildcard gives a TXT to every name below it, with a TTL of %s: each new key waits until caches have "
+           "forgotten that",
            duration_format(ttl, duration));
-  say(check, &(struct finding){.level = FINDING_WARNING, .who = (char *)result->zone, .text = text,
+  say(check, &(struct finding){.level = FINDING_WARNING,
+                               .who = (char *)result->zone,
+                               .text = text,
                                .remedy = (char *)"let the wildcard not cover _domainkey, or lower its TTL"});
 }
 
@@ -77,20 +89,16 @@ static void judge_servers(struct check *check, const struct observe_result *resu
     all = false;
   }
   if (result->server_count == 0)
-    say(check, &(struct finding){.level = FINDING_FAILED, .code = ERROR_NOT_FOUND, .who = (char *)result->zone,
+    say(check, &(struct finding){.level = FINDING_FAILED,
+                                 .code = ERROR_NOT_FOUND,
+                                 .who = (char *)result->zone,
                                  .text = (char *)"no authoritative server is left to ask",
                                  .remedy = (char *)"see servers and ignore-servers of the publisher"});
   if (all) say_servers(check, result);
   judge_wildcard(check, result);
 }
 
-static struct check_zone *find_zone(struct check_dns *dns, size_t publisher, const char *zone) {
-  for (size_t i = 0; i < dns->zone_count; i++)
-    if (dns->zones[i].publisher == publisher && text_equal(dns->zones[i].zone, zone)) return &dns->zones[i];
-  return NULL;
-}
-
-/* Servers are told once for each zone; further domains in it add nothing. */
+/* What is told of the servers of a zone is the same for each domain in it, and becomes one finding. */
 static void take_result(struct check *check, size_t index, const struct observe_result *result) {
   struct check_dns *dns = check->dns;
   const struct policy_domain *domain = check->domains[index];
@@ -98,13 +106,12 @@ static void take_result(struct check *check, size_t index, const struct observe_
     check_say_error(check, CHECK_DNS, SUBJECT, domain->name, &result->error);
     return;
   }
-  if (find_zone(dns, domain->publisher, result->zone)) return;
-  struct check_zone *zone = &dns->zones[dns->zone_count++];
-  *zone = (struct check_zone){.publisher = domain->publisher};
-  text_copy(zone->zone, sizeof zone->zone, result->zone);
-  text_copy(zone->owner, sizeof zone->owner, result->owner);
-  text_copy(zone->name, sizeof zone->name, dns->names[index]);
   judge_servers(check, result);
+  struct check_place *place = &dns->places[dns->place_count++];
+  *place = (struct check_place){.domain = domain};
+  text_copy(place->zone, sizeof place->zone, result->zone);
+  text_copy(place->owner, sizeof place->owner, result->owner);
+  text_copy(place->name, sizeof place->name, dns->names[index]);
 }
 
 static void surveyed(void *context, const struct observe_result *results, size_t count) {
@@ -121,7 +128,8 @@ static int make_name(struct check *check, const char *domain, char ret_name[DNS_
   struct entropy *entropy = check->session.backends.entropy;
   char selector[SELECTOR_SIZE];
   size_t used = (size_t)snprintf(selector, sizeof selector, "%s-", CHECK_SELECTOR);
-  for (size_t i = 0; i < CHECK_SCRATCH_LETTERS; i++) selector[used++] = letters[entropy_below(entropy, sizeof letters - 1)];
+  for (size_t i = 0; i < CHECK_SCRATCH_LETTERS; i++)
+    selector[used++] = letters[entropy_below(entropy, sizeof letters - 1)];
   selector[used] = '\0';
   return selector_owner_name(selector, domain, ret_name, error);
 }
@@ -130,14 +138,16 @@ static int make_items(struct check *check, struct error *error) {
   struct check_dns *dns = check->dns;
   dns->items = calloc(check->domain_count + 1, sizeof *dns->items);
   dns->names = calloc(check->domain_count + 1, sizeof *dns->names);
-  dns->zones = calloc(check->domain_count + 1, sizeof *dns->zones);
-  if (!dns->items || !dns->names || !dns->zones) return error_set(error, ERROR_NO_MEMORY, "out of memory for the zones");
+  dns->places = calloc(check->domain_count + 1, sizeof *dns->places);
+  if (!dns->items || !dns->names || !dns->places)
+    return error_set(error, ERROR_NO_MEMORY, "out of memory for the zones");
   for (size_t i = 0; i < check->domain_count; i++) {
     const struct policy_domain *domain = check->domains[i];
     const struct policy_publisher *publisher = &check->session.policy->publishers[domain->publisher];
     int result = make_name(check, domain->name, dns->names[i], error);
     if (result) return result;
-    dns->items[i] = (struct observe_item){.name = dns->names[i], .zone = domain->zone ? domain->zone : publisher->zone, .publisher = publisher};
+    dns->items[i] = (struct observe_item){
+        .name = dns->names[i], .zone = domain->zone ? domain->zone : publisher->zone, .publisher = publisher};
   }
   return 0;
 }
@@ -145,7 +155,8 @@ static int make_items(struct check *check, struct error *error) {
 void check_dns_start(struct check *check) {
   struct error error = {0};
   check->dns = calloc(1, sizeof *check->dns);
-  int result = check->dns ? make_items(check, &error) : error_set(&error, ERROR_NO_MEMORY, "out of memory for the zones");
+  int result =
+      check->dns ? make_items(check, &error) : error_set(&error, ERROR_NO_MEMORY, "out of memory for the zones");
   if (!result) check_scratch_prepare(check);
   if (!result && check->domain_count == 0) return;
   if (!result)
@@ -165,7 +176,7 @@ void check_dns_release(struct check *check) {
   free(dns->scratches);
   free(dns->items);
   free(dns->names);
-  free(dns->zones);
+  free(dns->places);
   free(dns);
   check->dns = NULL;
 }

@@ -12,7 +12,7 @@ struct check_job {
   struct check *check;
   const struct check_key *key;
   const struct policy_signer *signer;
-  bool read; /* READ_PUBLIC, else CHECK_KEY */
+  bool read;  /* READ_PUBLIC, else CHECK_KEY */
   char *path; /* owned */
 };
 
@@ -30,7 +30,10 @@ static void say(const struct check_job *job, const struct finding *finding) {
 }
 
 static void say_error(const struct check_job *job, const struct error *error) {
-  say(job, &(struct finding){.level = FINDING_FAILED, .code = error->code, .text = (char *)error->message, .remedy = (char *)error->remedy});
+  say(job, &(struct finding){.level = FINDING_FAILED,
+                             .code = error->code,
+                             .text = (char *)error->message,
+                             .remedy = (char *)error->remedy});
 }
 
 /* Does the file that signs belong to the record that is published? */
@@ -38,20 +41,26 @@ static int compare_record(const struct check_job *job, const uint8_t *reply, siz
   CLEANUP(keypair_public_release) struct keypair_public public_key = {0};
   CLEANUP_FREE char *record = NULL;
   int result = key_jobs_read_public(reply, reply_size, &public_key, error);
-  if (!result) result = record_build(public_key.algorithm, public_key.public_key, public_key.public_key_size, &record, error);
+  if (!result)
+    result = record_build(public_key.algorithm, public_key.public_key, public_key.public_key_size, &record, error);
   if (result || text_equal(record, job->key->record)) return result;
-  error_set(error, ERROR_CONFLICT, "the private key %s does not belong to the record of %s", job->path, job->key->selector);
-  return error_remedy(error, "somebody replaced the file: put the right one back, or make a new key with `dkimroll rotate %s`", job->key->domain->name);
+  error_set(error, ERROR_CONFLICT, "the private key %s does not belong to the record of %s", job->path,
+            job->key->selector);
+  return error_remedy(error,
+                      "somebody replaced the file: put the right one back, or make a new key with `dkimroll rotate %s`",
+                      job->key->domain->name);
 }
 
 static void job_done(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
   CLEANUP(free_job) struct check_job *job = context;
   struct error error = *result;
-  if (!error.code && job->read && job->key->record && compare_record(job, reply, reply_size, &error) == 0) error.code = 0;
+  if (!error.code && job->read && job->key->record && compare_record(job, reply, reply_size, &error) == 0)
+    error.code = 0;
   if (error.code)
     say_error(job, &error);
   else
-    say(job, &(struct finding){.text = (char *)(job->read ? "the private key belongs to the record" : "the signer may read its keys there")});
+    say(job, &(struct finding){.text = (char *)(job->read ? "the private key belongs to the record"
+                                                          : "the signer may read its keys there")});
   check_end(job->check);
 }
 
@@ -62,8 +71,8 @@ static int submit(struct check_job *job, struct error *error) {
     key_jobs_path(&payload, job->path);
   else
     key_jobs_check(&payload, job->path, job->signer->owner);
-  int result = keeper_submit(check->session.backends.keeper, job->read ? KEEPER_READ_PUBLIC : KEEPER_CHECK_KEY, &payload,
-                             check_deadline(check, CHECK_KEYS_SECONDS), job_done, job, error);
+  int result = keeper_submit(check->session.backends.keeper, job->read ? KEEPER_READ_PUBLIC : KEEPER_CHECK_KEY,
+                             &payload, check_deadline(check, CHECK_KEYS_SECONDS), job_done, job, error);
   buffer_release(&payload);
   return result;
 }
@@ -72,7 +81,8 @@ static void start_job(struct check *check, const struct check_key *key, size_t p
   CLEANUP(free_job) struct check_job *job = calloc(1, sizeof *job);
   struct error error = {0};
   if (!job) return;
-  *job = (struct check_job){.check = check, .key = key, .signer = &check->session.policy->signers[key->domain->signers[place]], .read = read};
+  *job = (struct check_job){
+      .check = check, .key = key, .signer = &check->session.policy->signers[key->domain->signers[place]], .read = read};
   const char *selector = key->selector[0] ? key->selector : CHECK_SELECTOR;
   int result = 0;
   if (key->paths[place])

@@ -13,11 +13,12 @@
 
 static void say(struct check *check, enum finding_level level, const char *subject, char *text, const char *remedy) {
   CLEANUP_FREE char *owned = text;
-  check_say(check, CHECK_LOCAL, &(struct finding){.level = level,
-                                                  .code = ERROR_PERMISSION,
-                                                  .subject = (char *)subject,
-                                                  .text = owned ? owned : (char *)"out of memory",
-                                                  .remedy = (char *)remedy});
+  check_say(check, CHECK_LOCAL,
+            &(struct finding){.level = level,
+                              .code = ERROR_PERMISSION,
+                              .subject = (char *)subject,
+                              .text = owned ? owned : (char *)"out of memory",
+                              .remedy = (char *)remedy});
 }
 
 int check_policy(struct check *check, struct error *error) {
@@ -28,8 +29,9 @@ int check_policy(struct check *check, struct error *error) {
   }
   const struct policy *policy = check->session.policy;
   say(check, FINDING_OK, "policy",
-      text_format("%s: %zu domain%s, %zu publisher%s, %zu signer%s", policy->path, policy->domain_count, policy->domain_count == 1 ? "" : "s",
-                  policy->publisher_count, policy->publisher_count == 1 ? "" : "s", policy->signer_count, policy->signer_count == 1 ? "" : "s"),
+      text_format("%s: %zu domain%s, %zu publisher%s, %zu signer%s", policy->path, policy->domain_count,
+                  policy->domain_count == 1 ? "" : "s", policy->publisher_count,
+                  policy->publisher_count == 1 ? "" : "s", policy->signer_count, policy->signer_count == 1 ? "" : "s"),
       "");
   return 0;
 }
@@ -47,7 +49,8 @@ static void check_missing_directory(struct check *check, const char *directory) 
   if (parent && access(parent, W_OK | X_OK) == 0)
     say(check, FINDING_OK, "state", text_format("%s will be made by the first run", directory), "");
   else
-    say(check, FINDING_FAILED, "state", text_format("%s is missing and cannot be made in %s: %s", directory, parent ? parent : "?", strerror(errno)),
+    say(check, FINDING_FAILED, "state",
+        text_format("%s is missing and cannot be made in %s: %s", directory, parent ? parent : "?", strerror(errno)),
         "make it, with mode 0700 and for the user who runs dkimroll");
 }
 
@@ -56,7 +59,8 @@ static void check_space(struct check *check, const char *directory) {
   if (statvfs(directory, &space) < 0) return;
   const uint64_t octets = (uint64_t)space.f_bavail * space.f_frsize;
   if (octets < CHECK_SPACE_LEAST)
-    say(check, FINDING_WARNING, "state", text_format("only %llu MiB are free in %s", (unsigned long long)(octets >> 20), directory),
+    say(check, FINDING_WARNING, "state",
+        text_format("only %llu MiB are free in %s", (unsigned long long)(octets >> 20), directory),
         "free some: what cannot be written down is not done");
 }
 
@@ -74,7 +78,8 @@ static void check_directory(struct check *check, const char *directory) {
   say(check, FINDING_OK, "state", text_format("%s can be written to", directory), "");
   check_space(check, directory);
   if (stat(directory, &status) == 0 && (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-    say(check, FINDING_WARNING, "state", text_format("others may write to %s (mode %04o)", directory, status.st_mode & 07777), "give it mode 0700");
+    say(check, FINDING_WARNING, "state",
+        text_format("others may write to %s (mode %04o)", directory, status.st_mode & 07777), "give it mode 0700");
 }
 
 static void check_store(struct check *check) {
@@ -107,15 +112,20 @@ void check_state(struct check *check) {
 
 /* ---- which domains, and which keys sign ---- */
 
-static int compare_name(const void *name, const void *domain) { return strcmp(name, ((const struct policy_domain *)domain)->name); }
+static int compare_name(const void *name, const void *domain) {
+  return strcmp(name, ((const struct policy_domain *)domain)->name);
+}
 
 static int refuse_unknown(const struct policy *policy, const char *operand, struct error *error) {
   error_set(error, ERROR_NOT_FOUND, "%s is not in the policy %s", operand, policy->path);
+  error_remedy(error, "write it under domains:, or name one that is there");
   for (size_t i = 0; i < policy->domain_count; i++) {
     const char *name = policy->domains[i].name;
-    if (text_nearest(operand, &name, 1)) return error_remedy(error, "did you mean %s?", name);
+    if (!text_nearest(operand, &name, 1)) continue;
+    error_remedy(error, "did you mean %s?", name);
+    break;
   }
-  return error_remedy(error, "write it under domains:, or name one that is there");
+  return ERROR_NOT_FOUND;
 }
 
 static int choose_operands(struct check *check, struct error *error) {
@@ -139,18 +149,21 @@ static int choose_domains(struct check *check, struct error *error) {
   const size_t operands = check->cli->arguments->operand_count;
   const size_t most = policy->domain_count < CHECK_DOMAINS_MAX ? policy->domain_count : CHECK_DOMAINS_MAX;
   check->domains = calloc((operands ? operands : most) + 1, sizeof(const struct policy_domain *));
+  check->domain_count = 0;
   if (!check->domains) return error_set(error, ERROR_NO_MEMORY, "out of memory for the domains");
   if (operands) return choose_operands(check, error);
   for (size_t i = 0; i < most; i++) check->domains[check->domain_count++] = &policy->domains[i];
   if (most < policy->domain_count)
-    say(check, FINDING_WARNING, "policy", text_format("only the first %zu of %zu domains are checked at once", most, policy->domain_count),
+    say(check, FINDING_WARNING, "policy",
+        text_format("only the first %zu of %zu domains are checked at once", most, policy->domain_count),
         "name others: dkimroll check DOMAIN...");
   return 0;
 }
 
 static size_t count_slots(const struct check *check) {
   size_t count = 0;
-  for (size_t i = 0; i < check->domain_count; i++) count += check->session.policy->rules[check->domains[i]->rules].key_count;
+  for (size_t i = 0; i < check->domain_count; i++)
+    count += check->session.policy->rules[check->domains[i]->rules].key_count;
   return count;
 }
 
@@ -177,7 +190,9 @@ static int keep_active(const struct policy *policy, const struct key *key, struc
   if (key->record && !kept->record) return ERROR_NO_MEMORY;
   for (size_t i = 0; i < kept->domain->signer_count; i++)
     for (size_t j = 0; j < key->placement_count; j++) {
-      if (!text_equal(key->placements[j].signer->name, policy->signers[kept->domain->signers[i]].name) || kept->paths[i]) continue;
+      if (!text_equal(key->placements[j].signer->name, policy->signers[kept->domain->signers[i]].name) ||
+          kept->paths[i])
+        continue;
       kept->paths[i] = text_duplicate(key->placements[j].key_path);
       if (key->placements[j].key_path && !kept->paths[i]) return ERROR_NO_MEMORY;
     }
@@ -189,10 +204,12 @@ static int find_active(void *context, const void *row) {
   const struct lineage *lineage = row;
   struct check *check = search->check;
   int result = 0;
-  for (size_t i = search->first; i < check->key_count && text_equal(check->keys[i].domain->name, lineage->domain); i++) {
+  for (size_t i = search->first; i < check->key_count && text_equal(check->keys[i].domain->name, lineage->domain);
+       i++) {
     if (!text_equal(check->keys[i].slot, lineage->slot)) continue;
     for (size_t j = 0; j < lineage->key_count && !result; j++)
-      if (lineage->keys[j].state == KEY_ACTIVE) result = keep_active(check->session.policy, &lineage->keys[j], &check->keys[i]);
+      if (lineage->keys[j].state == KEY_ACTIVE)
+        result = keep_active(check->session.policy, &lineage->keys[j], &check->keys[i]);
   }
   return result;
 }
@@ -236,11 +253,14 @@ void check_clock(struct check *check) {
   } else if (check->has_tsig) {
     finding.level = FINDING_WARNING;
     finding.text = (char *)"the kernel does not say that it is synchronised, and no signed reply of a primary came";
-    finding.remedy = (char *)"run a time service (chrony, systemd-timesyncd); without one, a working TSIG key attests the clock";
+    finding.remedy =
+        (char *)"run a time service (chrony, systemd-timesyncd); without one, a working TSIG key attests the clock";
   } else {
     finding.level = FINDING_FAILED;
-    finding.text = (char *)"nothing attests it, and no key is switched, revoked or deleted by a clock that may be wrong";
-    finding.remedy = (char *)"run a time service (chrony, systemd-timesyncd), or sign the updates: tsig-file of the publisher";
+    finding.text =
+        (char *)"nothing attests it, and no key is switched, revoked or deleted by a clock that may be wrong";
+    finding.remedy =
+        (char *)"run a time service (chrony, systemd-timesyncd), or sign the updates: tsig-file of the publisher";
   }
   check_say(check, CHECK_CLOCK, &finding);
 }

@@ -36,10 +36,18 @@ static void prepare_one(struct check_scratch *scratch) {
     CLEANUP_FREE char *text = text_format("the TSIG key %s is good", scratch->policy->tsig_file);
     say(scratch, &(struct finding){.text = text ? text : (char *)"the TSIG key is good"});
   } else {
-    say(scratch, &(struct finding){.level = FINDING_WARNING,
-                                   .text = (char *)"its updates are not signed: whoever can send from this address can change the zone",
-                                   .remedy = (char *)"make a key (tsig-keygen, keymgr -t) and name it as tsig-file"});
+    say(scratch,
+        &(struct finding){
+            .level = FINDING_WARNING,
+            .text = (char *)"its updates are not signed: whoever can send from this address can change the zone",
+            .remedy = (char *)"make a key (tsig-keygen, keymgr -t) and name it as tsig-file"});
   }
+}
+
+static bool is_used(const struct check *check, size_t publisher) {
+  for (size_t i = 0; i < check->domain_count; i++)
+    if (check->domains[i]->publisher == publisher) return true;
+  return false;
 }
 
 void check_scratch_prepare(struct check *check) {
@@ -47,21 +55,18 @@ void check_scratch_prepare(struct check *check) {
   struct check_dns *dns = check->dns;
   dns->scratches = calloc(policy->publisher_count + 1, sizeof *dns->scratches);
   if (!dns->scratches) return;
-  for (; dns->scratch_count < policy->publisher_count; dns->scratch_count++)
-    dns->scratches[dns->scratch_count] = (struct check_scratch){.check = check, .policy = &policy->publishers[dns->scratch_count]};
-  for (size_t i = 0; i < dns->scratch_count; i++)
-    for (size_t j = 0; j < check->domain_count; j++) {
-      if (check->domains[j]->publisher != i) continue;
-      prepare_one(&dns->scratches[i]);
-      break;
-    }
+  dns->scratch_count = policy->publisher_count;
+  for (size_t i = 0; i < policy->publisher_count; i++) {
+    dns->scratches[i] = (struct check_scratch){.check = check, .policy = &policy->publishers[i]};
+    if (is_used(check, i)) prepare_one(&dns->scratches[i]);
+  }
 }
 
 /* What anybody can type who finds the record later. */
-static char *describe_deletion(const struct check_scratch *scratch, const struct check_zone *zone) {
+static char *describe_deletion(const struct check_scratch *scratch, const struct check_place *place) {
   char server[ADDRESS_TEXT_SIZE] = "";
   const char *port = "";
-  text_copy(server, sizeof server, zone->primary_server);
+  text_copy(server, sizeof server, place->primary_server);
   char *colon = strrchr(server, ':');
   if (colon) {
     *colon = '\0';
@@ -71,20 +76,21 @@ static char *describe_deletion(const struct check_scratch *scratch, const struct
   const bool brackets = server[0] == '[' && length > 1 && server[length - 1] == ']';
   if (brackets) server[length - 1] = '\0';
   const char *tsig = scratch->policy->tsig_file ? scratch->policy->tsig_file : "";
-  return text_format("delete it: printf '%s%s%s%s%szone %s\\nupdate delete %s TXT\\nsend\\n' | nsupdate%s%s", server[0] ? "server " : "",
-                     brackets ? server + 1 : server, port[0] ? " " : "", port, server[0] ? "\\n" : "", zone->zone, zone->owner,
-                     tsig[0] ? " -k " : "", tsig);
+  return text_format("delete it: printf '%s%s%s%s%szone %s\\nupdate delete %s TXT\\nsend\\n' | nsupdate%s%s",
+                     server[0] ? "server " : "", brackets ? server + 1 : server, port[0] ? " " : "", port,
+                     server[0] ? "\\n" : "", place->zone, place->owner, tsig[0] ? " -k " : "", tsig);
 }
 
-static void say_left_behind(struct check_scratch *scratch, const struct check_zone *zone, const struct error *error) {
-  CLEANUP_FREE char *text = text_format(zone->added ? "the scratch record %s could not be deleted: %s"
-                                                    : "the scratch record %s may have got there, and could not be deleted: %s",
-                                        zone->owner, error->message);
-  CLEANUP_FREE char *remedy = describe_deletion(scratch, zone);
+static void say_left_behind(struct check_scratch *scratch, const struct check_place *place, const struct error *error) {
+  CLEANUP_FREE char *text =
+      text_format(place->added ? "the scratch record %s could not be deleted: %s"
+                               : "the scratch record %s may have got there, and could not be deleted: %s",
+                  place->owner, error->message);
+  CLEANUP_FREE char *remedy = describe_deletion(scratch, place);
   say(scratch, &(struct finding){.level = FINDING_FAILED,
                                  .code = error->code,
-                                 .who = (char *)zone->zone,
-                                 .text = text ? text : (char *)zone->owner,
+                                 .who = place->domain->name,
+                                 .text = text ? text : (char *)place->owner,
                                  .remedy = remedy});
 }
 
@@ -92,45 +98,48 @@ static void deleted(void *context, const struct publish_result *results, size_t 
   struct check_scratch *scratch = context;
   scratch->operation = NULL;
   for (size_t i = 0; i < count; i++) {
-    struct check_zone *zone = scratch->zones[i];
+    struct check_place *place = scratch->places[i];
     scratch->check->attested |= results[i].attested;
     if (results[i].error.code)
-      say_left_behind(scratch, zone, &results[i].error);
-    else if (zone->added)
-      say(scratch, &(struct finding){.who = zone->zone, .text = (char *)"a scratch record was added, read back and deleted again"});
+      say_left_behind(scratch, place, &results[i].error);
+    else if (place->added)
+      say(scratch, &(struct finding){.who = place->domain->name,
+                                     .text = (char *)"a scratch record was added, read back and deleted again"});
   }
   check_end(scratch->check);
 }
 
 /* A change that the server itself refused left nothing behind. Of all else nobody knows. */
 static bool is_refusal(int code) {
-  return code == ERROR_REFUSED || code == ERROR_CONFLICT || code == ERROR_NOT_FOUND || code == ERROR_NO_ROUTE || code == ERROR_CONFIG;
+  return code == ERROR_REFUSED || code == ERROR_CONFLICT || code == ERROR_NOT_FOUND || code == ERROR_NO_ROUTE ||
+         code == ERROR_CONFIG;
 }
 
 static void start_deletion(struct check_scratch *scratch) {
   struct error error = {0};
   size_t kept = 0;
   for (size_t i = 0; i < scratch->count; i++) {
-    struct check_zone *zone = scratch->zones[i];
-    if (!zone->may_be_there) continue;
-    scratch->zones[kept] = zone;
-    scratch->items[kept++] = (struct publish_item){.change = PUBLISH_DELETE,
-                                                   .name = zone->name,
-                                                   .record_before = CHECK_RECORD,
-                                                   .ttl = CHECK_SCRATCH_TTL,
-                                                   .zone = zone->zone,
-                                                   .owner = zone->owner,
-                                                   .primary_server = zone->primary_server[0] ? zone->primary_server : NULL};
+    struct check_place *place = scratch->places[i];
+    if (!place->may_be_there) continue;
+    scratch->places[kept] = place;
+    scratch->items[kept++] =
+        (struct publish_item){.change = PUBLISH_DELETE,
+                              .name = place->name,
+                              .record_before = CHECK_RECORD,
+                              .ttl = CHECK_SCRATCH_TTL,
+                              .zone = place->zone,
+                              .owner = place->owner,
+                              .primary_server = place->primary_server[0] ? place->primary_server : NULL};
   }
   scratch->count = kept;
   if (kept == 0) {
     check_end(scratch->check);
     return;
   }
-  if (publisher_start(scratch->publisher, scratch->items, kept, check_deadline(scratch->check, CLI_CHECK_SECONDS), deleted, scratch,
-                      &scratch->operation, &error) == 0)
+  if (publisher_start(scratch->publisher, scratch->items, kept, check_deadline(scratch->check, CLI_CHECK_SECONDS),
+                      deleted, scratch, &scratch->operation, &error) == 0)
     return;
-  for (size_t i = 0; i < kept; i++) say_left_behind(scratch, scratch->zones[i], &error);
+  for (size_t i = 0; i < kept; i++) say_left_behind(scratch, scratch->places[i], &error);
   check_end(scratch->check);
 }
 
@@ -138,32 +147,36 @@ static void added(void *context, const struct publish_result *results, size_t co
   struct check_scratch *scratch = context;
   scratch->operation = NULL;
   for (size_t i = 0; i < count; i++) {
-    struct check_zone *zone = scratch->zones[i];
+    struct check_place *place = scratch->places[i];
     const struct error *error = &results[i].error;
     scratch->check->attested |= results[i].attested;
-    zone->added = error->code == 0;
-    zone->may_be_there = zone->added || !is_refusal(error->code);
-    text_copy(zone->primary_server, sizeof zone->primary_server, results[i].primary_server);
-    if (error->code) say_error(scratch, zone->zone, error);
+    place->added = error->code == 0;
+    place->may_be_there = place->added || !is_refusal(error->code);
+    text_copy(place->primary_server, sizeof place->primary_server, results[i].primary_server);
+    if (error->code) say_error(scratch, place->domain->name, error);
   }
   start_deletion(scratch);
 }
 
-/* One publisher; false: it has no zone. */
+/* One publisher; false: none of its domains was found. */
 static bool fill_items(struct check_scratch *scratch, size_t publisher, struct error *error) {
   struct check_dns *dns = scratch->check->dns;
-  scratch->items = calloc(dns->zone_count + 1, sizeof *scratch->items);
-  scratch->zones = calloc(dns->zone_count + 1, sizeof(struct check_zone *));
-  if (!scratch->items || !scratch->zones) {
-    error_set(error, ERROR_NO_MEMORY, "out of memory for the zones");
+  scratch->items = calloc(dns->place_count + 1, sizeof *scratch->items);
+  scratch->places = calloc(dns->place_count + 1, sizeof(struct check_place *));
+  if (!scratch->items || !scratch->places) {
+    error_set(error, ERROR_NO_MEMORY, "out of memory for scratch records");
     return false;
   }
-  for (size_t i = 0; i < dns->zone_count; i++) {
-    struct check_zone *zone = &dns->zones[i];
-    if (zone->publisher != publisher) continue;
-    scratch->zones[scratch->count] = zone;
-    scratch->items[scratch->count++] = (struct publish_item){
-        .change = PUBLISH_ADD, .name = zone->name, .record = CHECK_RECORD, .ttl = CHECK_SCRATCH_TTL, .zone = zone->zone, .owner = zone->owner};
+  for (size_t i = 0; i < dns->place_count; i++) {
+    struct check_place *place = &dns->places[i];
+    if (place->domain->publisher != publisher) continue;
+    scratch->places[scratch->count] = place;
+    scratch->items[scratch->count++] = (struct publish_item){.change = PUBLISH_ADD,
+                                                             .name = place->name,
+                                                             .record = CHECK_RECORD,
+                                                             .ttl = CHECK_SCRATCH_TTL,
+                                                             .zone = place->zone,
+                                                             .owner = place->owner};
   }
   return scratch->count > 0;
 }
@@ -174,8 +187,9 @@ void check_scratch_start(struct check *check) {
     struct check_scratch *scratch = &dns->scratches[i];
     struct error error = {0};
     if (!scratch->publisher) continue;
-    if (fill_items(scratch, i, &error) && publisher_start(scratch->publisher, scratch->items, scratch->count, check_deadline(check, CHECK_ADD_SECONDS),
-                                                          added, scratch, &scratch->operation, &error) == 0)
+    if (fill_items(scratch, i, &error) &&
+        publisher_start(scratch->publisher, scratch->items, scratch->count, check_deadline(check, CHECK_ADD_SECONDS),
+                        added, scratch, &scratch->operation, &error) == 0)
       check_begin(check);
     if (error.code) say_error(scratch, NULL, &error);
   }
@@ -185,5 +199,5 @@ void check_scratch_release(struct check_scratch *scratch) {
   if (scratch->operation) publisher_cancel(scratch->publisher, &scratch->operation);
   if (scratch->publisher) publisher_destroy(scratch->publisher);
   free(scratch->items);
-  free(scratch->zones);
+  free(scratch->places);
 }

@@ -12,7 +12,7 @@ struct check_signing {
   const struct policy_signer *policy;
   struct signer *signer; /* owned */
   struct signer_operation *operation;
-  struct signer_item *items;  /* owned; borrowed by the operation */
+  struct signer_item *items;                 /* owned; borrowed by the operation */
   char (*everybody)[DNS_NAME_TEXT_SIZE + 2]; /* owned; "*@DOMAIN" for the domains that name no senders */
   const char **patterns;                     /* owned; each points to its everybody */
   size_t count;
@@ -41,7 +41,8 @@ static void proved(void *context, const struct signer_result *results, size_t co
     if (results[i].error.code)
       say_error(signing, domain, &results[i].error);
     else
-      say(signing, &(struct finding){.who = (char *)domain, .text = (char *)"a message of each sender was signed by the active key"});
+      say(signing, &(struct finding){.who = (char *)domain,
+                                     .text = (char *)"a message of each sender was signed by the active key"});
   }
   check_end(signing->check);
 }
@@ -59,8 +60,8 @@ static void start_proof(struct check_signing *signing) {
                                      .text = (char *)"no key of it signs yet, so there was nothing to prove"});
   }
   signing->count = kept;
-  if (kept > 0 && signer_prove(signing->signer, signing->items, kept, check_deadline(signing->check, CLI_CHECK_SECONDS), proved, signing,
-                               &signing->operation, &error) == 0)
+  if (kept > 0 && signer_prove(signing->signer, signing->items, kept, check_deadline(signing->check, CLI_CHECK_SECONDS),
+                               proved, signing, &signing->operation, &error) == 0)
     return;
   if (error.code) say_error(signing, NULL, &error);
   check_end(signing->check);
@@ -68,26 +69,27 @@ static void start_proof(struct check_signing *signing) {
 
 static void say_whole(struct check_signing *signing) {
   const struct policy_signer *policy = signing->policy;
-  CLEANUP_FREE char *text = text_format("%s and %s can be read and written, %sthe milter at %s answers", policy->key_table, policy->signing_table,
-                                        policy->reload == RELOAD_NONE ? "" : "the reload is possible, ", policy->milter);
+  CLEANUP_FREE char *text = text_format(
+      "%s and %s can be read and written, %sand the milter at %s answers", policy->key_table, policy->signing_table,
+      policy->reload == RELOAD_NONE ? "" : "the reload is possible, ", policy->milter);
   say(signing, &(struct finding){.text = text ? text : (char *)"tables, reload and milter are good"});
 }
 
 static void checked(void *context, const struct signer_result *results, size_t count) {
   struct check_signing *signing = context;
+  struct error whole = {0};
   signing->operation = NULL;
-  const struct error *whole = count > signing->count ? &results[signing->count].error : NULL;
-  const bool broken = whole && whole->code;
-  if (broken)
-    say_error(signing, NULL, whole);
+  if (count > signing->count) whole = results[signing->count].error;
+  if (whole.code)
+    say_error(signing, NULL, &whole);
   else
     say_whole(signing);
   for (size_t i = 0; i < count && i < signing->count; i++) {
     const struct error *error = &results[i].error;
     /* What ails the signer ails every domain of it, and was said. */
-    if (error->code && !(broken && text_equal(error->message, whole->message))) say_error(signing, signing->items[i].domain, error);
+    if (error->code && !text_equal(error->message, whole.message)) say_error(signing, signing->items[i].domain, error);
   }
-  if (broken)
+  if (whole.code)
     check_end(signing->check);
   else
     start_proof(signing);
@@ -108,7 +110,8 @@ static void fill_item(struct check_signing *signing, const struct check_key *key
   const struct policy_domain *domain = key->domain;
   struct signer_item *item = &signing->items[at];
   const bool active = key->selector[0] != '\0';
-  *item = (struct signer_item){.domain = domain->name, .selector = active ? key->selector : NULL, .key_path = active ? key->paths[place] : NULL};
+  *item = (struct signer_item){
+      .domain = domain->name, .selector = active ? key->selector : NULL, .key_path = active ? key->paths[place] : NULL};
   if (domain->sender_count > 0) {
     item->senders = (const char *const *)domain->senders;
     item->sender_count = domain->sender_count;
@@ -120,27 +123,40 @@ static void fill_item(struct check_signing *signing, const struct check_key *key
   item->sender_count = 1;
 }
 
+static int make_items(struct check_signing *signing, size_t room, struct error *error) {
+  signing->items = calloc(room + 1, sizeof *signing->items);
+  signing->everybody = calloc(room + 1, sizeof *signing->everybody);
+  signing->patterns = calloc(room + 1, sizeof(const char *));
+  if (signing->items && signing->everybody && signing->patterns) return 0;
+  return error_set(error, ERROR_NO_MEMORY, "out of memory for a signer");
+}
+
+static int start_check(struct check_signing *signing, struct error *error) {
+  const struct engine_factory *factory = &signing->check->session.backends.factory;
+  int result = factory->make_signer(factory->context, signing->policy, &signing->signer, error);
+  if (result) return result;
+  return signer_check(signing->signer, signing->items, signing->count,
+                      check_deadline(signing->check, CLI_CHECK_SECONDS), checked, signing, &signing->operation, error);
+}
+
+/* The keys from *first on; *first is then the next one that found no room. */
 static void start_one(struct check_signing *signing, size_t signer, size_t *first) {
   struct check *check = signing->check;
-  const struct engine_factory *factory = &check->session.backends.factory;
   struct error error = {0};
   const size_t left = check->key_count - *first, room = left < SIGNER_ITEMS_MAX ? left : SIGNER_ITEMS_MAX;
-  signing->items = calloc(room, sizeof *signing->items);
-  signing->everybody = calloc(room, sizeof *signing->everybody);
-  signing->patterns = calloc(room, sizeof(const char *));
-  if (!signing->items || !signing->everybody || !signing->patterns) error_set(&error, ERROR_NO_MEMORY, "out of memory for a signer");
-  for (; !error.code && *first < check->key_count && signing->count < room; (*first)++) {
+  int result = make_items(signing, room, &error);
+  for (; !result && *first < check->key_count && signing->count < room; (*first)++) {
     size_t place;
     if (find_place(check->keys[*first].domain, signer, &place)) fill_item(signing, &check->keys[*first], place);
   }
-  if (!error.code && signing->count == 0) return;
-  if (!error.code && factory->make_signer(factory->context, signing->policy, &signing->signer, &error) == 0 &&
-      signer_check(signing->signer, signing->items, signing->count, check_deadline(check, CLI_CHECK_SECONDS), checked, signing,
-                   &signing->operation, &error) == 0)
+  if (!result && signing->count == 0) return;
+  if (!result) result = start_check(signing, &error);
+  if (!result) {
     check_begin(check);
-  else
-    say_error(signing, NULL, &error);
-  if (error.code) *first = check->key_count;
+    return;
+  }
+  say_error(signing, NULL, &error);
+  *first = check->key_count;
 }
 
 void check_signers_start(struct check *check) {

@@ -15,7 +15,7 @@ struct columns {
   bool hidden[COLUMNS_MAX];
   size_t widths[COLUMNS_MAX];
   bool terminal;
-  size_t last_width; /* to which the last column is wrapped; 0: not */
+  size_t last_width;            /* to which the last column is wrapped; 0: not */
   struct libscols_table *table; /* NULL until the first row */
   size_t rows;                  /* in table */
 };
@@ -46,7 +46,9 @@ void columns_free(struct columns *columns) {
   free(columns);
 }
 
-void columns_hide(struct columns *columns, size_t column) { columns->hidden[column] = true; }
+void columns_hide(struct columns *columns, size_t column) {
+  columns->hidden[column] = true;
+}
 
 void columns_measure(struct columns *columns, const struct columns_row *row) {
   for (size_t i = 0; i < columns->count; i++) {
@@ -70,7 +72,8 @@ static int add_column(struct columns *columns, size_t i) {
   if (columns->hidden[i]) flags |= SCOLS_FL_HIDDEN;
   /* Without it a part whose texts are shorter than the heading would be as wide as the heading. */
   if (columns->widths[i] > strlen(columns->names[i])) flags |= SCOLS_FL_STRICTWIDTH;
-  struct libscols_column *column = scols_table_new_column(columns->table, columns->names[i], last ? 0 : (double)columns->widths[i], flags);
+  struct libscols_column *column =
+      scols_table_new_column(columns->table, columns->names[i], last ? 0 : (double)columns->widths[i], flags);
   if (!column) return ERROR_NO_MEMORY;
   if (!last) return 0;
   scols_column_set_safechars(column, "\n");
@@ -105,7 +108,8 @@ static char *wrap_words(const char *text, size_t width) {
 }
 
 static int print_part(struct columns *columns, struct error *error) {
-  if (columns->rows > 0 && scols_print_table(columns->table)) return error_set(error, ERROR_SYSTEM, "the table could not be printed");
+  if (columns->rows > 0 && scols_print_table(columns->table))
+    return error_set(error, ERROR_SYSTEM, "the table could not be printed");
   scols_table_remove_lines(columns->table);
   scols_table_enable_noheadings(columns->table, 1);
   columns->rows = 0;
@@ -128,4 +132,6 @@ int columns_add(struct columns *columns, const struct columns_row *row, struct e
   return ++columns->rows == COLUMNS_PART ? print_part(columns, error) : 0;
 }
 
-int columns_end(struct columns *columns, struct error *error) { return columns->table ? print_part(columns, error) : 0; }
+int columns_end(struct columns *columns, struct error *error) {
+  return columns->table ? print_part(columns, error) : 0;
+}

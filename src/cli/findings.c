@@ -15,8 +15,9 @@ static void finding_release(struct finding *finding) {
 static struct finding *find_equal(const struct findings *findings, const struct finding *finding) {
   for (size_t i = 0; i < findings->count; i++) {
     struct finding *item = &findings->items[i];
-    if (item->level == finding->level && text_equal(item->text, finding->text) && text_equal(item->subject, finding->subject) &&
-        text_equal(item->remedy, finding->remedy) && !item->who == !finding->who)
+    if (item->level == finding->level && text_equal(item->text, finding->text) &&
+        text_equal(item->subject, finding->subject) && text_equal(item->remedy, finding->remedy) &&
+        !item->who == !finding->who)
       return item;
   }
   return NULL;
@@ -54,7 +55,8 @@ void findings_add(struct findings *findings, const struct finding *finding) {
   if (finding->since && finding->since < equal->since) equal->since = finding->since;
 }
 
-void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who, const struct error *error) {
+void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who,
+                        const struct error *error) {
   findings_add(findings, &(struct finding){.level = level,
                                            .code = error->code,
                                            .subject = (char *)subject,

@@ -19,7 +19,9 @@ static void release_history(struct history *history) {
   session_release(&history->session);
 }
 
-static int compare_domains(const void *a, const void *b) { return strcmp(a, b); }
+static int compare_domains(const void *a, const void *b) {
+  return strcmp(a, b);
+}
 
 static bool is_wanted(const struct history *history, const struct event *event) {
   if (history->domain_count == 0) return true;

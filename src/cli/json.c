@@ -68,7 +68,9 @@ void json_close(struct json *json, char bracket) {
   json->comma = true;
 }
 
-void json_break(struct json *json) { json->new_line = true; }
+void json_break(struct json *json) {
+  json->new_line = true;
+}
 
 void json_text(struct json *json, const char *name, const char *text) {
   begin_item(json, name);

@@ -32,8 +32,10 @@ static int refuse_unknown(struct session *session, const char *operand, struct e
   struct nearest_search search = {.operand = operand};
   struct error unused;
   char shown[DNS_NAME_TEXT_SIZE + 8];
-  const int found = session->store->ops->select(session->store, STORE_SELECT_LINEAGES, &all, look_nearest, &search, &unused);
-  error_set(error, ERROR_NOT_FOUND, "%s is not managed by dkimroll", text_printable(operand, strlen(operand), shown, sizeof shown));
+  const int found =
+      session->store->ops->select(session->store, STORE_SELECT_LINEAGES, &all, look_nearest, &search, &unused);
+  error_set(error, ERROR_NOT_FOUND, "%s is not managed by dkimroll",
+            text_printable(operand, strlen(operand), shown, sizeof shown));
   if (found == 1)
     error_remedy(error, "did you mean %s? if not, add it to the policy and run `dkimroll run`", search.found);
   else

@@ -54,7 +54,8 @@ static void release_planning(struct planning *planning) {
 
 static int keep_name(struct planning *planning, const char *name, uint32_t *ret_index) {
   const size_t size = strlen(name) + 1;
-  if (planning->names_size + size > UINT32_MAX) return error_set(planning->error, ERROR_LIMIT, "too many names in one plan");
+  if (planning->names_size + size > UINT32_MAX)
+    return error_set(planning->error, ERROR_LIMIT, "too many names in one plan");
   while (planning->names_size + size > planning->names_capacity) {
     const size_t capacity = planning->names_capacity ? planning->names_capacity * 2 : 4096;
     char *names = realloc(planning->names, capacity);
@@ -70,7 +71,8 @@ static int keep_name(struct planning *planning, const char *name, uint32_t *ret_
 
 static int refuse_more_steps(struct planning *planning) {
   error_set(planning->error, ERROR_LIMIT, "more than %d steps until then", PLAN_STEPS_MAX);
-  return error_remedy(planning->error, "plan a shorter time with --until DATE, or fewer domains: dkimroll plan DOMAIN...");
+  return error_remedy(planning->error,
+                      "plan a shorter time with --until DATE, or fewer domains: dkimroll plan DOMAIN...");
 }
 
 static int keep_step(void *context, const struct forecast_step *step) {
@@ -100,7 +102,7 @@ static int keep_step(void *context, const struct forecast_step *step) {
 
 /* What a person has to do before anything more happens. */
 static void note_standstill(struct planning *planning, const struct lineage *lineage) {
-  const struct plan_clock clock = {.now = planning->until, .attested = true};
+  const struct plan_clock clock = {.now = planning->until, .attested = true, .skip_watch = true};
   struct plan plan;
   for (size_t i = 0; i <= lineage->key_count; i++) {
     plan_key(lineage, i, &clock, &plan);
@@ -124,7 +126,8 @@ static int plan_row(void *context, const void *row) {
   if (!result) result = keep_name(planning, lineage.domain, &planning->lineage);
   if (!result) result = keep_name(planning, lineage.slot, &slot);
   planning->has_slots |= !result && !text_equal(lineage.slot, "main");
-  if (!result) result = forecast_lineage(&lineage, planning->now, planning->until, keep_step, planning, planning->error);
+  if (!result)
+    result = forecast_lineage(&lineage, planning->now, planning->until, keep_step, planning, planning->error);
   if (!result) note_standstill(planning, &lineage);
   return result;
 }
@@ -142,7 +145,9 @@ static int open_from_policy(struct planning *planning) {
   struct store_sync_report report;
   int result = session_read_policy(session, planning->error);
   if (!result) result = session->cli->wiring->open_store(":memory:", false, &session->store, planning->error);
-  if (!result) result = session->store->ops->sync(session->store, session->policy, &stamp, planning->now, &report, planning->error);
+  if (!result)
+    result =
+        session->store->ops->sync(session->store, session->policy, &stamp, planning->now, &report, planning->error);
   return result;
 }
 
@@ -156,7 +161,8 @@ static int open_plan(struct planning *planning, const char **ret_warning) {
     return open_from_policy(planning);
   }
   if (!result) result = session_look(session, &next, planning->error);
-  if (!result && next == TIME_UNSET) *ret_warning = "The policy was changed since the last run; this plan is by the one that is in force.";
+  if (!result && next == TIME_UNSET)
+    *ret_warning = "The policy was changed since the last run; this plan is by the one that is in force.";
   return result;
 }
 
@@ -174,9 +180,11 @@ struct plan_texts {
 
 static void make_row(const struct planning *planning, const struct planned *step, struct plan_texts *texts) {
   const char *from = key_state_name((enum key_state)step->from), *to = key_state_name((enum key_state)step->to);
-  snprintf(texts->states, sizeof texts->states, "%s%s%s", from, step->from == step->to ? "" : " -> ", step->from == step->to ? "" : to);
-  texts->row = (struct columns_row){.cells = {time_format(step->at, texts->when), planning->names + step->lineage, slot_of(planning, step),
-                                              planning->names + step->selector, plan_action_name((enum plan_action)step->action), texts->states}};
+  snprintf(texts->states, sizeof texts->states, "%s%s%s", from, step->from == step->to ? "" : " -> ",
+           step->from == step->to ? "" : to);
+  texts->row = (struct columns_row){.cells = {time_format(step->at, texts->when), planning->names + step->lineage,
+                                              slot_of(planning, step), planning->names + step->selector,
+                                              plan_action_name((enum plan_action)step->action), texts->states}};
 }
 
 static int print_table(struct planning *planning) {
@@ -205,7 +213,8 @@ static int print_text(struct planning *planning, const char *warning) {
   for (size_t i = 0; i < planning->standstills.count && i < PLAN_STANDSTILLS_SHOWN; i++)
     fprintf(out, "Waits for you: %s\n", planning->standstills.items[i].text);
   const size_t left = planning->standstills.dropped + planning->standstills.count;
-  if (left > PLAN_STANDSTILLS_SHOWN) fprintf(out, "... and %zu more that wait for you: `dkimroll status`\n", left - PLAN_STANDSTILLS_SHOWN);
+  if (left > PLAN_STANDSTILLS_SHOWN)
+    fprintf(out, "... and %zu more that wait for you: `dkimroll status`\n", left - PLAN_STANDSTILLS_SHOWN);
   fputc('\n', out);
   return print_table(planning);
 }

@@ -43,7 +43,8 @@ static void release_status(struct status *status) {
   session_release(&status->session);
 }
 
-static void add_global(struct status *status, enum finding_level level, const char *text, const char *remedy, int64_t since) {
+static void add_global(struct status *status, enum finding_level level, const char *text, const char *remedy,
+                       int64_t since) {
   findings_add(&status->findings, &(struct finding){.level = level,
                                                     .code = ERROR_CONFLICT,
                                                     .subject = (char *)"dkimroll",
@@ -74,7 +75,8 @@ static const char *state_colour(const struct lineage *lineage, const struct key 
   return key->state < KEY_ACTIVE ? "yellow" : NULL;
 }
 
-static void make_row(const struct status *status, const struct lineage *lineage, size_t index, struct row_texts *texts) {
+static void make_row(const struct status *status, const struct lineage *lineage, size_t index,
+                     struct row_texts *texts) {
   const struct key *key = index < lineage->key_count ? &lineage->keys[index] : NULL;
   status_next_step(lineage, index, &status->clock, &texts->step);
   const bool due = texts->step.at <= status->clock.now;
@@ -157,14 +159,21 @@ static int read_clock(struct status *status) {
   if (result) return result;
   clock_read(&reading);
   const enum clock_verdict verdict = engine_clock_advance(&stored, &reading, &advanced, &status->clock);
+  status->clock.skip_watch = true;
   if (verdict == CLOCK_JUMPED_FORWARD && !status->clock.attested)
-    add_global(status, FINDING_NOTE, "the clock jumped forward since the last run: what it gained counts for nothing until it is attested",
-               "time synchronisation attests it, or a signed reply of a primary (TSIG), for which the next run asks", 0);
+    add_global(status, FINDING_NOTE,
+               "the clock jumped forward since the last run: what it gained counts for nothing until it is attested",
+               "time synchronisation attests it, or a signed reply of a primary (TSIG), for which the next run asks",
+               0);
   else if (verdict == CLOCK_JUMPED_BACK)
-    add_global(status, FINDING_NOTE, "the clock was set back since the last run: everything waits so much longer", "", 0);
+    add_global(status, FINDING_NOTE, "the clock was set back since the last run: everything waits so much longer", "",
+               0);
   else if (!status->clock.attested)
-    add_global(status, FINDING_NOTE, "the clock is not attested since this boot, and no key is switched, revoked or deleted before it is",
-               "time synchronisation attests it, or a signed reply of a primary (TSIG), for which dkimroll asks when a step is due", 0);
+    add_global(status, FINDING_NOTE,
+               "the clock is not attested since this boot, and no key is switched, revoked or deleted before it is",
+               "time synchronisation attests it, or a signed reply of a primary (TSIG), for which dkimroll asks when a "
+               "step is due",
+               0);
   return 0;
 }
 
@@ -176,9 +185,11 @@ static int look_at_policy(struct status *status) {
   if (result || next != TIME_UNSET) return result;
   if (access(policy, R_OK) < 0) {
     snprintf(text, sizeof text, "the policy %s cannot be read: %s", policy, strerror(errno));
-    add_global(status, FINDING_FAILED, text, "what was compiled last is in force; name the right file with --policy FILE", 0);
+    add_global(status, FINDING_FAILED, text,
+               "what was compiled last is in force; name the right file with --policy FILE", 0);
   } else {
-    snprintf(text, sizeof text, "the policy was changed since the last run (%s): what was compiled before is still in force", policy);
+    snprintf(text, sizeof text,
+             "the policy was changed since the last run (%s): what was compiled before is still in force", policy);
     add_global(status, FINDING_FAILED, text, "`dkimroll run` takes it over", 0);
   }
   return 0;
@@ -189,8 +200,11 @@ static int look_at_request(void *context, const void *row) {
   const struct store_request *request = row;
   char text[ERROR_MESSAGE_MAX];
   if (time_add(request->asked_at, STATUS_OVERDUE_SECONDS) > status->clock.now) return 0;
-  snprintf(text, sizeof text, "what %s asked for %s was not carried out yet", request->asked_by ? request->asked_by : "somebody", request->domain);
-  add_global(status, FINDING_FAILED, text, "is the timer running? `systemctl status dkimroll-run.timer`; `dkimroll run` does it now", request->asked_at);
+  snprintf(text, sizeof text, "what %s asked for %s was not carried out yet",
+           request->asked_by ? request->asked_by : "somebody", request->domain);
+  add_global(status, FINDING_FAILED, text,
+             "is the timer running? `systemctl status dkimroll-run.timer`; `dkimroll run` does it now",
+             request->asked_at);
   return 0;
 }
 
@@ -198,8 +212,8 @@ static int look_at_resource(void *context, const void *row) {
   struct status *status = context;
   const struct store_resource *resource = row;
   char text[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX];
-  snprintf(text, sizeof text, "%s failed %u times in a row%s%s", resource->name, resource->failures, resource->failure ? ": " : "",
-           resource->failure ? resource->failure : "");
+  snprintf(text, sizeof text, "%s failed %u times in a row%s%s", resource->name, resource->failures,
+           resource->failure ? ": " : "", resource->failure ? resource->failure : "");
   add_global(status, FINDING_FAILED, text, "", 0);
   return 0;
 }
@@ -207,9 +221,10 @@ static int look_at_resource(void *context, const void *row) {
 static void judge_overdue(struct status *status) {
   char text[ERROR_MESSAGE_MAX];
   if (status->overdue == 0) return;
-  snprintf(text, sizeof text, "%zu step%s overdue, the oldest of %s: nobody runs dkimroll", status->overdue, status->overdue == 1 ? " is" : "s are",
-           status->overdue_domain);
-  add_global(status, FINDING_FAILED, text, "is the timer running? `systemctl status dkimroll-run.timer`; `dkimroll run` catches up now",
+  snprintf(text, sizeof text, "%zu step%s overdue, the oldest of %s: nobody runs dkimroll", status->overdue,
+           status->overdue == 1 ? " is" : "s are", status->overdue_domain);
+  add_global(status, FINDING_FAILED, text,
+             "is the timer running? `systemctl status dkimroll-run.timer`; `dkimroll run` catches up now",
              status->overdue_since);
 }
 
@@ -219,12 +234,15 @@ static int assess(struct status *status) {
   int result = look_at_policy(status);
   if (!result) result = read_clock(status);
   if (!result) result = store->ops->select(store, STORE_SELECT_REQUESTS, &all, look_at_request, status, status->error);
-  if (!result) result = store->ops->select(store, STORE_SELECT_RESOURCES, &all, look_at_resource, status, status->error);
+  if (!result)
+    result = store->ops->select(store, STORE_SELECT_RESOURCES, &all, look_at_resource, status, status->error);
   if (!result) result = operands_each_lineage(&status->session, assess_row, status, status->error);
   if (result) return result;
   end_domain(status);
   judge_overdue(status);
-  if (status->domains == 0) add_global(status, FINDING_FAILED, "no domain is managed", "write them under domains: in the policy, then `dkimroll run`", 0);
+  if (status->domains == 0)
+    add_global(status, FINDING_FAILED, "no domain is managed",
+               "write them under domains: in the policy, then `dkimroll run`", 0);
   return 0;
 }
 
@@ -243,7 +261,8 @@ static void describe_next(const struct status *status, char *text, size_t size) 
   if (status->next_at == TIME_NEVER)
     snprintf(text, size, "no step is foreseeable");
   else
-    snprintf(text, size, "next step %s (%s: %s)", status->next_at <= status->clock.now ? "with the next run" : time_format(status->next_at, moment),
+    snprintf(text, size, "next step %s (%s: %s)",
+             status->next_at <= status->clock.now ? "with the next run" : time_format(status->next_at, moment),
              status->next_domain, status->next_action);
 }
 
@@ -255,8 +274,8 @@ static void summarise(struct status *status) {
   if (status->findings.failed == 0)
     snprintf(status->summary, sizeof status->summary, "All right: %s, %s.", domains, next);
   else if (troubled > 0)
-    snprintf(status->summary, sizeof status->summary, "NOT all right: %zu of %zu domain%s need%s attention.", troubled, status->domains,
-             status->domains == 1 ? "" : "s", troubled == 1 ? "s" : "");
+    snprintf(status->summary, sizeof status->summary, "NOT all right: %zu of %zu domain%s need%s attention.", troubled,
+             status->domains, status->domains == 1 ? "" : "s", troubled == 1 ? "s" : "");
   else
     snprintf(status->summary, sizeof status->summary, "NOT all right, see below: %s, %s.", domains, next);
 }
@@ -290,7 +309,8 @@ static void print_findings(const struct status *status, enum finding_level level
 static void print_verdict(const struct status *status) {
   FILE *out = status->cli->out;
   const bool colours = columns_colours_wanted(out);
-  fprintf(out, "%s%s%s\n", colours ? (status->findings.failed ? "\033[1;31m" : "\033[1;32m") : "", status->summary, colours ? "\033[0m" : "");
+  fprintf(out, "%s%s%s\n", colours ? (status->findings.failed ? "\033[1;31m" : "\033[1;32m") : "", status->summary,
+          colours ? "\033[0m" : "");
   print_findings(status, FINDING_FAILED);
   print_findings(status, FINDING_NOTE);
 }
@@ -320,13 +340,15 @@ static int show_json(void *context, const void *row) {
   struct status *status = context;
   const struct lineage *lineage = row;
   const bool detail = status->cli->arguments->operand_count > 0;
-  for (size_t i = 0; i < status_row_count(lineage); i++) status_json_key(&status->json, lineage, i, &status->clock, detail);
+  for (size_t i = 0; i < status_row_count(lineage); i++)
+    status_json_key(&status->json, lineage, i, &status->clock, detail);
   return ferror(status->cli->out);
 }
 
 static int print_text(struct status *status) {
   print_verdict(status);
-  if (status->cli->arguments->operand_count > 0) return operands_each_lineage(&status->session, show_detail, status, status->error);
+  if (status->cli->arguments->operand_count > 0)
+    return operands_each_lineage(&status->session, show_detail, status, status->error);
   if (!status->has_slots) columns_hide(status->columns, COLUMN_KEY);
   fputc('\n', status->cli->out);
   int result = operands_each_lineage(&status->session, show_row, status, status->error);
@@ -378,12 +400,13 @@ static int print_json(struct status *status) {
 
 int cli_command_status(const struct cli *cli) {
   struct error error = {0};
-  CLEANUP(release_status) struct status status = {.cli = cli,
-                                                  .session = {.cli = cli},
-                                                  .json = {.out = cli->out},
-                                                  .error = &error,
-                                                  .next_at = TIME_NEVER,
-                                                  .overdue_since = TIME_NEVER};
+  CLEANUP(release_status)
+  struct status status = {.cli = cli,
+                          .session = {.cli = cli},
+                          .json = {.out = cli->out},
+                          .error = &error,
+                          .next_at = TIME_NEVER,
+                          .overdue_since = TIME_NEVER};
   int result = session_open_for_reading(&status.session, &error);
   if (!result) result = columns_new(cli->out, NAMES, ARRAY_SIZE(NAMES), &status.columns, &error);
   if (!result) result = assess(&status);

@@ -9,50 +9,60 @@ struct durations {
   char texts[5][DURATION_TEXT_SIZE];
 };
 
-static struct status_moment *add_moment(struct status_moment *moments, size_t *count, const char *name, const char *label, int64_t at) {
+static struct status_moment *add_moment(struct status_moment *moments, size_t *count, const char *name,
+                                        const char *label, int64_t at) {
   struct status_moment *moment = &moments[(*count)++];
   *moment = (struct status_moment){.name = name, .label = label, .at = at};
   return moment;
 }
 
 static void explain_ready(const struct key *key, const struct policy_rules *rules, struct status_moment *moment) {
-  struct durations is;
+  struct durations is = {0};
   snprintf(moment->made_of, sizeof moment->made_of, "right on every server + max(TTLneg %s, TTLold %s) + safety %s",
-           duration_format(time_max(0, key->ttl_negative), is.texts[0]), duration_format(time_max(0, key->ttl_old), is.texts[1]),
+           duration_format(time_max(0, key->ttl_negative), is.texts[0]),
+           duration_format(time_max(0, key->ttl_old), is.texts[1]),
            duration_format(rules->publish_safety, is.texts[2]));
 }
 
 static void explain_revoke(const struct policy_rules *rules, struct status_moment *moment) {
-  struct durations is;
+  struct durations is = {0};
   snprintf(moment->made_of, sizeof moment->made_of, "F2 + queue %s + back-off %s + late verification %s + safety %s",
            duration_format(rules->queue_lifetime, is.texts[0]), duration_format(rules->queue_backoff, is.texts[1]),
            duration_format(rules->verify_window, is.texts[2]), duration_format(rules->retire_safety, is.texts[3]));
 }
 
-static void add_retired(const struct key *key, const struct policy_rules *rules, struct status_moment *moments, size_t *count) {
+static void add_retired(const struct key *key, const struct policy_rules *rules, struct status_moment *moments,
+                        size_t *count) {
   char text[DURATION_TEXT_SIZE];
-  struct status_moment *moment = add_moment(moments, count, "last_signature", "F2 last signature", timing_last_signature(key, rules));
-  snprintf(moment->made_of, sizeof moment->made_of, "its successor proved + drain %s", duration_format(rules->drain, text));
+  struct status_moment *moment =
+      add_moment(moments, count, "last_signature", "F2 last signature", timing_last_signature(key, rules));
+  snprintf(moment->made_of, sizeof moment->made_of, "its successor proved + drain %s",
+           duration_format(rules->drain, text));
   moment = rules->tombstone > 0 ? add_moment(moments, count, "revoke", "F3 revoke", timing_revoke(key, rules))
                                 : add_moment(moments, count, "delete", "F3 delete", timing_revoke(key, rules));
   explain_revoke(rules, moment);
 }
 
-static void add_revoked(const struct key *key, const struct policy_rules *rules, struct status_moment *moments, size_t *count) {
-  struct durations is;
+static void add_revoked(const struct key *key, const struct policy_rules *rules, struct status_moment *moments,
+                        size_t *count) {
+  struct durations is = {0};
   struct status_moment *moment = add_moment(moments, count, "dead", "F4 dead everywhere", timing_dead(key));
   snprintf(moment->made_of, sizeof moment->made_of, "revoked + propagation %s + TTL %s",
            duration_format(time_max(0, key->propagation), is.texts[0]), duration_format(key->ttl, is.texts[1]));
   moment = add_moment(moments, count, "delete", "F5 delete", timing_remove(key, rules));
-  snprintf(moment->made_of, sizeof moment->made_of, "revoked + tombstone %s", duration_format(rules->tombstone, is.texts[2]));
+  snprintf(moment->made_of, sizeof moment->made_of, "revoked + tombstone %s",
+           duration_format(rules->tombstone, is.texts[2]));
 }
 
-size_t status_moments(const struct lineage *lineage, const struct key *key, struct status_moment moments[STATUS_MOMENTS_MAX]) {
+size_t status_moments(const struct lineage *lineage, const struct key *key,
+                      struct status_moment moments[STATUS_MOMENTS_MAX]) {
   const struct policy_rules *rules = lineage->rules;
   size_t count = 0;
   switch (key->state) {
   case KEY_PUBLISHED:
-  case KEY_READY: explain_ready(key, rules, add_moment(moments, &count, "ready", "F1 ready", timing_ready(key, rules))); break;
+  case KEY_READY:
+    explain_ready(key, rules, add_moment(moments, &count, "ready", "F1 ready", timing_ready(key, rules)));
+    break;
   case KEY_ACTIVE:
     add_moment(moments, &count, "successor_made", "successor made", timing_generate(key, rules));
     add_moment(moments, &count, "successor_signs", "successor signs", timing_turn(key, rules));
@@ -80,15 +90,17 @@ static void print_step(FILE *out, const struct lineage *lineage, size_t key, con
 }
 
 static void print_servers(FILE *out, const struct key *key) {
-  char since[TIME_TEXT_SIZE], seen_at[TIME_TEXT_SIZE];
+  char since[TIME_TEXT_SIZE], seen_at[TIME_TEXT_SIZE], server[STATUS_SERVER_MAX];
   const bool gone = key->deleted_at != TIME_UNSET; /* then right means without the record */
   for (size_t i = 0; i < key->sighting_count; i++) {
     const struct sighting *seen = &key->sightings[i];
-    fprintf(out, "    server      %s (%s): ", seen->host, seen->address);
+    fprintf(out, "    server      %s: ", status_server_name(seen->host, seen->address, server));
     if (seen->no_route)
-      fprintf(out, "no route from here%s", timing_sighting_counts(key, i) ? ", but it is right at another address" : "");
+      fprintf(out, "no route from here%s",
+              timing_sighting_counts(key, i) ? ", but it is right at another address" : "");
     else if (seen->right)
-      fprintf(out, "%s since %s, %u times in a row", gone ? "without it" : "right", time_format(seen->right_since, since), seen->count);
+      fprintf(out, "%s since %s, seen %u time%s", gone ? "without it" : "right", time_format(seen->right_since, since),
+              seen->count, seen->count == 1 ? "" : "s");
     else
       fprintf(out, "%s: %s", gone ? "STILL THERE" : "WRONG", seen->answer);
     fprintf(out, "; asked %s\n", time_format(seen->seen_at, seen_at));
@@ -105,7 +117,8 @@ static void print_placements(FILE *out, const struct key *key) {
     else if (placement->drained_at != TIME_UNSET)
       fprintf(out, ", out of its tables since %s", time_format(placement->drained_at, moment));
     else if (placement->proved_at != TIME_UNSET)
-      fprintf(out, ", %s %s", key->state == KEY_ACTIVE ? "signs, proved" : "proved", time_format(placement->proved_at, moment));
+      fprintf(out, ", %s %s", key->state == KEY_ACTIVE ? "signs, proved" : "proved",
+              time_format(placement->proved_at, moment));
     else
       fputs(placement->file_made ? ", in waiting" : ", not made yet", out);
     if (placement->failure) fprintf(out, "; FAILED: %s", placement->failure);
@@ -118,14 +131,18 @@ static void print_record(FILE *out, const struct key *key) {
   fprintf(out, "    name        %s", key->owner_name);
   if (key->owner[0] && !text_equal_nocase(key->owner, key->owner_name)) fprintf(out, " (an alias of %s)", key->owner);
   fputc('\n', out);
-  if (key->zone[0]) fprintf(out, "    zone        %s%s%s\n", key->zone, key->primary_server[0] ? ", primary " : "", key->primary_server);
+  if (key->zone[0])
+    fprintf(out, "    zone        %s%s%s\n", key->zone, key->primary_server[0] ? ", primary " : "",
+            key->primary_server);
   if (key->record) fprintf(out, "    record      %s\n", key->record);
   if (key->published_at != TIME_UNSET) fprintf(out, "    TTL         %s\n", duration_format(key->ttl, text));
 }
 
 static void print_times(FILE *out, const struct lineage *lineage, const struct key *key) {
-  static const char *const labels[] = {"published", "right", "ready", "active", "retired", "revoked", "deleted", "gone"};
-  const int64_t facts[] = {key->published_at, key->right_at, key->ready_at, key->active_at, key->retired_at, key->revoked_at, key->deleted_at, key->absent_at};
+  static const char *const labels[] = {"published", "right",   "ready",   "active",
+                                       "retired",   "revoked", "deleted", "gone"};
+  const int64_t facts[] = {key->published_at, key->right_at,   key->ready_at,   key->active_at,
+                           key->retired_at,   key->revoked_at, key->deleted_at, key->absent_at};
   struct status_moment moments[STATUS_MOMENTS_MAX];
   char moment[TIME_TEXT_SIZE];
   const char *separator = "    was         ";
@@ -137,7 +154,8 @@ static void print_times(FILE *out, const struct lineage *lineage, const struct k
   if (separator[0] == ',') fputc('\n', out);
   const size_t count = status_moments(lineage, key, moments);
   for (size_t i = 0; i < count; i++) {
-    fprintf(out, "    will be     %s %s", moments[i].label, moments[i].at == TIME_NEVER ? "not foreseeable" : time_format(moments[i].at, moment));
+    fprintf(out, "    will be     %s %s", moments[i].label,
+            moments[i].at == TIME_NEVER ? "not foreseeable" : time_format(moments[i].at, moment));
     if (moments[i].made_of[0]) fprintf(out, " (%s)", moments[i].made_of);
     fputc('\n', out);
   }
@@ -160,7 +178,8 @@ static void print_key(FILE *out, const struct lineage *lineage, size_t index, co
 
 void status_print_detail(FILE *out, const struct lineage *lineage, const struct plan_clock *clock) {
   char text[DURATION_TEXT_SIZE];
-  fprintf(out, "%s, key %s: policy %s, publisher %s, signers", lineage->domain, lineage->slot, lineage->rules->name, lineage->publisher->name);
+  fprintf(out, "%s, key %s: policy %s, publisher %s, signers", lineage->domain, lineage->slot, lineage->rules->name,
+          lineage->publisher->name);
   for (size_t i = 0; i < lineage->signer_count; i++) fprintf(out, " %s", lineage->signers[i]->name);
   if (lineage->rules->rotate_every == TIME_NEVER)
     fputs("; a new key on demand only\n", out);

@@ -90,7 +90,8 @@ static void write_detail(struct json *json, const struct lineage *lineage, const
   write_placements(json, key);
 }
 
-void status_json_key(struct json *json, const struct lineage *lineage, size_t key, const struct plan_clock *clock, bool detail) {
+void status_json_key(struct json *json, const struct lineage *lineage, size_t key, const struct plan_clock *clock,
+                     bool detail) {
   const struct key *it = key < lineage->key_count ? &lineage->keys[key] : NULL;
   json_break(json);
   json_open(json, NULL, '{');

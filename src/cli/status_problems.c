@@ -14,7 +14,8 @@ struct problem_search {
   struct findings *findings;
 };
 
-static void add(const struct problem_search *search, enum finding_level level, const char *text, const char *remedy, int64_t since) {
+static void add(const struct problem_search *search, enum finding_level level, const char *text, const char *remedy,
+                int64_t since) {
   findings_add(search->findings, &(struct finding){.level = level,
                                                    .code = ERROR_CONFLICT,
                                                    .subject = (char *)"domains",
@@ -29,7 +30,8 @@ static void find_failure(const struct problem_search *search) {
   char text[PROBLEM_TEXT_MAX];
   if (lineage->failures == 0 || !lineage->failure) return;
   const bool parked = lineage->parked_at != TIME_UNSET;
-  snprintf(text, sizeof text, "%s%s", parked ? "it keeps failing and is tried but once a day now: " : "", lineage->failure);
+  snprintf(text, sizeof text, "%s%s", parked ? "it keeps failing and is tried but once a day now: " : "",
+           lineage->failure);
   add(search, FINDING_FAILED, text, parked ? "`dkimroll rotate` or a change of its policy tries it at once" : "",
       parked ? lineage->parked_at : TIME_UNSET);
 }
@@ -41,27 +43,48 @@ static const struct sighting *find_wrong(const struct key *key, int64_t not_befo
   return NULL;
 }
 
-static void find_wrong_server(const struct problem_search *search, const struct key *key, bool deleted) {
-  const int64_t since = deleted ? key->deleted_at : key->state_since;
-  const int64_t patience = search->lineage->rules->confirm_warn_after;
-  const struct sighting *wrong = find_wrong(key, deleted ? since : TIME_UNSET);
-  char text[PROBLEM_TEXT_MAX];
-  if (!wrong || search->clock->now < time_add(since, patience)) return;
-  if (deleted)
-    snprintf(text, sizeof text, "%s (%s) still serves the record of a key that was deleted: %s", wrong->host, wrong->address, wrong->answer);
+/* What a server does wrong about a key, for how long that is no trouble, and since when. */
+struct complaint {
+  const char *what;
+  int64_t since; /* TIME_UNSET: not known */
+  int64_t patience;
+};
+
+static bool find_complaint(const struct key *key, const struct policy_rules *rules, struct complaint *ret) {
+  if (key->deleted_at != TIME_UNSET) {
+    *ret = (struct complaint){"still serves the record of a key that was deleted", key->deleted_at,
+                              rules->confirm_warn_after};
+    return key->absent_at == TIME_UNSET;
+  }
+  if (key->state == KEY_PUBLISHED)
+    *ret = (struct complaint){"does not serve the record of a new key", key->state_since, rules->confirm_warn_after};
+  else if (key->state == KEY_ACTIVE)
+    *ret = (struct complaint){"does not serve the record of the key that signs", TIME_UNSET, 0};
+  else if (key->state == KEY_RETIRED)
+    *ret = (struct complaint){"does not serve the record of a key whose mail may be on its way", TIME_UNSET, 0};
   else
-    snprintf(text, sizeof text, "%s (%s) does not serve the record of a new key: %s", wrong->host, wrong->address, wrong->answer);
+    return false;
+  return true;
+}
+
+static void find_wrong_server(const struct problem_search *search, const struct key *key) {
+  struct complaint complaint;
+  char text[PROBLEM_TEXT_MAX], server[STATUS_SERVER_MAX];
+  if (!find_complaint(key, search->lineage->rules, &complaint)) return;
+  const struct sighting *wrong = find_wrong(key, key->deleted_at);
+  const bool soon = complaint.since != TIME_UNSET && search->clock->now < time_add(complaint.since, complaint.patience);
+  if (!wrong || soon) return;
+  snprintf(text, sizeof text, "%s %s: %s", status_server_name(wrong->host, wrong->address, server), complaint.what,
+           wrong->answer);
   add(search, FINDING_FAILED, text,
-      "see whether that server gets the zone (NOTIFY, AXFR, its log); if nobody asks it, name it under ignore-servers of the publisher", since);
+      "see whether that server gets the zone (NOTIFY, AXFR, its log); if nobody asks it, name it under ignore-servers "
+      "of the publisher",
+      complaint.since);
 }
 
 static void find_wrong_servers(const struct problem_search *search) {
   const struct lineage *lineage = search->lineage;
-  for (size_t i = 0; i < lineage->key_count; i++) {
-    const struct key *key = &lineage->keys[i];
-    if (key->state == KEY_PUBLISHED) find_wrong_server(search, key, false);
-    if (key->deleted_at != TIME_UNSET && key->absent_at == TIME_UNSET) find_wrong_server(search, key, true);
-  }
+  for (size_t i = 0; i < lineage->key_count; i++) find_wrong_server(search, &lineage->keys[i]);
 }
 
 static void find_unmanaged(const struct problem_search *search) {
@@ -69,17 +92,21 @@ static void find_unmanaged(const struct problem_search *search) {
   char text[PROBLEM_TEXT_MAX];
   if (lineage->managed) return;
   if (text_equal(lineage->slot, "main"))
-    snprintf(text, sizeof text, "it is not in the policy any more: it keeps signing, and nothing is changed or deleted");
+    snprintf(text, sizeof text,
+             "it is not in the policy any more: it keeps signing, and nothing is changed or deleted");
   else
-    snprintf(text, sizeof text, "its key %s is not in the policy any more: it keeps signing, and nothing is changed or deleted", lineage->slot);
+    snprintf(text, sizeof text,
+             "its key %s is not in the policy any more: it keeps signing, and nothing is changed or deleted",
+             lineage->slot);
   add(search, FINDING_FAILED, text, "put it back into the policy, or end it with `dkimroll forget`", TIME_UNSET);
 }
 
 /* Is the hold all that keeps a step back? */
 static bool hold_keeps_back(const struct problem_search *search) {
+  const struct plan_clock clock = {.now = search->clock->now, .attested = true, .skip_watch = true};
   for (size_t i = 0; i <= search->lineage->key_count; i++) {
     struct plan plan;
-    plan_key(search->lineage, i, search->clock, &plan);
+    plan_key(search->lineage, i, &clock, &plan);
     if (plan.action == PLAN_NONE && plan.reason_count == 1 && text_equal(plan.reasons[0].gate, "not_held")) return true;
   }
   return false;
@@ -92,8 +119,9 @@ static void find_hold(const struct problem_search *search) {
   if (!lineage->held || search->clock->now >= lineage->hold_until) return;
   const bool forgotten = lineage->hold_until == TIME_NEVER && hold_keeps_back(search);
   snprintf(text, sizeof text, "held%s%s%s%s%s", lineage->hold_until == TIME_NEVER ? "" : " until ",
-           lineage->hold_until == TIME_NEVER ? "" : time_format(lineage->hold_until, moment), lineage->hold_reason ? " (" : "",
-           lineage->hold_reason ? lineage->hold_reason : "", lineage->hold_reason ? ")" : "");
+           lineage->hold_until == TIME_NEVER ? "" : time_format(lineage->hold_until, moment),
+           lineage->hold_reason ? " (" : "", lineage->hold_reason ? lineage->hold_reason : "",
+           lineage->hold_reason ? ")" : "");
   if (forgotten) text_copy(text + strlen(text), sizeof text - strlen(text), ", and a step is due");
   add(search, forgotten ? FINDING_FAILED : FINDING_NOTE, text, "`dkimroll release` ends the hold", TIME_UNSET);
 }
@@ -109,7 +137,8 @@ static void find_unsigned(const struct problem_search *search) {
   const bool stuck = lineage->held || !lineage->managed;
   if (active > 0 || (coming > 0 && !stuck) || (lineage->key_count == 0 && !stuck)) return;
   add(search, FINDING_FAILED, "no key of it signs, so its mail goes out unsigned",
-      stuck ? "dkimroll makes no key for it: see what else is said of it" : "`dkimroll rotate` makes a key", TIME_UNSET);
+      stuck ? "dkimroll makes no key for it: see what else is said of it" : "`dkimroll rotate` makes a key",
+      TIME_UNSET);
 }
 
 void status_find_problems(const struct lineage *lineage, const struct plan_clock *clock, struct findings *findings) {

@@ -1,41 +1,59 @@
 #include <stdio.h>
 
 #include "dkimroll/status.h"
+#include "dkimroll/text.h"
 #include "dkimroll/timing.h"
 
-static bool is_round(enum plan_action action) { return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT; }
+const char *status_server_name(const char *host, const char *address, char buffer[STATUS_SERVER_MAX]) {
+  if (text_equal(host, address))
+    text_copy(buffer, STATUS_SERVER_MAX, address);
+  else
+    snprintf(buffer, STATUS_SERVER_MAX, "%s (%s)", host, address);
+  return buffer;
+}
+
+static bool is_round(enum plan_action action) {
+  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT;
+}
+
+/* dkimroll asks for attestation itself when a step is due, so that it is no moment's wait. */
+static bool is_attestation(const struct plan_reason *reason) {
+  return text_equal(reason->gate, "clock_attested");
+}
 
 static void take_plan(const struct plan *plan, int64_t now, struct status_step *step) {
-  const bool possible = plan->action != PLAN_NONE;
   *step = (struct status_step){.action = plan->waiting == PLAN_NONE ? "-" : plan_action_name(plan->waiting),
-                               .at = possible ? now : TIME_UNSET,
+                               .at = plan->waiting == PLAN_NONE ? TIME_NEVER : now,
                                .reason_count = plan->reason_count};
   for (size_t i = 0; i < plan->reason_count; i++) {
     step->reasons[i] = plan->reasons[i];
-    step->at = time_max(step->at, plan->reasons[i].opens);
+    if (!is_attestation(&plan->reasons[i])) step->at = time_max(step->at, plan->reasons[i].opens);
   }
-  if (plan->waiting == PLAN_NONE) step->at = TIME_NEVER;
 }
 
 /* A round of observation that is due hides what it is about. As of the last one it was not due, and the planner said what it waits for. */
-static void look_behind_round(const struct lineage *lineage, size_t key, const struct plan_clock *clock, struct plan *plan) {
+static void look_behind_round(const struct lineage *lineage, size_t key, const struct plan_clock *clock,
+                              struct plan *plan) {
   const int64_t observed = timing_observed_at(&lineage->keys[key]);
   struct plan before;
   if (observed == TIME_UNSET || observed > clock->now) return;
-  plan_key(lineage, key, &(struct plan_clock){.now = observed, .attested = clock->attested}, &before);
+  plan_key(lineage, key, &(struct plan_clock){.now = observed, .attested = clock->attested, .skip_watch = true},
+           &before);
   if (before.waiting != PLAN_NONE && !is_round(before.waiting)) *plan = before;
 }
 
 /* The record is deleted: the way on is free when the last server is seen without it. */
 static void take_absence(const struct key *key, struct status_step *step) {
   struct plan_reason *reason = &step->reasons[0];
+  char server[STATUS_SERVER_MAX];
   *step = (struct status_step){.action = plan_action_name(PLAN_DESTROY), .at = TIME_NEVER, .reason_count = 1};
   *reason = (struct plan_reason){.gate = "absent", .opens = TIME_NEVER};
   snprintf(reason->text, sizeof reason->text, "not every server was seen without the record yet");
   for (size_t i = 0; i < key->sighting_count; i++) {
     const struct sighting *seen = &key->sightings[i];
     if (timing_sighting_counts(key, i) || seen->seen_at < key->deleted_at) continue;
-    snprintf(reason->text, sizeof reason->text, "%.60s (%s) still answers: %.100s", seen->host, seen->address, seen->answer);
+    snprintf(reason->text, sizeof reason->text, "%.130s still answers: %.100s",
+             status_server_name(seen->host, seen->address, server), seen->answer);
     return;
   }
 }
@@ -45,7 +63,8 @@ static size_t find_successor(const struct lineage *lineage) {
   size_t successor = lineage->key_count;
   for (size_t i = 0; i < lineage->key_count; i++) {
     const enum key_state state = lineage->keys[i].state;
-    if (state < KEY_ACTIVE && (successor == lineage->key_count || state > lineage->keys[successor].state)) successor = i;
+    if (state < KEY_ACTIVE && (successor == lineage->key_count || state > lineage->keys[successor].state))
+      successor = i;
   }
   return successor;
 }
@@ -67,12 +86,13 @@ static void take_succession(const struct lineage *lineage, const struct plan_clo
   snprintf(step->reasons[0].text, sizeof step->reasons[0].text, "%s takes over", lineage->keys[successor].selector);
 }
 
-void status_next_step(const struct lineage *lineage, size_t key, const struct plan_clock *clock, struct status_step *ret_step) {
+void status_next_step(const struct lineage *lineage, size_t key, const struct plan_clock *clock,
+                      struct status_step *ret_step) {
   struct plan plan;
   plan_key(lineage, key, clock, &plan);
   if (key < lineage->key_count) {
     const struct key *it = &lineage->keys[key];
-    if (it->state == KEY_ACTIVE && plan.waiting == PLAN_NONE) {
+    if (it->state == KEY_ACTIVE && (plan.waiting == PLAN_NONE || is_round(plan.waiting))) {
       take_succession(lineage, clock, ret_step);
       return;
     }
@@ -91,11 +111,13 @@ size_t status_row_count(const struct lineage *lineage) {
   return lineage->key_count + 1;
 }
 
+static int64_t reason_weight(const struct plan_reason *reason) {
+  return is_attestation(reason) ? TIME_UNSET : reason->opens;
+}
+
 const char *status_step_reason(const struct status_step *step) {
   const struct plan_reason *matters = NULL;
-  for (size_t i = 0; i < step->reason_count; i++) {
-    if (step->reasons[i].opens == TIME_NEVER) return step->reasons[i].text;
-    if (!matters || step->reasons[i].opens > matters->opens) matters = &step->reasons[i];
-  }
+  for (size_t i = 0; i < step->reason_count; i++)
+    if (!matters || reason_weight(&step->reasons[i]) > reason_weight(matters)) matters = &step->reasons[i];
   return matters ? matters->text : "";
 }

@@ -1,40 +1,36 @@
-#include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/file.h"
-#include "dkimroll/zone_search.h"
+#include "dkimroll/text.h"
+#include "dkimroll/zone_source.h"
 
-/* resolv.conf(5): "nameserver ADDRESS", the address possibly with a scope that we leave to others. */
-static void read_nameservers(char *text, struct address *resolvers, size_t *count) {
+size_t resolvconf_parse(char *text, struct address *addresses, size_t capacity) {
+  static const char keyword[] = "nameserver";
   char *rest = text, *line;
+  size_t count = 0;
   struct error unused;
-  while ((line = strsep(&rest, "\n")) && *count < ZONE_RESOLVERS_MAX) {
-    if (strncmp(line, "nameserver", strlen("nameserver")) != 0) continue;
-    char *value = line + strlen("nameserver");
-    if (!isspace((unsigned char)*value)) continue;
+  while (count < capacity && (line = strsep(&rest, "\n"))) {
+    char *value = line + strlen(keyword);
+    if (!text_starts(line, keyword) || strspn(value, " \t") == 0) continue;
     value += strspn(value, " \t");
     value[strcspn(value, " \t\r#;")] = '\0';
-    if (address_parse(value, 53, &resolvers[*count], &unused) == 0) (*count)++;
+    /* An address with a scope (fe80::1%eth0) is passed over, as is what is no address. */
+    if (address_parse(value, ZONE_PORT, &addresses[count], &unused) == 0) count++;
   }
+  return count;
 }
 
-int zone_read_resolvers(const struct policy_publisher *publisher, struct address *resolvers, size_t *ret_count, struct error *error) {
-  size_t count = 0;
-  for (size_t i = 0; i < publisher->resolver_count && count < ZONE_RESOLVERS_MAX; i++) {
-    int result = address_parse(publisher->resolvers[i], 53, &resolvers[count], error);
+int resolvconf_read(const char *path, struct address *addresses, size_t capacity, size_t *ret_count,
+                    struct error *error) {
+  CLEANUP_FREE char *text = NULL;
+  size_t size = 0;
+  int result = file_read(path, RESOLV_CONF_MAX, &text, &size, NULL, error);
+  if (result && result != ERROR_NOT_FOUND) return result;
+  size_t count = text ? resolvconf_parse(text, addresses, capacity) : 0;
+  if (count == 0 && capacity > 0) {
+    result = address_parse("127.0.0.1", ZONE_PORT, &addresses[count++], error);
     if (result) return result;
-    count++;
-  }
-  if (publisher->resolver_count == 0) {
-    char *text = NULL;
-    size_t size = 0;
-    int result = file_read("/etc/resolv.conf", RESOLV_CONF_MAX, &text, &size, NULL, error);
-    if (result && result != ERROR_NOT_FOUND) return result;
-    if (text) read_nameservers(text, resolvers, &count);
-    free(text);
-    /* resolv.conf(5): without any, the local host. */
-    if (count == 0 && address_parse("127.0.0.1", 53, &resolvers[count], error) == 0) count++;
   }
   *ret_count = count;
   return 0;

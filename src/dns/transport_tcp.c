@@ -267,14 +267,11 @@ static int tcp_advance(struct tcp_connection *connection, struct error *error) {
 /* Takes the connection as far as it goes now; it may be gone afterwards. One without exchanges stays only if it is open, until the place is
  * needed or its time is over. */
 static void tcp_turn(struct tcp_connection *connection) {
-  bool idle = tcp_is_idle(connection);
   struct error error;
-  if (idle && (connection->state != TCP_OPEN || connection->retired)) {
+  if (tcp_is_idle(connection) && (connection->state != TCP_OPEN || connection->retired))
     tcp_free(connection);
-    return;
-  }
-  if (idle) (void)!sockets_pump_later(connection->sockets); /* whoever waits for a place can have this one */
-  if (tcp_advance(connection, &error) < 0) tcp_break(connection, &error);
+  else if (tcp_advance(connection, &error) < 0)
+    tcp_break(connection, &error);
 }
 
 /* NULL: there is no place for one more, or no memory. */

@@ -138,7 +138,7 @@ static int read_statement(struct scanner *scanner, const struct token *word, str
   struct tsig_slice *field = token_is(word, TOKEN_TEXT, "algorithm") ? &found->algorithm
                              : token_is(word, TOKEN_TEXT, "secret")  ? &found->secret
                                                                      : NULL;
-  struct token value, end;
+  struct token value = {.kind = TOKEN_END}, end = value;
   int code = next_token(scanner, &value, error);
   if (code == 0) code = next_token(scanner, &end, error);
   if (code < 0) return code;

@@ -9,16 +9,20 @@ enum clock_verdict engine_clock_advance(const struct store_clock *stored, const 
   text_copy(next.boot_id, sizeof next.boot_id, reading->boot_id);
   const bool same_boot = stored->boot_id[0] && text_equal(stored->boot_id, reading->boot_id) && reading->boottime >= stored->boottime;
   if (same_boot) {
-    const int64_t passed = (reading->boottime - stored->boottime) / 1000;
-    const int64_t highest = stored->credited + passed + CLOCK_SLACK_SECONDS;
+    /* What wall time gained beyond boot time; rounding of both alone makes it 0 or 1. */
+    const int64_t gained = reading->wall - stored->wall - (reading->boottime - stored->boottime) / 1000;
+    int64_t uncredited = time_max(stored->wall - stored->credited, 0);
     next.attested = stored->attested;
-    if (reading->wall > stored->wall + passed + CLOCK_SLACK_SECONDS) {
+    if (gained > CLOCK_SLACK_SECONDS) {
       verdict = CLOCK_JUMPED_FORWARD;
       next.attested = false;
-    } else if (reading->wall < stored->wall + passed - CLOCK_BACKWARD_WARN) {
-      verdict = CLOCK_JUMPED_BACK;
+      uncredited += gained;
+    } else if (gained < -CLOCK_SLACK_SECONDS) {
+      if (gained < -CLOCK_BACKWARD_WARN) verdict = CLOCK_JUMPED_BACK;
+      uncredited = time_max(uncredited + gained, 0);
     }
-    if (!next.attested && !reading->synchronised) next.credited = time_min(reading->wall, highest);
+    /* As a difference that is kept, because rounding that is added at every reading would add up to hours. */
+    if (!next.attested && !reading->synchronised) next.credited = reading->wall - uncredited;
   }
   next.attested |= reading->synchronised;
   *ret_clock = next;

@@ -39,6 +39,7 @@ struct queue {
 struct operation {
   struct engine *engine;
   struct queue *queue;
+  const struct stage *stage; /* outlives the queue, as an abandoned operation does */
   struct work **works; /* owned */
   size_t count;
   int64_t deadline; /* boottime, milliseconds */
@@ -79,9 +80,11 @@ struct engine {
   bool stopping;
   bool turn_wanted;
   struct error failure; /* ends the run */
+  struct error keeper_failure; /* the keeper is gone: ends the run once the outcomes that told so are stored */
   struct store_clock clock;
   struct plan_clock plan_clock;
-  int64_t started; /* wall seconds */
+  int64_t started; /* boottime, milliseconds: the horizon is no matter of the wall clock, which may be set meanwhile */
+  char boot_stand_in[CLOCK_BOOT_ID_SIZE]; /* where the kernel does not tell the boot's id: this process lives in one boot */
   struct engine_publisher publishers[ENGINE_PUBLISHERS_MAX];
   size_t publisher_count;
   struct engine_signer signers[ENGINE_SIGNERS_MAX];
@@ -107,8 +110,9 @@ struct key *operation_key(const struct operation *operation, size_t i);
 /* Cancels all; outcomes are lost, intents stay open in the store. */
 void engine_abandon_operations(struct engine *engine);
 
-/* Requests (requests.c): carries out what other processes wrote down, for lineages that are not in hand. */
-int engine_execute_requests(struct engine *engine, struct error *error) ERROR_USE_RESULT;
+/* Requests (requests.c): carries out what other processes wrote down, for lineages that are not in hand. *ret_more: some may be left that could be
+ * carried out at once. */
+int engine_execute_requests(struct engine *engine, bool *ret_more, struct error *error) ERROR_USE_RESULT;
 /* The earliest next_moment among setup.domains. */
 int engine_next_of_domains(struct engine *engine, int64_t *ret_next, struct error *error) ERROR_USE_RESULT;
 bool engine_has_in_hand(const struct engine *engine, int64_t lineage_id);

@@ -67,7 +67,7 @@ void operation_fail(struct operation *operation, size_t i, const struct error *e
 
 static void operation_free(struct operation *operation) {
   if (!operation) return;
-  if (operation->state && operation->queue->stage->free_state) operation->queue->stage->free_state(operation);
+  if (operation->state && operation->stage->free_state) operation->stage->free_state(operation);
   free(operation->state);
   free(operation->items);
   free(operation->borrowed);
@@ -95,24 +95,51 @@ static void unlink_operation(struct operation *operation) {
   operation->queue->open--;
 }
 
-/* Applies one outcome on a lineage, and refuses what would break an invariant: that lineage is parked as it was. */
+static void event_list_cut(struct event_list *events, size_t count) {
+  while (events->count > count) event_release(&events->items[--events->count]);
+}
+
+/* An outcome that contradicts what is stored is a failure of that lineage alone: it stays as it was, and the others go on. */
+static int refuse_outcome(struct operation *operation, size_t i, const struct error *why, struct event_list *events, struct error *error) {
+  struct engine *engine = operation->engine;
+  struct lineage *lineage = &operation->works[i]->lineage;
+  const struct outcome *outcome = &operation->outcomes[i];
+  const struct outcome refused = {.action = outcome->action == PLAN_GENERATE ? PLAN_ATTEST : outcome->action,
+                                  .key = outcome->key < lineage->key_count ? outcome->key : lineage->key_count,
+                                  .at = outcome->at,
+                                  .error = why};
+  engine->summary.failures++;
+  return lifecycle_apply(lineage, &refused, engine->plan_clock.now, events, error);
+}
+
 static int apply_outcome(struct operation *operation, size_t i, struct event_list *events, struct error *error) {
   struct engine *engine = operation->engine;
   struct lineage *lineage = &operation->works[i]->lineage;
-  CLEANUP_FREE struct key *keys = calloc(lineage->key_count + 1, sizeof *keys);
-  if (!keys) return error_set(error, ERROR_NO_MEMORY, "out of memory for an outcome");
-  memcpy(keys, lineage->keys, lineage->key_count * sizeof *keys);
-  struct lineage before = *lineage;
-  before.keys = keys;
-  struct outcome *outcome = &operation->outcomes[i];
-  if (outcome->error)
-    engine->summary.failures++;
-  else
-    engine->summary.steps++;
-  int result = lifecycle_apply(lineage, outcome, engine->plan_clock.now, events, error);
-  if (!result) result = invariant_holds(&before, lineage, error);
-  if (result) return result;
+  const struct outcome *outcome = &operation->outcomes[i];
+  const size_t event_count = events->count;
+  CLEANUP(lineage_release) struct lineage before = {0};
+  struct error why = {0};
   struct plan plan;
+  int result = lineage_copy(lineage, &before, error);
+  if (result) return result;
+  result = lifecycle_apply(lineage, outcome, engine->plan_clock.now, events, &why);
+  if (!result) result = invariant_holds(&before, lineage, &why);
+  if (result == ERROR_NO_MEMORY) {
+    *error = why;
+    return result;
+  }
+  if (result) {
+    const struct lineage after = *lineage;
+    *lineage = before;
+    before = after;
+    event_list_cut(events, event_count);
+    result = refuse_outcome(operation, i, &why, events, error);
+    if (result) return result;
+  } else if (outcome->error) {
+    engine->summary.failures++;
+  } else {
+    engine->summary.steps++;
+  }
   plan_lineage(lineage, &engine->plan_clock, &plan);
   lineage->next_moment = plan.next;
   return 0;
@@ -177,6 +204,7 @@ static struct operation *operation_new(struct engine *engine, struct queue *queu
   }
   operation->engine = engine;
   operation->queue = queue;
+  operation->stage = queue->stage;
   operation->works = calloc(count, sizeof(struct work *));
   operation->outcomes = calloc(count, sizeof *operation->outcomes);
   operation->errors = calloc(count, sizeof *operation->errors);
@@ -201,7 +229,7 @@ static struct operation *operation_new(struct engine *engine, struct queue *queu
 
 static void operation_start(struct operation *operation) {
   struct error error = {0};
-  if (operation->queue->stage->start(operation, &error) == 0) return;
+  if (operation->stage->start(operation, &error) == 0) return;
   for (size_t i = 0; i < operation->count; i++)
     if (!operation->outcomes[i].error) operation_fail(operation, i, &error);
   operation_finish(operation);
@@ -210,7 +238,7 @@ static void operation_start(struct operation *operation) {
 void engine_start_operations(struct engine *engine) {
   for (size_t i = 0; i < engine->queue_count; i++) {
     struct queue *queue = &engine->queues[i];
-    while (queue->waiting > 0 && queue->open < queue->stage->parallel && !engine->failure.code) {
+    while (queue->waiting > 0 && queue->open < queue->stage->parallel && !engine->failure.code && !engine->stopping) {
       struct error error = {0};
       struct operation *operation = operation_new(engine, queue, &error);
       if (!operation) {
@@ -240,10 +268,16 @@ struct keeper_call {
   operation_keeper_done *done;
 };
 
+/* No job on key files reaches out to anybody, so "unreachable" can only be said of the keeper itself, which does not come back. */
+static void note_keeper(struct engine *engine, const struct error *result) {
+  if (result->code == ERROR_UNREACHABLE && !engine->keeper_failure.code) engine->keeper_failure = *result;
+}
+
 static void keeper_call_done(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
   struct keeper_call call = *(struct keeper_call *)context;
   free(context);
   call.operation->keeper_calls--;
+  if (!call.operation->abandoned) note_keeper(call.operation->engine, result);
   if (!call.operation->abandoned)
     call.done(call.operation, call.index, result, reply, reply_size);
   else if (call.operation->keeper_calls == 0)
@@ -259,11 +293,13 @@ int operation_submit(struct operation *operation, size_t i, enum keeper_job job,
   }
   *call = (struct keeper_call){operation, i, done};
   int result = keeper_submit(operation->engine->setup.keeper, job, payload, operation->deadline, keeper_call_done, call, error);
-  if (result)
+  if (result) {
+    note_keeper(operation->engine, error);
     free(call);
-  else
-    operation->keeper_calls++;
-  return result;
+    return result;
+  }
+  operation->keeper_calls++;
+  return 0;
 }
 
 struct observe_item *operation_observe_items(const struct operation *operation, enum observe_kind kind) {

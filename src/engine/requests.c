@@ -78,8 +78,8 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   return event_list_add(events, lineage, NULL, now, kinds[request->kind], reason, error);
 }
 
-/* All lineages of the request's domain in one transaction with the request's end. *ret_later: one of them is in hand. */
-static int request_execute(struct engine *engine, const struct store_request *request, struct error *error) {
+/* All lineages of the request's domain in one transaction with the request's end; later, if one of them is in hand. */
+static int request_execute(struct engine *engine, const struct store_request *request, size_t *executed, struct error *error) {
   struct store *store = engine->setup.store;
   struct lineage *lineages = NULL;
   struct event_list events = {0};
@@ -104,6 +104,7 @@ static int request_execute(struct engine *engine, const struct store_request *re
                                         .request_done_count = 1};
     result = store->ops->commit(store, &commit, error);
     if (!result) engine_tell(engine, &events);
+    *executed += !result;
   }
   event_list_release(&events);
   for (size_t i = 0; i < count; i++) lineage_release(&lineages[i]);
@@ -112,13 +113,15 @@ static int request_execute(struct engine *engine, const struct store_request *re
   return result;
 }
 
-int engine_execute_requests(struct engine *engine, struct error *error) {
+int engine_execute_requests(struct engine *engine, bool *ret_more, struct error *error) {
+  size_t executed = 0;
   struct request_list list = {0};
   const struct store_filter filter = {.limit = REQUESTS_OF_TURN_MAX};
   struct store *store = engine->setup.store;
   int result = store->ops->select(store, STORE_SELECT_REQUESTS, &filter, request_collect, &list, error);
   if (result > 0) result = 0;
-  for (size_t i = 0; i < list.count && !result; i++) result = request_execute(engine, &list.items[i], error);
+  for (size_t i = 0; i < list.count && !result; i++) result = request_execute(engine, &list.items[i], &executed, error);
+  *ret_more = list.count == REQUESTS_OF_TURN_MAX && executed > 0;
   request_list_release(&list);
   return result;
 }

@@ -6,23 +6,25 @@
 #include "dkimroll/text.h"
 #include "engine_internal.h"
 
-/* Activation of a batch: a fresh look at all servers, then the private keys' public halves against the records, then one signer after the other.
- * What fails at one check does not reach the next. */
+/* Activation of a batch: a fresh look at all servers, then the private keys' public halves against the records (a signer that was added to the policy
+ * gets its copy of the file here), then one signer after the other. What fails at one check does not reach the next. */
 struct activation {
   struct observe_operation *observation;
   struct signer *signer; /* at work now */
   struct signer_operation *signing;
-  size_t keys_pending; /* READ_PUBLIC jobs */
-  const struct policy_signer *done_with[KEY_PLACEMENTS_MAX * POLICY_SIGNERS_MAX]; /* signers that had their turn */
+  size_t keys_pending; /* items whose files are not checked yet */
+  const struct policy_signer *done_with[ENGINE_SIGNERS_MAX]; /* signers that had their turn */
   size_t done_count;
   size_t *positions; /* works in the signer's batch */
   struct activation_item {
     struct sighting_report *sightings;
     char *strings; /* copies of what sightings point to: the observer's are gone when the outcome is applied */
-    struct placement_report reports[KEY_PLACEMENTS_MAX];
+    size_t signer;                   /* of the lineage: the one whose file is checked now */
+    char *paths[POLICY_SIGNERS_MAX]; /* by signer of the lineage; NULL: nothing to do there */
+    bool copied[POLICY_SIGNERS_MAX];
+    struct placement_report reports[KEY_PLACEMENTS_MAX]; /* at most one for each signer of the lineage */
     size_t report_count;
     char *failures[KEY_PLACEMENTS_MAX];
-    char *paths[KEY_PLACEMENTS_MAX];
   } items[];
 };
 
@@ -39,10 +41,8 @@ static void activation_free(struct operation *operation) {
     struct activation_item *item = &activation->items[i];
     free(item->sightings);
     free(item->strings);
-    for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) {
-      free(item->failures[j]);
-      free(item->paths[j]);
-    }
+    for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->failures[j]);
+    for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) free(item->paths[j]);
   }
   free(activation->positions);
 }
@@ -82,13 +82,62 @@ static bool every_server_right(const struct observe_result *result, const struct
 
 static void next_signer(struct operation *operation);
 
-static void public_read(struct operation *operation, size_t i, const struct error *result, const uint8_t *reply, size_t size) {
+/* Where the key goes at signer. One that was added to the policy has no placement of the key yet. */
+static int find_path(const struct operation *operation, size_t i, size_t signer, char **ret_path, struct error *error) {
+  const struct lineage *lineage = &operation->works[i]->lineage;
+  const struct key *key = operation_key(operation, i);
+  for (size_t j = 0; j < key->placement_count; j++)
+    if (key->placements[j].signer_id == lineage->signer_ids[signer]) {
+      *ret_path = text_duplicate(key->placements[j].key_path);
+      return *ret_path ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for a path");
+    }
+  return policy_signer_key_path(lineage->signers[signer], lineage->domain, key->selector, ret_path, error);
+}
+
+/* An active key goes only to signers that do not sign with it yet; their entries in the policy may have been edited since, the tables are what counts. */
+static bool signer_is_wanted(const struct operation *operation, size_t i, size_t signer) {
+  const struct policy_signer *wanted = operation->works[i]->lineage.signers[signer];
+  const struct key *key = operation_key(operation, i);
+  bool proved = false;
+  for (size_t j = 0; j < key->placement_count; j++) {
+    const struct policy_signer *placed = key->placements[j].signer;
+    const bool same = text_equal(placed->name, wanted->name) && text_equal(placed->key_table, wanted->key_table) &&
+                      text_equal(placed->signing_table, wanted->signing_table);
+    proved |= same && key->placements[j].proved_at != TIME_UNSET;
+  }
+  return key->state != KEY_ACTIVE || !proved;
+}
+
+/* A file of the key that is known to exist: at path, or with path NULL the first of all. NULL: none. */
+static const char *find_file(const struct key *key, const char *path) {
+  for (size_t i = 0; i < key->placement_count; i++) {
+    const struct placement *placement = &key->placements[i];
+    if (placement->file_made && !placement->destroyed && (!path || text_equal(path, placement->key_path))) return placement->key_path;
+  }
+  return NULL;
+}
+
+static bool path_was_checked(const struct activation_item *item) {
+  for (size_t j = 0; j < item->signer; j++)
+    if (item->paths[j] && text_equal(item->paths[j], item->paths[item->signer])) return true;
+  return false;
+}
+
+static void check_next(struct operation *operation, size_t i);
+
+static void check_end(struct operation *operation) {
   struct activation *activation = operation->state;
+  if (--activation->keys_pending == 0) next_signer(operation);
+}
+
+static void file_checked(struct operation *operation, size_t i, const struct error *result, const uint8_t *reply, size_t size) {
+  struct activation_item *item = &((struct activation *)operation->state)->items[i];
   const struct key *key = operation_key(operation, i);
   struct keypair_public public_key = {0};
   struct error error = *result;
   char *record = NULL;
   int failed = error.code;
+  if (!failed) item->copied[item->signer] = !find_file(key, item->paths[item->signer]);
   if (!failed) failed = key_jobs_read_public(reply, size, &public_key, &error);
   if (!failed) failed = record_build(public_key.algorithm, public_key.public_key, public_key.public_key_size, &record, &error);
   if (!failed && !text_equal(record, key->record)) {
@@ -97,28 +146,59 @@ static void public_read(struct operation *operation, size_t i, const struct erro
   }
   keypair_public_release(&public_key);
   free(record);
-  if (failed && !operation->outcomes[i].error) operation_fail(operation, i, &error);
-  if (--activation->keys_pending == 0) next_signer(operation);
+  if (failed) {
+    operation_fail(operation, i, &error);
+    check_end(operation);
+    return;
+  }
+  item->signer++;
+  check_next(operation, i);
 }
 
-/* One file for each distinct path that a placement of the key has. */
+/* Reads the file at the present signer's path, or puts a copy there first: the answer is the same, the public half. */
+static int submit_check(struct operation *operation, size_t i, struct error *error) {
+  const struct activation_item *item = &((struct activation *)operation->state)->items[i];
+  const struct policy_signer *signer = operation->works[i]->lineage.signers[item->signer];
+  const struct key *key = operation_key(operation, i);
+  const char *path = item->paths[item->signer];
+  const char *source = find_file(key, path) ? NULL : find_file(key, NULL);
+  struct buffer payload = BUFFER_WITH_MAXIMUM(KEYPAIR_FILE_MAX);
+  if (source)
+    key_jobs_copy(&payload, source, &(struct key_generate_request){.path = path, .owner = signer->owner, .mode = signer->mode});
+  else
+    key_jobs_path(&payload, path);
+  int result = operation_submit(operation, i, source ? KEEPER_COPY : KEEPER_READ_PUBLIC, &payload, file_checked, error);
+  buffer_release(&payload);
+  return result;
+}
+
+/* One file after the other, for each signer that the key goes to; signers with one path share the file. */
+static void check_next(struct operation *operation, size_t i) {
+  struct activation_item *item = &((struct activation *)operation->state)->items[i];
+  const struct lineage *lineage = &operation->works[i]->lineage;
+  struct error error = {0};
+  for (; item->signer < lineage->signer_count; item->signer++) {
+    if (!signer_is_wanted(operation, i, item->signer)) continue;
+    int result = find_path(operation, i, item->signer, &item->paths[item->signer], &error);
+    if (!result && path_was_checked(item)) continue;
+    if (!result) result = submit_check(operation, i, &error);
+    if (!result) return;
+    operation_fail(operation, i, &error);
+    break;
+  }
+  check_end(operation);
+}
+
 static void check_keys(struct operation *operation) {
   struct activation *activation = operation->state;
-  activation->keys_pending = 1;
+  activation->keys_pending = operation->count + 1; /* one for this loop, so that the operation outlives it */
   for (size_t i = 0; i < operation->count; i++) {
-    const struct key *key = operation_key(operation, i);
-    for (size_t j = 0; j < key->placement_count && !operation->outcomes[i].error; j++) {
-      struct buffer payload = BUFFER_WITH_MAXIMUM(KEYPAIR_FILE_MAX);
-      struct error error = {0};
-      key_jobs_path(&payload, key->placements[j].key_path);
-      if (operation_submit(operation, i, KEEPER_READ_PUBLIC, &payload, public_read, &error))
-        operation_fail(operation, i, &error);
-      else
-        activation->keys_pending++;
-      buffer_release(&payload);
-    }
+    if (operation->outcomes[i].error)
+      check_end(operation);
+    else
+      check_next(operation, i);
   }
-  if (--activation->keys_pending == 0) next_signer(operation);
+  check_end(operation);
 }
 
 static void observed(void *context, const struct observe_result *results, size_t count) {
@@ -130,7 +210,10 @@ static void observed(void *context, const struct observe_result *results, size_t
     const struct observe_server *wrong = NULL;
     struct activation_item *item = &activation->items[i];
     int result = outcome_take_observation(&operation->outcomes[i], &results[i], &item->sightings, &error);
-    if (!result && keep_sightings(item, &results[i])) result = error_set(&error, ERROR_NO_MEMORY, "out of memory for sightings");
+    if (!result && keep_sightings(item, &results[i])) {
+      operation->outcomes[i].sighting_count = 0; /* its texts are about to go */
+      result = error_set(&error, ERROR_NO_MEMORY, "out of memory for sightings");
+    }
     if (!result && !every_server_right(&results[i], &wrong)) {
       result = error_set(&error, ERROR_CONFLICT, "%s (%s) does not serve the record of %s any more: %s", wrong->host, wrong->address,
                          operation_key(operation, i)->selector, wrong->answer);
@@ -139,18 +222,6 @@ static void observed(void *context, const struct observe_result *results, size_t
     if (result) operation_fail(operation, i, &error);
   }
   check_keys(operation);
-}
-
-/* Where the key goes at signer, or NULL: not there. A signer that was added to the policy has no placement of the key yet. */
-static int find_path(const struct operation *operation, size_t i, size_t signer, char **ret_path, struct error *error) {
-  const struct lineage *lineage = &operation->works[i]->lineage;
-  const struct key *key = operation_key(operation, i);
-  for (size_t j = 0; j < key->placement_count; j++)
-    if (key->placements[j].signer_id == lineage->signer_ids[signer]) {
-      *ret_path = text_duplicate(key->placements[j].key_path);
-      return *ret_path ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for a path");
-    }
-  return policy_signer_key_path(lineage->signers[signer], lineage->domain, key->selector, ret_path, error);
 }
 
 static const struct key *other_signing_key(const struct lineage *lineage, const struct key *key) {
@@ -171,19 +242,13 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
   const struct lineage *lineage = &operation->works[i]->lineage;
   const struct key *key = operation_key(operation, i);
   const struct key *previous = other_signing_key(lineage, key);
-  struct error error = {0};
-  if (operation->outcomes[i].error || own->report_count == KEY_PLACEMENTS_MAX) return false;
+  if (operation->outcomes[i].error) return false;
   for (size_t j = 0; j < lineage->signer_count; j++) {
-    if (lineage->signers[j] != policy) continue;
-    char **path = &own->paths[own->report_count];
-    if (find_path(operation, i, j, path, &error)) {
-      operation_fail(operation, i, &error);
-      return false;
-    }
-    own->reports[own->report_count] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = *path};
+    if (lineage->signers[j] != policy || !own->paths[j]) continue;
+    own->reports[own->report_count] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = own->paths[j]};
     *item = (struct signer_item){.domain = lineage->domain,
                                  .selector = key->selector,
-                                 .key_path = *path,
+                                 .key_path = own->paths[j],
                                  .previous_selector = previous ? previous->selector : NULL,
                                  .previous_key_path = path_at_signer(previous, policy),
                                  .senders = (const char *const *)lineage->senders,
@@ -202,7 +267,8 @@ static void signed_by(void *context, const struct signer_result *results, size_t
     struct activation_item *item = &activation->items[i];
     const size_t at = item->report_count++;
     struct placement_report *report = &item->reports[at];
-    report->switched_at = results[n].error.code ? 0 : results[n].switched_at;
+    /* Tables that could not be taken back name the key: it must be withdrawn there before its file may go. */
+    report->switched_at = results[n].rolled_back ? 0 : results[n].switched_at;
     report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
     if (results[n].error.code) {
       item->failures[at] = text_duplicate(results[n].error.message);
@@ -223,7 +289,7 @@ static const struct policy_signer *choose_signer(const struct operation *operati
       bool done = false;
       for (size_t k = 0; k < activation->done_count; k++) done |= activation->done_with[k] == lineage->signers[j];
       *ret_id = lineage->signer_ids[j];
-      if (!done) return lineage->signers[j];
+      if (!done && activation->items[i].paths[j]) return lineage->signers[j];
     }
   }
   return NULL;
@@ -241,12 +307,27 @@ static int start_signer(struct operation *operation, const struct policy_signer 
                                            error);
 }
 
+/* A copy that was made for a signer whose turn did not come is on disk all the same, and must be known to be destroyed one day. */
+static void report_copies(struct operation *operation, size_t i) {
+  struct activation_item *item = &((struct activation *)operation->state)->items[i];
+  const struct lineage *lineage = &operation->works[i]->lineage;
+  for (size_t j = 0; j < lineage->signer_count; j++) {
+    bool reported = !item->copied[j];
+    for (size_t k = 0; k < item->report_count; k++) reported |= item->reports[k].signer_id == lineage->signer_ids[j];
+    if (reported) continue;
+    item->reports[item->report_count++] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = item->paths[j]};
+    operation->outcomes[i].placements = item->reports;
+    operation->outcomes[i].placement_count = item->report_count;
+  }
+}
+
 static void next_signer(struct operation *operation) {
   struct activation *activation = operation->state;
   struct error error = {0};
   int64_t id = 0;
   const struct policy_signer *policy = choose_signer(operation, &id);
-  if (!policy || activation->done_count == sizeof activation->done_with / sizeof activation->done_with[0]) {
+  if (!policy || activation->done_count == ENGINE_SIGNERS_MAX) {
+    for (size_t i = 0; i < operation->count; i++) report_copies(operation, i);
     operation_finish(operation);
     return;
   }
@@ -256,7 +337,7 @@ static void next_signer(struct operation *operation) {
   for (size_t i = 0; i < operation->count; i++) {
     const struct lineage *lineage = &operation->works[i]->lineage;
     for (size_t j = 0; j < lineage->signer_count; j++)
-      if (lineage->signers[j] == policy && !operation->outcomes[i].error) operation_fail(operation, i, &error);
+      if (lineage->signers[j] == policy && activation->items[i].paths[j] && !operation->outcomes[i].error) operation_fail(operation, i, &error);
   }
   next_signer(operation);
 }
@@ -272,7 +353,7 @@ static int activate_start(struct operation *operation, struct error *error) {
   activation->positions = calloc(operation->count, sizeof(size_t));
   if (!activation->positions) return error_set(error, ERROR_NO_MEMORY, "out of memory for an activation");
   return observer_start(operation->engine->setup.observer, OBSERVE_PRESENT, observed_items, operation->count,
-                        loop_boottime(operation->engine->setup.loop) + ENGINE_CONFIRM_SECONDS * 1000, observed, operation,
+                        loop_boottime(operation->engine->setup.loop) + ENGINE_CONFIRM_SECONDS * INT64_C(1000), observed, operation,
                         &activation->observation, error);
 }
 

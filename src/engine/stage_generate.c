@@ -14,6 +14,7 @@ struct generation {
   struct generation_item {
     char *record;
     char zone[DNS_NAME_TEXT_SIZE];
+    char owner[DNS_NAME_TEXT_SIZE]; /* where the record will really be: other than its name behind CNAME or DNAME */
     size_t placement; /* the next one to make */
     struct placement_report reports[KEY_PLACEMENTS_MAX];
   } items[];
@@ -138,7 +139,9 @@ static void surveyed(void *context, const struct observe_result *results, size_t
       continue;
     }
     text_copy(generation->items[i].zone, sizeof generation->items[i].zone, results[i].zone);
+    text_copy(generation->items[i].owner, sizeof generation->items[i].owner, results[i].owner);
     outcome->zone = generation->items[i].zone;
+    outcome->owner = generation->items[i].owner;
     outcome->ttl_negative = results[i].ttl_negative;
     outcome->ttl_old = results[i].ttl_old;
     make_next(operation, i);
@@ -158,7 +161,7 @@ static int generate_start(struct operation *operation, struct error *error) {
   operation->release = generation_release;
   operation->items = items;
   return observer_start(engine->setup.observer, OBSERVE_SURVEY, items, operation->count,
-                        loop_boottime(engine->setup.loop) + ENGINE_CONFIRM_SECONDS * 1000, surveyed, operation, &generation->survey, error);
+                        loop_boottime(engine->setup.loop) + ENGINE_CONFIRM_SECONDS * INT64_C(1000), surveyed, operation, &generation->survey, error);
 }
 
 static void generation_free(struct operation *operation) {
@@ -169,6 +172,6 @@ static void generation_free(struct operation *operation) {
 const struct stage stage_generate = {.name = "generate",
                                      .batch_maximum = ENGINE_GENERATE_BATCH,
                                      .seconds = ENGINE_GENERATE_SECONDS,
-                                     .parallel = 64,
+                                     .parallel = ENGINE_GENERATE_PARALLEL,
                                      .start = generate_start,
                                      .free_state = generation_free};

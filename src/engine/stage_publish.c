@@ -43,7 +43,7 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
   *item = (struct publish_item){.name = key ? key->owner_name : work->lineage.domain,
                                 .ttl = work->lineage.rules->publish_ttl,
                                 .zone = key && key->zone[0] ? key->zone : work->lineage.zone,
-                                .owner = undoes && key->owner[0] ? key->owner : NULL,
+                                .owner = key && key->owner[0] ? key->owner : NULL,
                                 .primary_server = undoes && key->primary_server[0] ? key->primary_server : NULL};
   if (undoes) result = record_build_revoked(key->algorithm, &own->revoked, error);
   switch (work->action) {

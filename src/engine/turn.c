@@ -27,6 +27,7 @@ void engine_read_clock(struct engine *engine, struct event_list *events) {
   struct clock_reading reading;
   struct store_clock next;
   loop_now(engine->setup.loop, &reading);
+  if (!reading.boot_id[0]) text_copy(reading.boot_id, sizeof reading.boot_id, engine->boot_stand_in);
   const enum clock_verdict verdict = engine_clock_advance(&engine->clock, &reading, &next, &engine->plan_clock);
   if (verdict != CLOCK_STEADY) {
     static const struct lineage nobody;
@@ -82,6 +83,15 @@ static int selector_is_used(struct engine *engine, const char *domain, const cha
   return 0;
 }
 
+/* Two slots of a domain in one turn: neither is stored yet. */
+static bool selector_is_taken_in_turn(const struct turn *turn, const char *domain, const char *selector) {
+  for (size_t i = 0; i < turn->count; i++) {
+    struct lineage *lineage = &turn->works[i]->lineage;
+    if (text_equal(lineage->domain, domain) && lineage_find_key(lineage, selector)) return true;
+  }
+  return false;
+}
+
 static int reserve_selector(struct turn *turn, struct work *work, struct error *error) {
   const struct policy_key *rule = lineage_rule(&work->lineage);
   const int64_t now = turn->engine->plan_clock.now;
@@ -92,7 +102,8 @@ static int reserve_selector(struct turn *turn, struct work *work, struct error *
     int result = selector_make(rule->selector, now, number, selector, error);
     if (!result) result = selector_is_used(turn->engine, work->lineage.domain, selector, &used, error);
     if (result) return result;
-    if (!used) return lifecycle_reserve(&work->lineage, now, number, &work->key, &turn->events, error);
+    if (!used && !selector_is_taken_in_turn(turn, work->lineage.domain, selector))
+      return lifecycle_reserve(&work->lineage, now, number, &work->key, &turn->events, error);
   }
   return error_set(error, ERROR_LIMIT, "%s: %d selectors of one stamp are used up", work->lineage.domain, SELECTOR_NUMBER_MAX);
 }
@@ -130,7 +141,7 @@ static int plan_work(struct turn *turn, struct work *work, struct error *error) 
     result = apply_ready(turn, work, &plan, error);
   }
   if (result) return result;
-  lineage->next_moment = plan.next;
+  lineage->next_moment = plan.action == PLAN_NONE ? time_max(plan.next, engine->plan_clock.now + 1) : plan.next;
   if (plan.action == PLAN_NONE || plan.action == PLAN_READY) return 0;
   struct error failure = {0};
   work->action = plan.action;
@@ -218,6 +229,8 @@ static int turn_commit(struct turn *turn, struct error *error) {
 /* Hands the works with a step over to their queues; the others are done with. */
 static int turn_enqueue(struct turn *turn, struct error *error) {
   int result = 0;
+  /* Whoever was told of the events may have stopped the engine: the intents stay open and are taken up at the next start. */
+  if (turn->engine->stopping) return 0;
   for (size_t i = 0; i < turn->count && !result; i++) {
     struct work *work = turn->works[i];
     if (work->action == PLAN_NONE) continue;
@@ -230,11 +243,12 @@ static int turn_enqueue(struct turn *turn, struct error *error) {
 static int engine_turn(struct engine *engine, bool *ret_progress, struct error *error) {
   struct turn turn = {.engine = engine};
   engine_read_clock(engine, &turn.events);
-  int result = engine->stopping ? 0 : engine_execute_requests(engine, error);
+  bool more_requests = false;
+  int result = engine->stopping ? 0 : engine_execute_requests(engine, &more_requests, error);
   if (!result) result = turn_claim(&turn, error);
   if (!result) result = turn_commit(&turn, error);
   if (!result) result = turn_enqueue(&turn, error);
-  *ret_progress = turn.count > 0;
+  *ret_progress = turn.count > 0 || more_requests;
   turn_release(&turn);
   return result;
 }
@@ -263,6 +277,14 @@ static int next_due(struct engine *engine, int64_t *ret_next, struct error *erro
   return engine_next_of_domains(engine, ret_next, error);
 }
 
+/* Counted in time that really passes: a wall clock that is set must neither end the run nor keep it for ever. */
+static bool rest_is_beyond_horizon(const struct engine *engine, int64_t next) {
+  if (engine->setup.horizon == TIME_NEVER) return false;
+  if (next == TIME_NEVER) return true;
+  const int64_t left = engine->setup.horizon - (loop_boottime(engine->setup.loop) - engine->started) / 1000;
+  return next > time_add(engine->plan_clock.now, time_max(left, 0));
+}
+
 /* Arms the timer for the next moment, or stops when it lies beyond the horizon and nothing is open. */
 static void engine_rest(struct engine *engine) {
   enum { LONGEST_REST = 3600 }; /* the wall clock may be set while we sleep on boot time */
@@ -277,10 +299,9 @@ static void engine_rest(struct engine *engine) {
     return;
   }
   engine->summary.next = next;
-  const bool daemon = engine->setup.horizon == TIME_NEVER;
-  const int64_t end = time_add(engine->started, engine->setup.horizon);
-  if (engine->open_operations > 0 && (engine->stopping || next > end)) return;
-  if (engine->open_operations == 0 && (engine->stopping || (!daemon && next > end))) {
+  const bool beyond = rest_is_beyond_horizon(engine, next);
+  if (engine->open_operations > 0 && (engine->stopping || beyond)) return;
+  if (engine->stopping || beyond) {
     loop_stop(engine->setup.loop);
     return;
   }
@@ -295,6 +316,10 @@ static void turn_callback(void *context) {
   bool progress = false;
   engine->timer = NULL;
   engine->turn_wanted = false;
+  if (engine->keeper_failure.code) {
+    engine_fail(engine, &engine->keeper_failure);
+    return;
+  }
   if (engine_turn(engine, &progress, &error)) {
     engine_fail(engine, &error);
     return;
@@ -305,6 +330,13 @@ static void turn_callback(void *context) {
     engine_want_turn(engine);
   else
     engine_rest(engine);
+}
+
+/* 128 random bits as a stand-in for the boot's id: never equal to that of another process, so that its clock is never taken over by mistake. */
+static void engine_name_boot(struct engine *engine) {
+  uint64_t bits[2];
+  engine->setup.entropy->fill(engine->setup.entropy, bits, sizeof bits);
+  snprintf(engine->boot_stand_in, sizeof engine->boot_stand_in, "%016llx%016llx", (unsigned long long)bits[0], (unsigned long long)bits[1]);
 }
 
 int engine_new(const struct engine_setup *setup, struct engine **ret_engine, struct error *error) {
@@ -319,7 +351,8 @@ int engine_new(const struct engine_setup *setup, struct engine **ret_engine, str
     engine_free(engine);
     return result;
   }
-  engine->started = loop_wall(setup->loop);
+  engine->started = loop_boottime(setup->loop);
+  engine_name_boot(engine);
   engine->summary.next = next;
   *ret_engine = engine;
   return 0;

@@ -26,7 +26,7 @@ static size_t ideal_placements(const struct lineage *lineage, const struct key *
   size_t count = 0;
   if (action == PLAN_ACTIVATE) {
     for (; count < lineage->signer_count; count++)
-      reports[count] = (struct placement_report){.signer_id = lineage->signer_ids[count], .key_path = "", .switched_at = now, .completed_at = now};
+      reports[count] = (struct placement_report){.signer_id = lineage->signer_ids[count], .switched_at = now, .completed_at = now};
     return count;
   }
   for (; count < key->placement_count; count++)
@@ -100,13 +100,14 @@ static int reserve(struct lineage *lineage, int64_t now, struct plan *plan, stru
 static bool is_round(enum plan_action action) { return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_ATTEST; }
 
 int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context, struct error *error) {
-  struct plan_clock clock = {.now = now, .attested = true};
-  for (unsigned i = 0; i < FORECAST_STEPS_MAX && clock.now <= until; i++) {
+  struct plan_clock clock = {.now = now, .attested = true, .skip_watch = true};
+  char moment[TIME_TEXT_SIZE];
+  for (unsigned i = 0; i < FORECAST_STEPS_MAX; i++) {
     struct plan plan;
     plan_lineage(lineage, &clock, &plan);
     if (plan.action == PLAN_NONE) {
       if (plan.next == TIME_NEVER || plan.next > until) return 0;
-      clock.now = time_max(plan.next, clock.now + 1);
+      clock.now = plan.next;
       continue;
     }
     int result = plan.key == lineage->key_count ? reserve(lineage, clock.now, &plan, error) : 0;
@@ -124,5 +125,6 @@ int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, foreca
     if (result) return result;
     drop_removed(lineage);
   }
-  return 0;
+  error_set(error, ERROR_LIMIT, "%s: more than %d steps until %s", lineage->domain, FORECAST_STEPS_MAX, time_format(clock.now, moment));
+  return error_remedy(error, "ask for an earlier end with --until");
 }

@@ -35,13 +35,32 @@ static bool gate_not_held(const struct gate_view *view, struct plan_reason *reas
                      lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "", lineage->domain);
 }
 
+/* A back-off that ends later than any could was counted by a clock that has been set back since: it is over. */
+static bool back_off_runs(const struct gate_view *view) {
+  enum { LONGEST = TIMING_BACKOFF_PARKED + TIMING_BACKOFF_PARKED / 4 };
+  const int64_t now = view->clock->now, end = view->lineage->retry_at;
+  return end != TIME_UNSET && now < end && end <= time_add(now, LONGEST);
+}
+
 static bool gate_back_off(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
+  const struct key *failed = failure_key(lineage);
   char moment[TIME_TEXT_SIZE];
-  if (lineage->retry_at == TIME_UNSET || view->clock->now >= lineage->retry_at) return true;
+  if (!back_off_runs(view)) return true;
+  /* A dead server of an old key must not slow down the next rotation. */
+  const bool signs = !view->key || !key_is_leaving(lineage, view->key);
+  if (signs && failed && key_is_leaving(lineage, failed)) return true;
   return gate_closed(reason, lineage->retry_at, "failed %u time%s, tried again at %s: %s", lineage->failures,
                      lineage->failures == 1 ? "" : "s", time_format(lineage->retry_at, moment),
                      lineage->failure ? lineage->failure : "no reason stored");
+}
+
+/* A look has a pace of its own, and may show that what failed is not needed any more: only a look that failed holds it back. */
+static bool gate_look_back_off(const struct gate_view *view, struct plan_reason *reason) {
+  const struct lineage *lineage = view->lineage;
+  const struct key *failed = failure_key(lineage);
+  const bool look = failed && (failure_is_of(lineage, PLAN_CONFIRM, failed) || failure_is_of(lineage, PLAN_CONFIRM_ABSENT, failed));
+  return !look || gate_back_off(view, reason);
 }
 
 static bool gate_clock_attested(const struct gate_view *view, struct plan_reason *reason) {
@@ -59,6 +78,7 @@ static bool gate_room(const struct gate_view *view, struct plan_reason *reason) 
 /* Is another key wanted: none at all, a standby, a request, or the end of the active key's life? */
 static bool gate_successor_wanted(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
+  if (!lineage_rule(lineage)) return gate_closed(reason, TIME_NEVER, "the policy has no key named %s", lineage->slot);
   if (!view->active) {
     if (view->coming == 0) return true;
     return gate_closed(reason, TIME_NEVER, "a key is on its way already");
@@ -73,16 +93,36 @@ static bool gate_successor_wanted(const struct gate_view *view, struct plan_reas
 
 /* Before publication a key that the policy does not want any more is dropped; afterwards it goes its way. */
 static bool gate_still_wanted(const struct gate_view *view, struct plan_reason *reason) {
-  const struct policy_key *rule = lineage_rule(view->lineage);
-  if (rule && rule->algorithm == view->key->algorithm && rule->bits == view->key->bits) return true;
+  if (key_is_wanted(view->lineage, view->key)) return true;
   return gate_closed(reason, TIME_NEVER, "the policy asks for another kind of key now");
 }
 static bool gate_not_wanted(const struct gate_view *view, struct plan_reason *reason) {
   return !gate_still_wanted(view, reason);
 }
 
+static bool gate_may_be_served(const struct gate_view *view, struct plan_reason *reason) {
+  return key_may_be_served(view->key) || gate_closed(reason, TIME_NEVER, "its record was never published");
+}
+static bool gate_not_served(const struct gate_view *view, struct plan_reason *reason) {
+  return !key_may_be_served(view->key) || gate_closed(reason, TIME_NEVER, "its publication was begun: the record has to be deleted first");
+}
+
+/* Looks are stamped by the wall clock. A look that lies further ahead than any pause was stamped by a clock that is ahead of what gates may count with, or
+ * that has been set back since: the pause then counts from the start of the key's last operation, so that looking neither ends nor spins. */
+static bool look_is_due(const struct gate_view *view, struct plan_reason *reason, int64_t opens) {
+  const int64_t now = view->clock->now, begun = view->key->intent_at;
+  const int64_t longest = time_max(view->lineage->rules->confirm_every, TIMING_WATCH_SIGNED);
+  if (opens > time_add(now, longest)) opens = begun == TIME_UNSET || begun > now ? now : time_add(begun, TIMING_WATCH_SLOWEST);
+  return gate_time(view, reason, opens, "no new look at the servers");
+}
+
 static bool gate_round_due(const struct gate_view *view, struct plan_reason *reason) {
-  return gate_time(view, reason, timing_next_round(view->key, view->lineage->rules), "no new look at the servers");
+  return look_is_due(view, reason, timing_next_round(view->key, view->lineage->rules));
+}
+
+static bool gate_watched(const struct gate_view *view, struct plan_reason *reason) {
+  if (!view->clock->skip_watch || timing_right_since(view->key) == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "every server serves the record");
 }
 
 /* Names the first server that holds the key back, since when, and what it said. */
@@ -98,10 +138,10 @@ static bool gate_servers_right(const struct gate_view *view, struct plan_reason 
   if (key->sighting_count == 0) return gate_closed(reason, TIME_NEVER, "no server has been asked yet");
   if (wrong > 0) {
     const struct sighting *seen = &key->sightings[first];
-    const int64_t since = seen->right_since != TIME_UNSET ? seen->right_since : key->published_at;
-    return gate_closed(reason, TIME_NEVER, "%s (%s) does not serve the record: %s, at %s, published %s%s", seen->host,
-                       seen->address, seen->answer, time_format(seen->seen_at, moment),
-                       time_format(since, (char[TIME_TEXT_SIZE]){0}), wrong > 1 ? "; others neither" : "");
+    char published[TIME_TEXT_SIZE];
+    return gate_closed(reason, TIME_NEVER, "%s%s (%s) does not serve the record: %s, at %s, published %s", seen->host,
+                       wrong > 1 ? ", not the only one," : "", seen->address, seen->answer, time_format(seen->seen_at, moment),
+                       time_format(key->published_at, published));
   }
   const unsigned sightings = timing_sightings(key);
   if (sightings >= view->lineage->rules->confirm_sightings) return true;
@@ -128,10 +168,13 @@ static bool gate_missing(const struct gate_view *view, struct plan_reason *reaso
   return gate_closed(reason, TIME_NEVER, "the record is not missing");
 }
 
-/* After warn-after without the record everywhere it is put there again: a server may have lost it. */
+/* After warn-after without the record everywhere it is put there again: the primary may have lost it. Where it has not, that is an alarm, which comes ever
+ * more slowly: 1, 2, 4, ... hours, then once a day. */
 static bool gate_patience(const struct gate_view *view, struct plan_reason *reason) {
   const struct key *key = view->key;
-  const int64_t patience = time_max(view->lineage->rules->confirm_warn_after, 1);
+  int64_t patience = time_max(view->lineage->rules->confirm_warn_after, 1);
+  if (key->state == KEY_PUBLISHED && key->published_at > key->state_since)
+    patience = time_max(patience, time_min(key->published_at - key->state_since, TIMING_HEAL_SLOWEST));
   return gate_time(view, reason, time_add(key->published_at, patience), "the record is not published again");
 }
 
@@ -149,15 +192,7 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
 }
 
 static bool gate_placement_missing(const struct gate_view *view, struct plan_reason *reason) {
-  const struct lineage *lineage = view->lineage;
-  for (size_t i = 0; i < lineage->signer_count; i++) {
-    bool proved = false;
-    for (size_t j = 0; j < view->key->placement_count; j++)
-      if (text_equal(view->key->placements[j].signer->name, lineage->signers[i]->name))
-        proved = view->key->placements[j].proved_at != TIME_UNSET;
-    if (!proved) return true;
-  }
-  return gate_closed(reason, TIME_NEVER, "every signer signs with it");
+  return !key_is_placed(view->lineage, view->key) || gate_closed(reason, TIME_NEVER, "every signer signs with it");
 }
 
 static bool gate_drained(const struct gate_view *view, struct plan_reason *reason) {
@@ -167,7 +202,7 @@ static bool gate_drained(const struct gate_view *view, struct plan_reason *reaso
 
 static bool gate_not_withdrawn(const struct gate_view *view, struct plan_reason *reason) {
   for (size_t i = 0; i < view->key->placement_count; i++)
-    if (view->key->placements[i].switched_at != TIME_UNSET && view->key->placements[i].drained_at == TIME_UNSET) return true;
+    if (placement_is_named(&view->key->placements[i])) return true;
   return gate_closed(reason, TIME_NEVER, "no signer names it any more");
 }
 static bool gate_withdrawn(const struct gate_view *view, struct plan_reason *reason) {
@@ -190,6 +225,10 @@ static bool gate_no_tombstone_wanted(const struct gate_view *view, struct plan_r
 }
 static bool gate_tombstone_over(const struct gate_view *view, struct plan_reason *reason) {
   return gate_time(view, reason, timing_remove(view->key, view->lineage->rules), "the record says that the key is revoked,");
+}
+static bool gate_file_unshared(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *other = key_sharing_file(view->lineage, view->key);
+  return !other || gate_closed(reason, TIME_NEVER, "its private key file is that of %s too", other->selector);
 }
 static bool gate_other_key_signs(const struct gate_view *view, struct plan_reason *reason) {
   if (view->active && view->active != view->key) return true;
@@ -219,45 +258,55 @@ static bool gate_absence_round_due(const struct gate_view *view, struct plan_rea
   const int64_t observed = timing_observed_at(view->key);
   if (observed == TIME_UNSET || observed < view->key->deleted_at) return true;
   const int64_t pause = time_max(view->lineage->rules->confirm_every, time_min((observed - view->key->deleted_at) / 4, TIMING_CONFIRM_SLOWEST));
-  return gate_time(view, reason, time_add(observed, pause), "no new look at the servers");
+  return look_is_due(view, reason, time_add(observed, pause));
 }
 
 #define GATE(name) {#name, gate_##name, false}
 #define APPLIES(name) {#name, gate_##name, true}
 #define GATES(...) .gates = (const struct gate[]){__VA_ARGS__, {NULL, NULL, false}}
 
-/* In the order of urgency within one state: the first whose gates are all open is done. */
+/* What a record that mail needs is watched and healed by. */
+#define WATCH_GATES GATE(managed), APPLIES(not_deleted), APPLIES(watched), GATE(round_due), GATE(look_back_off)
+#define HEAL_GATES GATE(managed), APPLIES(not_deleted), APPLIES(missing), GATE(patience), GATE(back_off)
+#define DESTROY_GATES                                                                                                  \
+  GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(file_unshared), GATE(not_held),                 \
+      GATE(clock_attested), GATE(back_off)
+
+/* In the order of urgency within one state: the first whose gates are all open is done. A look goes before the healing that it may make unnecessary. */
 const struct step plan_steps[] = {
     {KEY_RESERVED, PLAN_GENERATE, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
     {KEY_RESERVED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(back_off))},
     {KEY_GENERATED, PLAN_PUBLISH, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
-    {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(back_off))},
-    {KEY_PUBLISHED, PLAN_READY,
-     GATES(GATE(managed), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
-    {KEY_PUBLISHED, PLAN_PUBLISH, GATES(GATE(managed), APPLIES(missing), GATE(patience), GATE(back_off))},
-    {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(back_off))},
-    {KEY_READY, PLAN_ACTIVATE, GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off))},
-    {KEY_READY, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(back_off))},
+    {KEY_GENERATED, PLAN_DELETE, GATES(GATE(managed), APPLIES(not_wanted), APPLIES(may_be_served), GATE(back_off))},
+    {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(not_served), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_READY, GATES(GATE(managed), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
+    {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(look_back_off))},
+    {KEY_PUBLISHED, PLAN_PUBLISH, GATES(HEAL_GATES)},
+    {KEY_READY, PLAN_ACTIVATE,
+     GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off))},
+    {KEY_READY, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_ACTIVATE, GATES(GATE(managed), APPLIES(placement_missing), GATE(back_off))},
+    {KEY_ACTIVE, PLAN_CONFIRM, GATES(WATCH_GATES)},
+    {KEY_ACTIVE, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_RETIRED, PLAN_WITHDRAW,
      GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(back_off))},
     {KEY_RETIRED, PLAN_REVOKE,
-     GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs), GATE(retire_window),
-           GATE(clock_attested), GATE(back_off))},
+     GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
+           GATE(retire_window), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(no_tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
            GATE(retire_window), GATE(clock_attested), GATE(back_off))},
+    {KEY_RETIRED, PLAN_CONFIRM, GATES(WATCH_GATES)},
+    {KEY_RETIRED, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_RETIRED, PLAN_CONFIRM_ABSENT,
-     GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(back_off))},
-    {KEY_RETIRED, PLAN_DESTROY,
-     GATES(GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(not_held), GATE(clock_attested), GATE(back_off))},
+     GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
+    {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
     {KEY_REVOKED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off))},
     {KEY_REVOKED, PLAN_CONFIRM_ABSENT,
-     GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(back_off))},
-    {KEY_REVOKED, PLAN_DESTROY,
-     GATES(GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(not_held), GATE(clock_attested), GATE(back_off))},
+     GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
+    {KEY_REVOKED, PLAN_DESTROY, GATES(DESTROY_GATES)},
 };
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];
 

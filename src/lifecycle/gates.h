@@ -1,4 +1,4 @@
-/* Gates: what must hold before a step, as rows with names. Internal to the planner. */
+/* Gates: what must hold before a step, as rows with names. Internal to src/lifecycle. */
 #ifndef DKIMROLL_GATES_H
 #define DKIMROLL_GATES_H
 
@@ -34,5 +34,33 @@ extern const size_t plan_step_count;
 extern const struct step plan_new_key;
 
 bool gate_closed(struct plan_reason *reason, int64_t opens, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Whether a key in that state may have an outcome of that action. */
+bool plan_step_exists(enum key_state state, enum plan_action action);
+/* Whether the step is on the way of keys[key] as it is now, due or not. */
+bool plan_step_applies(const struct lineage *lineage, size_t key, enum plan_action action, int64_t now);
+
+/* On its way out: retired, or not published and not wanted by the policy any more. Nothing that signs waits for it. */
+bool key_is_leaving(const struct lineage *lineage, const struct key *key);
+/* Whether the policy still asks for a key of this kind. */
+bool key_is_wanted(const struct lineage *lineage, const struct key *key);
+/* Whether some server may hold the record of a key that never got beyond KEY_GENERATED: its publication was begun. */
+bool key_may_be_served(const struct key *key);
+/* A key that needs the same private key file longer than key does; NULL: none. */
+const struct key *key_sharing_file(const struct lineage *lineage, const struct key *key);
+/* Whether the placement is one in the very tables that signer stands for now. */
+bool placement_serves(const struct placement *placement, const struct policy_signer *signer);
+/* Whether key is proved in the tables of every signer of lineage. */
+bool key_is_placed(const struct lineage *lineage, const struct key *key);
+/* Whether a signer's tables name key, as far as is known. */
+bool placement_is_named(const struct placement *placement);
+
+/* The failure that lineage remembers (lineage.failure) begins with the step that failed, and these read that. */
+void failure_describe(enum plan_action action, const struct key *key, const struct error *error, char *buffer, size_t size);
+bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key);
+/* The key that the failure is about; NULL: none, or it is gone. */
+const struct key *failure_key(const struct lineage *lineage);
+/* Whether that step is still to be done, so that its failure still matters. */
+bool failure_matters(const struct lineage *lineage, int64_t now);
 
 #endif

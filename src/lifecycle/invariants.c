@@ -13,30 +13,50 @@ static int refuse(const struct lineage *lineage, enum plan_action action, const 
                    key ? key->selector : "a key", lineage->domain, why);
 }
 
-/* I1 and I2: the record that verifies a signature may go only after its window, and only while another key signs. */
-static const char *forbids_ending(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
-  if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) return "it is not retired";
-  if (key->state == KEY_RETIRED && count_active(lineage) == 0) return "no other key signs";
+/* I1 and I2: the record that verifies a signature may go only after its window, and only while another key signs. Once it is revoked the window is history,
+ * and a policy that asks for a longer one since, or a clock that was set back, brings nothing back. A key that never signed has no window. */
+static const char *forbids_ending(const struct lineage *lineage, enum plan_action action, const struct key *key,
+                                  const struct plan_clock *clock) {
+  if (key->state == KEY_GENERATED && action == PLAN_DELETE) return NULL;
+  if (key->state == KEY_REVOKED && action == PLAN_DELETE) return clock->attested ? NULL : "the clock is not attested";
+  if (key->state != KEY_RETIRED) return "it is not retired";
+  if (count_active(lineage) == 0) return "no other key signs";
   if (clock->now < timing_revoke(key, lineage->rules)) return "mail that it signed may still be verified";
   if (!clock->attested) return "the clock is not attested";
   return NULL;
 }
 
 /* I4: a private key goes only when nobody can want it any more. */
+static bool has_other_user(const struct lineage *lineage, const struct key *key) {
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *other = &lineage->keys[i];
+    if (other == key || other->state == KEY_REMOVED || other->absent_at != TIME_UNSET) continue;
+    for (size_t j = 0; j < other->placement_count; j++)
+      for (size_t k = 0; k < key->placement_count; k++)
+        if (text_equal(other->placements[j].key_path, key->placements[k].key_path)) return true;
+  }
+  return false;
+}
+
 static const char *forbids_destruction(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
-  if (key->state <= KEY_GENERATED) return NULL;
-  const char *why = forbids_ending(lineage, key, clock);
-  if (why) return why;
+  const bool begun = key->intent == PLAN_PUBLISH || key->intent == PLAN_DELETE;
+  if (key->state == KEY_RESERVED) return NULL;
+  if (key->state == KEY_GENERATED) return begun && key->deleted_at == TIME_UNSET ? "its record may be served" : NULL;
+  if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) return "it is not retired";
   if (key->deleted_at == TIME_UNSET || key->absent_at == TIME_UNSET) return "its record may still be served";
   for (size_t i = 0; i < key->placement_count; i++)
     if (key->placements[i].switched_at != TIME_UNSET && key->placements[i].drained_at == TIME_UNSET) return "a signer's tables name it";
-  for (size_t i = 0; i < lineage->key_count; i++) {
-    const struct key *other = &lineage->keys[i];
-    for (size_t j = 0; other != key && j < other->placement_count; j++)
-      for (size_t k = 0; k < key->placement_count; k++)
-        if (text_equal(other->placements[j].key_path, key->placements[k].key_path)) return "another key has the same file";
-  }
+  if (has_other_user(lineage, key)) return "another key has the same file";
+  if (!clock->attested) return "the clock is not attested";
   return NULL;
+}
+
+/* I3: what is deleted or past its life is not published again, and never without knowing what. */
+static const char *forbids_publication(const struct key *key) {
+  const bool needed = key->state >= KEY_GENERATED && key->state <= KEY_RETIRED && key->state != KEY_READY;
+  if (!needed) return "it is past publication";
+  if (key->state == KEY_RETIRED && key->deleted_at != TIME_UNSET) return "it was deleted";
+  return key->record ? NULL : "its record is not known";
 }
 
 static const char *forbids_activation(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
@@ -57,14 +77,14 @@ int invariant_permits(const struct lineage *lineage, enum plan_action action, si
   if (!key) return action == PLAN_GENERATE || action == PLAN_ATTEST ? 0 : refuse(lineage, action, key, "there is no such key", error);
   switch (action) {
   case PLAN_GENERATE: why = key->state == KEY_RESERVED ? NULL : "it exists already"; break;
-  case PLAN_PUBLISH:
-    if (key->state != KEY_GENERATED && key->state != KEY_PUBLISHED) why = "it is past publication";
-    else if (!key->record) why = "its record is not known";
-    break;
+  case PLAN_PUBLISH: why = forbids_publication(key); break;
   case PLAN_ACTIVATE: why = forbids_activation(lineage, key, clock); break;
-  case PLAN_WITHDRAW: why = key->state == KEY_RETIRED || key->state == KEY_REVOKED ? NULL : "it may sign"; break;
+  case PLAN_WITHDRAW:
+    if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) why = "it may sign";
+    if (!why && count_active(lineage) == 0) why = "no other key signs";
+    break;
   case PLAN_REVOKE:
-  case PLAN_DELETE: why = forbids_ending(lineage, key, clock); break;
+  case PLAN_DELETE: why = forbids_ending(lineage, action, key, clock); break;
   case PLAN_DESTROY: why = forbids_destruction(lineage, key, clock); break;
   case PLAN_NONE:
   case PLAN_READY:
@@ -80,9 +100,11 @@ int invariant_holds(const struct lineage *before, const struct lineage *after, s
   if (active > 1) return error_set(error, ERROR_INTERNAL, "%s would have %zu active keys (this is a defect of dkimroll)", after->domain, active);
   if (active == 0 && count_active(before) > 0)
     return error_set(error, ERROR_INTERNAL, "%s would lose its active key (this is a defect of dkimroll)", after->domain);
-  for (size_t i = 0; i < before->key_count && i < after->key_count; i++) {
-    const struct key *old = &before->keys[i], *now = &after->keys[i];
-    if (!text_equal(old->selector, now->selector)) break;
+  for (size_t i = 0; i < before->key_count; i++) {
+    const struct key *old = &before->keys[i];
+    const struct key *now = i < after->key_count ? &after->keys[i] : NULL;
+    if (!now || !text_equal(old->selector, now->selector))
+      return error_set(error, ERROR_INTERNAL, "%s would lose sight of %s (this is a defect of dkimroll)", after->domain, old->selector);
     if (now->state < old->state && !(old->state == KEY_READY && now->state == KEY_PUBLISHED))
       return error_set(error, ERROR_INTERNAL, "%s of %s would go back from %s to %s (this is a defect of dkimroll)", now->selector,
                        after->domain, key_state_name(old->state), key_state_name(now->state));

@@ -17,7 +17,7 @@ static void view_fill(const struct lineage *lineage, const struct plan_clock *cl
   *ret_view = (struct gate_view){.lineage = lineage, .clock = clock};
   for (size_t i = 0; i < lineage->key_count; i++) {
     if (lineage->keys[i].state == KEY_ACTIVE) ret_view->active = &lineage->keys[i];
-    if (lineage->keys[i].state < KEY_ACTIVE) ret_view->coming++;
+    if (lineage->keys[i].state < KEY_ACTIVE && !key_is_leaving(lineage, &lineage->keys[i])) ret_view->coming++;
   }
 }
 
@@ -42,8 +42,10 @@ static void step_judge(const struct step *step, const struct gate_view *view, st
       ret_verdict->applies = false;
       return;
     }
-    ret_verdict->opens = time_max(ret_verdict->opens, reason.opens);
-    ret_verdict->only_attestation = ret_verdict->reason_count == 0 && text_equal(gate->name, "clock_attested");
+    /* Attestation is a step of its own (PLAN_ATTEST), taken when the other gates are open: it puts the moment off by nothing. */
+    const bool attestation = text_equal(gate->name, "clock_attested");
+    if (!attestation) ret_verdict->opens = time_max(ret_verdict->opens, reason.opens);
+    ret_verdict->only_attestation = ret_verdict->reason_count == 0 && attestation;
     if (ret_verdict->reason_count < PLAN_REASONS_MAX) ret_verdict->reasons[ret_verdict->reason_count++] = reason;
   }
 }
@@ -59,11 +61,32 @@ static void plan_step(const struct step *step, const struct gate_view *view, str
     plan->reason_count = 0;
     return;
   }
-  plan->next = time_min(plan->next, verdict.opens);
+  /* A closed gate whose moment is over waits for another step (a look at the servers, say), which has a moment of its own. */
+  if (verdict.opens > view->clock->now) plan->next = time_min(plan->next, verdict.opens);
   if (plan->waiting != PLAN_NONE) return;
   plan->waiting = step->action;
   plan->reason_count = verdict.reason_count;
   memcpy(plan->reasons, verdict.reasons, verdict.reason_count * sizeof verdict.reasons[0]);
+}
+
+bool plan_step_exists(enum key_state state, enum plan_action action) {
+  for (size_t i = 0; i < plan_step_count; i++)
+    if (plan_steps[i].state == state && plan_steps[i].action == action) return true;
+  return false;
+}
+
+bool plan_step_applies(const struct lineage *lineage, size_t key, enum plan_action action, int64_t now) {
+  const struct plan_clock clock = {.now = now, .attested = true};
+  struct gate_view view;
+  view_fill(lineage, &clock, &view);
+  view.key = &lineage->keys[key];
+  for (size_t i = 0; i < plan_step_count; i++) {
+    struct verdict verdict;
+    if (plan_steps[i].state != view.key->state || plan_steps[i].action != action) continue;
+    step_judge(&plan_steps[i], &view, &verdict);
+    return verdict.applies;
+  }
+  return false;
 }
 
 static void plan_one(const struct lineage *lineage, size_t key, const struct gate_view *base, struct plan *ret_plan) {

@@ -46,16 +46,19 @@ static int64_t clamp(int64_t value, int64_t lowest, int64_t highest) {
 int64_t timing_next_round(const struct key *key, const struct policy_rules *rules) {
   const int64_t observed = timing_observed_at(key);
   if (observed == TIME_UNSET) return key->published_at;
-  if (key->state == KEY_READY) return time_add(observed, clamp(TIMING_WATCH_SLOWEST, rules->confirm_every, TIMING_WATCH_SLOWEST));
+  if (key->state == KEY_READY) return time_add(observed, time_max(rules->confirm_every, TIMING_WATCH_SLOWEST));
   const int64_t right_since = timing_right_since(key);
+  const bool needed = key->state == KEY_ACTIVE || key->state == KEY_RETIRED;
+  if (needed && right_since != TIME_UNSET) return time_add(observed, time_max(rules->confirm_every, TIMING_WATCH_SIGNED));
   if (right_since == TIME_UNSET || timing_sightings(key) < rules->confirm_sightings) {
     /* The longer it has been missing, the less a look every few seconds helps; a fresh record is looked at every `every`. */
-    const int64_t waited = right_since == TIME_UNSET ? observed - key->published_at : 0;
+    const bool missing = right_since == TIME_UNSET && key->published_at != TIME_UNSET;
+    const int64_t waited = missing ? observed - key->published_at : 0;
     return time_add(observed, clamp(waited / 10, rules->confirm_every, time_max(rules->confirm_every, TIMING_CONFIRM_SLOWEST)));
   }
   /* All sightings are there: look on while F1 runs, a few times and once at its end. */
   const int64_t ready = timing_ready(key, rules);
-  const int64_t pause = clamp((ready - right_since) / 4, rules->confirm_every, TIMING_WATCH_SLOWEST);
+  const int64_t pause = clamp((ready - right_since) / 4, rules->confirm_every, time_max(rules->confirm_every, TIMING_WATCH_SLOWEST));
   const int64_t next = time_add(observed, pause);
   return observed < ready ? time_min(next, ready) : next;
 }
@@ -68,7 +71,8 @@ static int64_t longest_negative(const struct key *key) {
 int64_t timing_ready(const struct key *key, const struct policy_rules *rules) {
   const int64_t right_since = timing_right_since(key);
   if (right_since == TIME_UNSET) return TIME_NEVER;
-  return time_add(right_since, longest_negative(key) + rules->publish_safety);
+  /* A server that was wrong and is not asked any more, because it left the zone, has fed caches like any other. */
+  return time_add(time_max(right_since, key->last_wrong_at), longest_negative(key) + rules->publish_safety);
 }
 
 int64_t timing_publication_interval(const struct key *active, const struct policy_rules *rules) {

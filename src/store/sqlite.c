@@ -73,11 +73,10 @@ static int file_expect(const char *path, struct error *error) {
   return problem == ENOENT ? error_remedy(error, "nothing has run yet: dkimroll run") : code;
 }
 
-/* WAL: readers beside the writer, and one fsync a commit. */
-static int wal_begin(struct sqlite_store *store, struct error *error) {
+static int wal_set(struct sqlite_store *store, struct error *error) {
   static const char sql[] = "PRAGMA journal_mode = WAL";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (!code) code = sqlite_query_step(&query, &row, error);
   if (code) return code;
@@ -86,6 +85,17 @@ static int wal_begin(struct sqlite_store *store, struct error *error) {
   error_set(error, ERROR_SYSTEM, "store %s: its file system cannot share memory between processes", store->path);
   error_retryable(error, false);
   return error_remedy(error, "let `state:` in the policy name a path on a local file system");
+}
+
+/* WAL: readers beside the writer, and one fsync a commit. While several processes make the same store, SQLite refuses the change of mode at once and
+ * does not wait as it does for any other lock, so the waiting is done here. */
+static int wal_begin(struct sqlite_store *store, struct error *error) {
+  int code = wal_set(store, error);
+  for (int waited = 0; code == ERROR_BUSY && waited < STORE_BUSY_MS; waited += SQLITE_RETRY_MS) {
+    sqlite3_sleep(SQLITE_RETRY_MS);
+    code = wal_set(store, error);
+  }
+  return code;
 }
 
 static int connection_configure(struct sqlite_store *store, struct error *error) {
@@ -108,7 +118,7 @@ static int database_open(struct sqlite_store *store, bool read_only, struct erro
   /* SQLite opens what it may not write for reading without a word. */
   if (!read_only && sqlite3_db_readonly(store->database, "main") != 0)
     return sqlite_fail(store, SQLITE_READONLY, "opening", error);
-  int64_t version;
+  int64_t version = 0;
   int code = connection_configure(store, error);
   if (!code) code = sqlite_schema_check(store, read_only, &version, error);
   if (code || read_only) return code;

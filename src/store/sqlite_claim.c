@@ -65,7 +65,7 @@ static int claim_gather(struct claim *claim, const char *domain, struct error *e
   static const char sql_domain[] =
       "SELECT next_moment, id FROM lineage WHERE next_moment <= ? AND forgotten = 0 AND domain = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(claim->store, domain ? sql_domain : sql_all, &query, error);
   if (code) return code;
   sqlite_bind_number(&query, claim->now);

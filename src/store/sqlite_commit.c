@@ -82,12 +82,13 @@ static int lineage_commit(struct sqlite_store *store, const struct lineage *line
                           struct error *error) {
   int code = sqlite_lineage_write(store, lineage, error);
   if (!code) code = sqlite_keys_write(store, lineage, ids, error);
-  return code ? error_context(error, "%s, key %s", lineage->domain, lineage->slot) : 0;
+  if (code) error_context(error, "%s, key %s", lineage->domain, lineage->slot);
+  return code;
 }
 
 static int event_commit(struct sqlite_store *store, struct event *event, struct sqlite_new_ids *ids,
                         struct error *error) {
-  int64_t id;
+  int64_t id = 0;
   if (event->id)
     return error_set(error, ERROR_INTERNAL, "store %s: event %lld is stored already", store->path,
                      (long long)event->id);

@@ -34,7 +34,7 @@ static int placement_read(struct sqlite_query *query, struct key *key, struct er
 static int placements_load(struct sqlite_store *store, struct key *key, struct error *error) {
   static const char sql[] = "SELECT " PLACEMENT_COLUMNS " FROM placement WHERE key_id = ? ORDER BY position";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
   sqlite_bind_number(&query, key->id);
@@ -66,7 +66,7 @@ static int sighting_read(struct sqlite_query *query, struct key *key, struct err
 static int sightings_load(struct sqlite_store *store, struct key *key, struct error *error) {
   static const char sql[] = "SELECT " SIGHTING_COLUMNS " FROM sighting WHERE key_id = ? ORDER BY position";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
   sqlite_bind_number(&query, key->id);
@@ -119,7 +119,7 @@ int sqlite_keys_load(struct sqlite_store *store, struct lineage *lineage, bool l
   static const char sql_removed[] = "SELECT id, selector, algorithm, bits, " KEY_COLUMNS
                                     " FROM key WHERE lineage_id = ? AND id > ? AND state = 7 ORDER BY id";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, living ? sql_living : sql_removed, &query, error);
   if (code) return code;
   sqlite_bind_number(&query, lineage->id);
@@ -240,7 +240,7 @@ static void key_bind(struct sqlite_query *query, const struct key *key) {
 static int selector_is_free(struct sqlite_store *store, const char *domain, const char *selector, struct error *error) {
   static const char sql[] = "SELECT 1 FROM key WHERE domain = ? AND selector = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
   sqlite_bind_text(&query, domain);
@@ -277,7 +277,7 @@ static int key_update(struct sqlite_store *store, const struct lineage *lineage,
       "UPDATE key SET (" KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
       " ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  int64_t changes;
+  int64_t changes = 0;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
   key_bind(&query, key);
@@ -297,7 +297,8 @@ static int key_write(struct sqlite_store *store, const struct lineage *lineage, 
   if (!code && !key->id) ids->items[ids->count++] = (struct sqlite_new_id){.place = &key->id, .id = id};
   if (!code) code = placements_write(store, id, key, error);
   if (!code) code = sightings_write(store, id, key, error);
-  return code ? error_context(error, "selector %s", key->selector) : 0;
+  if (code) error_context(error, "selector %s", key->selector);
+  return code;
 }
 
 /* A unique index allows one active key at a time, so the row of a predecessor lets go first. New keys get their ids in the order of the array. */

@@ -124,8 +124,8 @@ int sqlite_lineage_read(struct sqlite_query *query, struct lineage *ret_lineage,
 int sqlite_lineage_load(struct sqlite_store *store, int64_t id, struct lineage *ret_lineage, struct error *error) {
   static const char sql[] = "SELECT " SQLITE_LINEAGE_COLUMNS " FROM lineage WHERE id = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
-  bool more;
+  bool row = false;
+  bool more = false;
   *ret_lineage = (struct lineage){0};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
@@ -147,7 +147,7 @@ int sqlite_lineage_write(struct sqlite_store *store, const struct lineage *linea
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   CLEANUP_FREE char *senders = NULL;
   char signers[SQLITE_SIGNERS_TEXT_MAX];
-  int64_t changes;
+  int64_t changes = 0;
   int code = sqlite_senders_text(lineage->domain, lineage->senders, lineage->sender_count, &senders, error);
   if (!code) code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;

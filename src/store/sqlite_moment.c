@@ -7,7 +7,7 @@ static int moment_read(struct sqlite_store *store, int64_t *ret_next, struct err
   static const char sql[] = "SELECT EXISTS (SELECT 1 FROM request),"
                             " (SELECT min(next_moment) FROM lineage WHERE forgotten = 0)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (!code) code = sqlite_query_step(&query, &row, error);
   if (code) return code;
@@ -24,7 +24,7 @@ static int moment_read(struct sqlite_store *store, int64_t *ret_next, struct err
 static int clock_fetch(struct sqlite_store *store, struct store_clock *ret_clock, struct error *error) {
   static const char sql[] = "SELECT boot_id, wall, boottime, credited, attested FROM clock WHERE id = 1";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   *ret_clock = (struct store_clock){.wall = TIME_UNSET};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (!code) code = sqlite_query_step(&query, &row, error);
@@ -42,7 +42,7 @@ int sqlite_next_moment(struct store *base, int64_t *ret_next, struct store_polic
   struct sqlite_store *store = sqlite_store_of(base);
   CLEANUP(store_policy_stamp_release) struct store_policy_stamp stamp = {0};
   struct store_clock clock;
-  int64_t next;
+  int64_t next = TIME_NEVER;
   int code = moment_read(store, &next, error);
   if (!code && ret_stamp) code = sqlite_stamp_read(store, &stamp, error);
   if (!code && ret_clock) code = clock_fetch(store, &clock, error);

@@ -114,7 +114,7 @@ int sqlite_query_step(struct sqlite_query *query, bool *ret_row, struct error *e
 }
 
 int sqlite_query_run(struct sqlite_query *query, int64_t *ret_changes, struct error *error) {
-  bool row;
+  bool row = false;
   const int code = sqlite_query_step(query, &row, error);
   sqlite3_reset(query->statement);
   query->bound = 0;

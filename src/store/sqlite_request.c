@@ -32,8 +32,8 @@ static int request_insert(struct sqlite_store *store, const struct store_request
 int sqlite_request(struct store *base, struct store_request *request, struct error *error) {
   struct sqlite_store *store = sqlite_store_of(base);
   CLEANUP(sqlite_transaction_end) struct sqlite_transaction transaction = {0};
-  bool known;
-  int64_t id;
+  bool known = false;
+  int64_t id = 0;
   int code = sqlite_transaction_begin(store, true, &transaction, error);
   if (!code) code = domain_is_known(store, request->domain, &known, error);
   if (code) return code;

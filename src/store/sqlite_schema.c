@@ -105,7 +105,7 @@ static int facts_read(struct sqlite_store *store, struct schema_facts *ret_facts
   static const char sql[] = "SELECT (SELECT application_id FROM pragma_application_id),"
                             " (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (!code) code = sqlite_query_step(&query, &row, error);
   if (code) return code;
@@ -133,7 +133,7 @@ static int facts_check(const struct sqlite_store *store, const struct schema_fac
 }
 
 int sqlite_schema_check(struct sqlite_store *store, bool read_only, int64_t *ret_version, struct error *error) {
-  struct schema_facts facts;
+  struct schema_facts facts = {0};
   int code = facts_read(store, &facts, error);
   if (!code) code = facts_check(store, &facts, error);
   if (code) return code;
@@ -152,7 +152,7 @@ int sqlite_schema_check(struct sqlite_store *store, bool read_only, int64_t *ret
 
 static int migrate_step(struct sqlite_store *store, int64_t from, struct error *error) {
   CLEANUP(sqlite_transaction_end) struct sqlite_transaction transaction = {0};
-  struct schema_facts facts;
+  struct schema_facts facts = {0};
   int code = sqlite_transaction_begin(store, true, &transaction, error);
   /* Read again under the lock: another process may have been faster. */
   if (!code) code = facts_read(store, &facts, error);

@@ -9,7 +9,7 @@ enum { STAMP_FILES_MAX = 4096 }; /* of one policy: itself and its domains-from l
 static int digest_read(struct sqlite_store *store, struct store_policy_stamp *stamp, struct error *error) {
   static const char sql[] = "SELECT value FROM meta WHERE key = 'policy-digest'";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (!code) code = sqlite_query_step(&query, &row, error);
   if (code || !row) return code;
@@ -39,7 +39,7 @@ int sqlite_stamp_read(struct sqlite_store *store, struct store_policy_stamp *ret
   static const char sql[] =
       "SELECT path, size, inode, device, modified_ns, changed_ns FROM policy_file ORDER BY position";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   *ret_stamp = (struct store_policy_stamp){0};
   int code = digest_read(store, ret_stamp, error);
   if (!code) code = sqlite_query_begin(store, sql, &query, error);

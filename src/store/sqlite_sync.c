@@ -161,7 +161,7 @@ static int stored_advance(struct sync *sync, struct error *error) {
 
 static int event_write(const struct sync *sync, int64_t lineage_id, const char *domain, const char *slot,
                        const char *reason, struct error *error) {
-  int64_t id;
+  int64_t id = 0;
   const struct event event = {.at = sync->now,
                               .lineage_id = lineage_id,
                               .domain = (char *)domain,

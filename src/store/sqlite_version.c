@@ -49,7 +49,7 @@ int sqlite_version_intern(struct sqlite_store *store, const struct sqlite_versio
                           const char *content, int64_t *ret_id, struct error *error) {
   CLEANUP(sqlite_query_end) struct sqlite_query find = {0};
   CLEANUP(sqlite_query_end) struct sqlite_query insert = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, kind->sql_find, &find, error);
   if (code) return code;
   sqlite_bind_text(&find, content);
@@ -85,7 +85,7 @@ static size_t version_position(const struct sqlite_versions *versions, int64_t i
 static int version_load(struct sqlite_store *store, const struct sqlite_version_kind *kind, int64_t id, void **ret_item,
                         struct error *error) {
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  bool row;
+  bool row = false;
   int code = sqlite_query_begin(store, kind->sql_load, &query, error);
   if (code) return code;
   sqlite_bind_number(&query, id);
@@ -133,7 +133,7 @@ static int version_get(struct sqlite_store *store, struct sqlite_versions *versi
 
 int sqlite_rules_get(struct sqlite_store *store, int64_t id, const struct policy_rules **ret_rules,
                      struct error *error) {
-  void *item;
+  void *item = NULL;
   const int code = version_get(store, &store->rules, &SQLITE_RULES, id, &item, error);
   if (!code) *ret_rules = item;
   return code;
@@ -141,7 +141,7 @@ int sqlite_rules_get(struct sqlite_store *store, int64_t id, const struct policy
 
 int sqlite_publisher_get(struct sqlite_store *store, int64_t id, const struct policy_publisher **ret_publisher,
                          struct error *error) {
-  void *item;
+  void *item = NULL;
   const int code = version_get(store, &store->publishers, &SQLITE_PUBLISHERS, id, &item, error);
   if (!code) *ret_publisher = item;
   return code;
@@ -149,7 +149,7 @@ int sqlite_publisher_get(struct sqlite_store *store, int64_t id, const struct po
 
 int sqlite_signer_get(struct sqlite_store *store, int64_t id, const struct policy_signer **ret_signer,
                       struct error *error) {
-  void *item;
+  void *item = NULL;
   const int code = version_get(store, &store->signers, &SQLITE_SIGNERS, id, &item, error);
   if (!code) *ret_signer = item;
   return code;

@@ -27,11 +27,13 @@
 
 enum { MINUTE = 60, HOUR = 3600, DAY = 86400 };
 
-#define DESK_HEAD                                                                                                                              \
-  "policies: {standard: {}, double: {selector: \"d%%Y%%m%%d\", keys: {main: {algorithm: rsa, bits: 2048}, second: {algorithm: rsa, bits: 3072, " \
-  "selector: \"e%%Y%%m%%d\"}}}}\n"                                                                                                             \
-  "publishers: {primary: {server: \"127.0.0.1:53\"}}\n"                                                                                        \
-  "signers: {local: {key-table: /k/KeyTable, signing-table: \"refile:/k/SigningTable\", multiple-signatures: yes, key-directory: /k/keys/%%d, milter: \"unix:/k/sock\"}}\n" \
+#define DESK_HEAD                                                                                                      \
+  "policies: {standard: {}, double: {selector: \"d%%Y%%m%%d\", keys: {main: {algorithm: rsa, bits: 2048}, second: "    \
+  "{algorithm: rsa, bits: 3072, "                                                                                      \
+  "selector: \"e%%Y%%m%%d\"}}}}\n"                                                                                     \
+  "publishers: {primary: {server: \"127.0.0.1:53\"}}\n"                                                                \
+  "signers: {local: {key-table: /k/KeyTable, signing-table: \"refile:/k/SigningTable\", multiple-signatures: yes, "    \
+  "key-directory: /k/keys/%%d, milter: \"unix:/k/sock\"}}\n"                                                           \
   "domain-defaults: {policy: standard, publisher: primary, signers: [local]}\n"
 
 struct desk {
@@ -55,7 +57,8 @@ static inline struct policy *desk_load_policy(const struct desk *desk) {
   struct policy *policy = NULL;
   struct error error = {0};
   const int result = policy_load(desk->policy, &policy, &findings, &error);
-  for (size_t i = 0; i < findings.count; i++) print_error("%u: %s\n", findings.items[i].place.line, findings.items[i].message);
+  for (size_t i = 0; i < findings.count; i++)
+    print_error("%u: %s\n", findings.items[i].place.line, findings.items[i].message);
   policy_findings_release(&findings);
   if (result) fail_msg("%s", error.message);
   return policy;
@@ -155,7 +158,8 @@ static inline int desk_edit_row(void *context, const void *row) {
 }
 
 /* Changes the lineages of a domain (slot NULL: all) and commits them. */
-static inline void desk_edit(struct desk *desk, const char *domain, const char *slot, desk_change *change, void *context) {
+static inline void desk_edit(struct desk *desk, const char *domain, const char *slot, desk_change *change,
+                             void *context) {
   struct store *store = desk_open_store(desk);
   struct desk_edit edit = {.desk = desk, .slot = slot, .change = change, .context = context};
   const struct store_filter filter = {.domain = domain};
@@ -179,8 +183,9 @@ static inline void desk_live(struct lineage *lineage, const struct desk *desk, v
   const int64_t ago = context ? *(int64_t *)context : 30 * DAY;
   struct error error = {0};
   struct plan plan;
-  if (forecast_lineage(lineage, desk->now - ago, desk->now, desk_ignore_step, NULL, &error)) fail_msg("%s", error.message);
-  plan_lineage(lineage, &(struct plan_clock){.now = desk->now, .attested = true}, &plan);
+  if (forecast_lineage(lineage, desk->now - ago, desk->now, desk_ignore_step, NULL, &error))
+    fail_msg("%s", error.message);
+  plan_lineage(lineage, &(struct plan_clock){.now = desk->now, .attested = true, .skip_watch = true}, &plan);
   lineage->next_moment = plan.next;
   for (size_t i = 0; i < lineage->key_count; i++) {
     free(lineage->keys[i].record);
@@ -197,9 +202,20 @@ static inline void desk_confirm(struct lineage *lineage, const struct desk *desk
   const struct desk_round *round = context;
   struct event_list events = {0};
   struct error error = {0};
-  struct sighting_report reports[] = {
-      {.host = "ns1.example.net", .address = "192.0.2.1:53", .right = true, .at = round->at, .ttl = 3600, .ttl_negative = 300, .answer = "right"},
-      {.host = "ns2.example.net", .address = "192.0.2.2:53", .right = !round->answer, .at = round->at, .ttl = -1, .ttl_negative = -1, .answer = round->answer}};
+  struct sighting_report reports[] = {{.host = "ns1.example.net",
+                                       .address = "192.0.2.1:53",
+                                       .right = true,
+                                       .at = round->at,
+                                       .ttl = 3600,
+                                       .ttl_negative = 300,
+                                       .answer = "right"},
+                                      {.host = "ns2.example.net",
+                                       .address = "192.0.2.2:53",
+                                       .right = !round->answer,
+                                       .at = round->at,
+                                       .ttl = -1,
+                                       .ttl_negative = -1,
+                                       .answer = round->answer}};
   const struct outcome outcome = {.action = PLAN_CONFIRM, .at = round->at, .sightings = reports, .sighting_count = 2};
   (void)desk;
   assert_int_equal(lifecycle_apply(lineage, &outcome, round->at, &events, &error), 0);
@@ -213,9 +229,21 @@ static inline void desk_publish(struct lineage *lineage, const struct desk *desk
   struct error error = {0};
   size_t index;
   assert_int_equal(lifecycle_reserve(lineage, at, 1, &index, &events, &error), 0);
-  struct outcome outcome = {.action = PLAN_GENERATE, .key = index, .at = at, .record = "v=DKIM1; k=rsa; p=MIIB", .ttl_negative = 300, .ttl_old = -1};
+  struct outcome outcome = {.action = PLAN_GENERATE,
+                            .key = index,
+                            .at = at,
+                            .record = "v=DKIM1; k=rsa; p=MIIB",
+                            .ttl_negative = 300,
+                            .ttl_old = -1};
   assert_int_equal(lifecycle_apply(lineage, &outcome, at, &events, &error), 0);
-  outcome = (struct outcome){.action = PLAN_PUBLISH, .key = index, .at = at, .ttl = 3600, .zone = "example.com", .primary_server = "127.0.0.1:53", .ttl_negative = 300, .ttl_old = -1};
+  outcome = (struct outcome){.action = PLAN_PUBLISH,
+                             .key = index,
+                             .at = at,
+                             .ttl = 3600,
+                             .zone = "example.com",
+                             .primary_server = "127.0.0.1:53",
+                             .ttl_negative = 300,
+                             .ttl_old = -1};
   assert_int_equal(lifecycle_apply(lineage, &outcome, at, &events, &error), 0);
   event_list_release(&events);
   lineage->next_moment = desk->now;
@@ -256,7 +284,10 @@ static inline char *json_read(const char *document, const char *path) {
   sqlite3 *database = NULL;
   sqlite3_stmt *statement = NULL;
   assert_int_equal(sqlite3_open(":memory:", &database), SQLITE_OK);
-  assert_int_equal(sqlite3_prepare_v2(database, "SELECT json_valid(?1), CASE WHEN json_valid(?1) THEN json_extract(?1, ?2) END", -1, &statement, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_prepare_v2(database,
+                                      "SELECT json_valid(?1), CASE WHEN json_valid(?1) THEN json_extract(?1, ?2) END",
+                                      -1, &statement, NULL),
+                   SQLITE_OK);
   sqlite3_bind_text(statement, 1, document, -1, SQLITE_STATIC);
   sqlite3_bind_text(statement, 2, path, -1, SQLITE_STATIC);
   assert_int_equal(sqlite3_step(statement), SQLITE_ROW);

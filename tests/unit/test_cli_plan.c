@@ -25,7 +25,8 @@ static void test_plan__before_the_first_run_it_tells_of_the_first_keys(void **st
   assert_contains(desk.out, "Nothing has run yet");
   assert_contains(desk.out, "every server serves a record at once, nothing fails");
   CLEANUP_FREE char *steps = read_column(desk.out, "STEP");
-  assert_string_equal(steps, "generate\npublish\nready\nactivate\ngenerate\npublish\nready\nactivate\nwithdraw\nrevoke\n");
+  assert_string_equal(steps,
+                      "generate\npublish\nready\nactivate\ngenerate\npublish\nready\nactivate\nwithdraw\nrevoke\n");
   assert_contains(desk.out, "generated -> published");
   assert_int_equal(access(desk.state, F_OK), -1);
 }
@@ -56,8 +57,10 @@ static void test_plan__steps_of_all_domains_stand_in_the_order_of_time(void **st
   assert_int_equal(desk_run(&desk, cli_command_plan, NULL), EX_OK);
   CLEANUP_FREE char *domains = read_column(desk.out, "DOMAIN");
   /* example.org, from day 30: made, published, ready, active, withdrawn, revoked; deleted and destroyed on day 67. example.com, from day 80, so far as day 82. */
-  assert_string_equal(domains, "example.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\n"
-                               "example.com\nexample.com\nexample.com\nexample.com\nexample.com\n");
+  assert_string_equal(
+      domains,
+      "example.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\nexample.org\n"
+      "example.com\nexample.com\nexample.com\nexample.com\nexample.com\n");
 }
 
 static void test_plan__an_operand_restricts_it(void **state) {

@@ -26,7 +26,8 @@ static void test_status__first_line_says_that_all_is_right_and_what_comes_next(v
   desk_make_signed(&desk);
   desk_edit(&desk, "example.com", NULL, keep_generation, &next);
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
-  CLEANUP_FREE char *expected = text_format("All right: 2 domains signed, next step %s (example.com: generate).\n", time_format(next, moment));
+  CLEANUP_FREE char *expected =
+      text_format("All right: 2 domains signed, next step %s (example.com: generate).\n", time_format(next, moment));
   if (!text_starts(desk.out, expected)) fail_msg("not \"%s\" but:\n%s", expected, desk.out);
   assert_string_equal(desk.err, "");
   CLEANUP_FREE char *heading = find_line(desk.out, "DOMAIN");
@@ -55,7 +56,8 @@ static void test_status__one_cause_is_one_line_for_all_its_domains(void **state)
   desk_edit(&desk, "example.com", NULL, desk_fail, (void *)"publish: no answer");
   desk_edit(&desk, "example.org", NULL, desk_fail, (void *)"publish: no answer");
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
-  assert_true(text_starts(desk.out, "NOT all right: 2 of 2 domains need attention.\n  example.com and 1 other: publish: no answer\n"));
+  assert_true(text_starts(
+      desk.out, "NOT all right: 2 of 2 domains need attention.\n  example.com and 1 other: publish: no answer\n"));
 }
 
 static void park(struct lineage *lineage, const struct desk *desk, void *context) {
@@ -80,20 +82,20 @@ static void test_status__a_parked_domain_is_told_as_such(void **state) {
 static void test_status__a_new_key_that_waits_for_caches_is_no_trouble(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
-  int64_t ago = 10 * MINUTE;
+  int64_t ago = 40 * MINUTE;
   char moment[TIME_TEXT_SIZE];
   desk_make(&desk, "  example.com:\n");
   desk_sync(&desk);
   desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
-  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 10 * MINUTE});
-  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 9 * MINUTE});
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 40 * MINUTE});
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 39 * MINUTE});
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
   assert_true(text_starts(desk.out, "All right: 0 of 1 domain signed, next step "));
   /* F1: right everywhere + TTLneg + safety. The round that is due by now does not hide it. */
   CLEANUP_FREE char *row = find_line(desk.out, "example.com ");
   assert_contains(row, " published ");
   assert_contains(row, " ready ");
-  assert_contains(row, time_format(desk.now - 10 * MINUTE + 300 + HOUR, moment));
+  assert_contains(row, time_format(desk.now - 40 * MINUTE + 300 + HOUR, moment));
 }
 
 static void test_status__before_warn_after_a_lagging_server_is_only_shown(void **state) {
@@ -103,7 +105,8 @@ static void test_status__before_warn_after_a_lagging_server_is_only_shown(void *
   desk_make(&desk, "  example.com:\n");
   desk_sync(&desk);
   desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
-  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
+  desk_edit(&desk, "example.com", NULL, desk_confirm,
+            &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
   CLEANUP_FREE char *row = find_line(desk.out, "example.com ");
   assert_contains(row, "ns2.example.net (192.0.2.2:53) does not serve the record: NXDOMAIN");
@@ -117,12 +120,59 @@ static void test_status__after_warn_after_the_server_is_named_with_since_when_an
   desk_make(&desk, "  example.com:\n");
   desk_sync(&desk);
   desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
-  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
+  desk_edit(&desk, "example.com", NULL, desk_confirm,
+            &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
-  CLEANUP_FREE char *expected = text_format("  example.com: ns2.example.net (192.0.2.2:53) does not serve the record of a new key: NXDOMAIN, since %s; ",
-                                            time_format(desk.now - 61 * MINUTE, moment));
+  CLEANUP_FREE char *expected = text_format(
+      "  example.com: ns2.example.net (192.0.2.2:53) does not serve the record of a new key: NXDOMAIN, since %s; ",
+      time_format(desk.now - 61 * MINUTE, moment));
   assert_contains(desk.out, expected);
   assert_contains(desk.out, "ignore-servers");
+}
+
+static void test_status__a_record_that_mail_needs_and_a_server_lost_is_told_at_once(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.org", NULL, desk_confirm,
+            &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(
+      desk.out,
+      "  example.org: ns2.example.net (192.0.2.2:53) does not serve the record of the key that signs: NXDOMAIN; ");
+  /* It is put there again by the next run. */
+  CLEANUP_FREE char *row = find_line(desk.out, "example.org ");
+  assert_contains(row, " publish ");
+  assert_contains(row, " next run ");
+}
+
+static void keep_revocation(struct lineage *lineage, const struct desk *desk, void *context) {
+  (void)desk;
+  *(int64_t *)context = timing_revoke(&lineage->keys[0], lineage->rules);
+}
+
+static void test_status__a_retired_key_waits_for_its_window_and_its_record_is_watched(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  char moment[TIME_TEXT_SIZE];
+  int64_t revoke;
+  desk_make(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, desk_live, &(int64_t){93 * DAY});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  CLEANUP_FREE char *row = find_line(desk.out, "example.com ");
+  assert_contains(row, " retired ");
+  assert_contains(row, " revoke ");
+  assert_contains(desk.out, "mail that it signed may still be on its way, until ");
+  /* Its time is known, whether the clock is attested now or not. */
+  desk_edit(&desk, "example.com", NULL, keep_revocation, &revoke);
+  desk.arguments.json = true;
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  assert_json(desk.out, "$.keys[0].when", time_format_iso(revoke, moment));
+  desk.arguments.json = false;
+  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - DAY, .answer = "NXDOMAIN"});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "a key whose mail may be on its way: NXDOMAIN");
 }
 
 static void test_status__a_changed_policy_is_told(void **state) {
@@ -195,7 +245,8 @@ static void test_status__a_hold_without_end_that_keeps_a_due_step_back_needs_att
   assert_int_equal(sqlite3_exec(database, statement, NULL, NULL, NULL), SQLITE_OK);
   sqlite3_close(database);
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
-  assert_contains(desk.out, "\n  example.com: held (not in December), and a step is due; `dkimroll release` ends the hold\n");
+  assert_contains(desk.out,
+                  "\n  example.com: held (not in December), and a step is due; `dkimroll release` ends the hold\n");
 }
 
 static void test_status__a_held_domain_without_any_key_is_unsigned(void **state) {
@@ -230,7 +281,11 @@ static void test_status__a_request_that_nobody_carries_out_is_told(void **state)
   struct error error = {0};
   desk_make_signed(&desk);
   struct store *store = desk_open_store(&desk);
-  struct store_request request = {.kind = REQUEST_ROTATE, .domain = (char *)"example.org", .until = TIME_NEVER, .asked_at = desk.now - DAY, .asked_by = (char *)"root"};
+  struct store_request request = {.kind = REQUEST_ROTATE,
+                                  .domain = (char *)"example.org",
+                                  .until = TIME_NEVER,
+                                  .asked_at = desk.now - DAY,
+                                  .asked_by = (char *)"root"};
   assert_int_equal(store->ops->request(store, &request, &error), 0);
   store_close(store);
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
@@ -243,7 +298,8 @@ static void test_status__a_resource_that_fails_is_told(void **state) {
   struct error error = {0};
   desk_make_signed(&desk);
   struct store *store = desk_open_store(&desk);
-  const struct store_resource resource = {.name = (char *)"dns 192.0.2.53:53", .failures = 4, .retry_at = desk.now + 60, .failure = (char *)"no answer"};
+  const struct store_resource resource = {
+      .name = (char *)"dns 192.0.2.53:53", .failures = 4, .retry_at = desk.now + 60, .failure = (char *)"no answer"};
   const struct store_commit commit = {.resources = &resource, .resource_count = 1};
   assert_int_equal(store->ops->commit(store, &commit, &error), 0);
   store_close(store);
@@ -289,7 +345,8 @@ static void test_status__a_domain_is_signed_only_if_every_slot_is(void **state) 
   desk_sync(&desk);
   desk_edit(&desk, "example.com", "main", desk_live, NULL);
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
-  assert_true(text_starts(desk.out, "All right: 0 of 1 domain signed, next step with the next run (example.com: generate)."));
+  assert_true(
+      text_starts(desk.out, "All right: 0 of 1 domain signed, next step with the next run (example.com: generate)."));
 }
 
 static void test_status__details_tell_servers_signers_record_and_moments(void **state) {
@@ -306,12 +363,14 @@ static void test_status__details_tell_servers_signers_record_and_moments(void **
   ready = desk.now - 2 * MINUTE + 300 + HOUR;
   assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("New.Example.", "example.com")), EX_OK);
   assert_true(text_starts(desk.out, "All right: 1 of 2 domains signed, next step "));
-  assert_contains(desk.out, "\nnew.example, key main: policy standard, publisher primary, signers local; a new key every 90d\n");
+  assert_contains(desk.out,
+                  "\nnew.example, key main: policy standard, publisher primary, signers local; a new key every 90d\n");
   assert_contains(desk.out, "v=DKIM1; k=rsa; p=MIIB\n");
   assert_contains(desk.out, "._domainkey.new.example\n");
   assert_contains(desk.out, "ns2.example.net (192.0.2.2:53): right since ");
   assert_contains(desk.out, "local: /k/keys/new.example/server-");
-  CLEANUP_FREE char *expected = text_format("F1 ready %s (right on every server + max(TTLneg 5m, TTLold 0s) + safety 1h)", time_format(ready, moment));
+  CLEANUP_FREE char *expected = text_format(
+      "F1 ready %s (right on every server + max(TTLneg 5m, TTLold 0s) + safety 1h)", time_format(ready, moment));
   assert_contains(desk.out, expected);
   assert_contains(desk.out, "successor signs ");
   assert_lacks(desk.out, "example.org");
@@ -362,7 +421,8 @@ static void test_status__json_with_a_domain_has_all_details(void **state) {
   desk_make(&desk, "  example.com:\n");
   desk_sync(&desk);
   desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
-  desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE, .answer = "another TXT: \xff\x01\xc3\xa9"});
+  desk_edit(&desk, "example.com", NULL, desk_confirm,
+            &(struct desk_round){.at = desk.now - MINUTE, .answer = "another TXT: \xff\x01\xc3\xa9"});
   desk.arguments.json = true;
   assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("example.com")), EX_TEMPFAIL);
   assert_json(desk.out, "$.keys[0].servers[0].right", "1");
@@ -379,10 +439,13 @@ static void test_status__many_rows_stand_under_one_heading_in_straight_columns(v
   enum { MANY = 1203 };
   CLEANUP(desk_remove) struct desk desk;
   struct buffer domains = BUFFER_WITH_MAXIMUM(1 << 20);
-  for (unsigned i = 0; i < MANY; i++) buffer_format(&domains, "  %c%u.example%s:\n", i < 1000 ? 'a' : 'b', i, i == 1100 ? ".with.a.long.name" : "");
+  for (unsigned i = 0; i < MANY; i++)
+    buffer_format(&domains, "  %c%u.example%s:\n", i < 1000 ? 'a' : 'b', i, i == 1100 ? ".with.a.long.name" : "");
   desk_make(&desk, (char *)domains.data);
   buffer_release(&domains);
   desk_sync(&desk);
+  /* A part in which all texts of a column are shorter than its heading is followed by one in which one is longer. */
+  desk_edit(&desk, "b1150.example", NULL, desk_live, NULL);
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
   const char *heading = strstr(desk.out, "DOMAIN ");
   assert_non_null(heading);
@@ -402,6 +465,8 @@ int main(void) {
       cmocka_unit_test(test_status__a_new_key_that_waits_for_caches_is_no_trouble),
       cmocka_unit_test(test_status__before_warn_after_a_lagging_server_is_only_shown),
       cmocka_unit_test(test_status__after_warn_after_the_server_is_named_with_since_when_and_what_it_said),
+      cmocka_unit_test(test_status__a_record_that_mail_needs_and_a_server_lost_is_told_at_once),
+      cmocka_unit_test(test_status__a_retired_key_waits_for_its_window_and_its_record_is_watched),
       cmocka_unit_test(test_status__a_changed_policy_is_told),
       cmocka_unit_test(test_status__another_policy_than_the_compiled_one_is_told),
       cmocka_unit_test(test_status__a_domain_that_left_the_policy_is_told),

@@ -218,6 +218,23 @@ static void test_store__the_active_key_is_exchanged_in_either_order_and_is_never
   assert_int_equal(again.items[0].keys[1].state, KEY_RETIRED);
 }
 
+static void test_store__a_key_of_an_unknown_publisher_or_signer_is_refused(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  rig_sync(rig->store, "a.example: {}", RIG_NOW);
+  CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_all(rig->store);
+  struct key *key = rig_add_key(&claim.items[0], "s", KEY_RESERVED);
+  key->publisher_id = 99;
+  assert_int_equal(rig_commit_try(rig->store, &claim.items[0], &error), ERROR_INTERNAL);
+  if (!strstr(error.message, "a.example, key main: selector s: ")) fail_msg("%s", error.message);
+  key->publisher_id = claim.items[0].publisher_id;
+  key->placement_count = 1;
+  key->placements[0] = (struct placement){.signer_id = 99};
+  assert_int_equal(rig_commit_try(rig->store, &claim.items[0], &error), ERROR_INTERNAL);
+  key->placements[0].signer_id = claim.items[0].signer_ids[0];
+  rig_commit(rig->store, &claim.items[0]);
+}
+
 static void test_store__a_removed_key_is_history_and_never_comes_back(void **state) {
   struct rig *rig = *state;
   struct error error = {0};
@@ -234,6 +251,8 @@ static void test_store__a_removed_key_is_history_and_never_comes_back(void **sta
   assert_int_equal(rig_count(rig->store, STORE_SELECT_REMOVED, NULL), 1);
   assert_int_equal(rig_count(rig->store, STORE_SELECT_REMOVED, "a.example"), 1);
   assert_int_equal(rig_count(rig->store, STORE_SELECT_REMOVED, "b.example"), 0);
+  /* What servers said of it is of no use to anybody. */
+  assert_int_equal(rig_number(rig->path, "SELECT count(*) FROM sighting"), 0);
   key->state = KEY_ACTIVE;
   assert_int_equal(rig_commit_try(rig->store, &claim.items[0], &error), ERROR_INTERNAL);
   assert_int_not_equal(rig_sql(rig->path, "DELETE FROM key"), SQLITE_OK);
@@ -301,6 +320,9 @@ static void test_store__the_most_urgent_are_claimed_first(void **state) {
   assert_claimed(&due, "bd");
   CLEANUP(rig_claim_release) struct rig_claim all = rig_claim_at(rig->store, 30);
   assert_claimed(&all, "bda");
+  CLEANUP(rig_claim_release) struct rig_claim one = {0};
+  rig_check(rig->store->ops->claim(rig->store, 30, 1, NULL, 0, NULL, 0, &one.items, &one.count, &error), &error);
+  assert_claimed(&one, "b");
 
   const int64_t open[] = {all.items[2].id, all.items[0].id};
   CLEANUP(rig_claim_release) struct rig_claim rest = {0};
@@ -549,30 +571,29 @@ static void test_store__signers_that_keys_were_made_with_are_remembered_in_every
   assert_string_equal((const char *)text.data, "local 600;local 640;");
 }
 
+static size_t count_users(struct store *store, const char *path) {
+  const struct store_filter filter = {.text = path};
+  struct error error = {0};
+  size_t count = 0;
+  rig_check(store->ops->select(store, STORE_SELECT_KEY_USERS, &filter, rig_count_row, &count, &error), &error);
+  return count;
+}
+
 static void test_store__a_key_file_is_known_to_be_in_use_while_a_living_key_names_it(void **state) {
   struct rig *rig = *state;
-  struct error error = {0};
-  struct store_filter filter = {.text = "/k/1"};
-  size_t count = 0;
   rig_sync(rig->store, "a.example: {}", RIG_NOW);
   CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_all(rig->store);
   struct key *key = rig_add_key(&claim.items[0], "s", KEY_RETIRED);
   fill_key(key, &claim.items[0]);
+  rig_commit(rig->store, &claim.items[0]);
+  assert_int_equal(count_users(rig->store, "/k/1"), 0); /* destroyed */
   key->placements[0].destroyed = false;
   rig_commit(rig->store, &claim.items[0]);
-  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_KEY_USERS, &filter, rig_count_row, &count, &error),
-            &error);
-  assert_int_equal(count, 1);
-  filter.text = "/k/2";
-  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_KEY_USERS, &filter, rig_count_row, &count, &error),
-            &error);
-  assert_int_equal(count, 1);
+  assert_int_equal(count_users(rig->store, "/k/1"), 1);
+  assert_int_equal(count_users(rig->store, "/k/2"), 0);
   key->state = KEY_REMOVED;
   rig_commit(rig->store, &claim.items[0]);
-  filter.text = "/k/1";
-  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_KEY_USERS, &filter, rig_count_row, &count, &error),
-            &error);
-  assert_int_equal(count, 1);
+  assert_int_equal(count_users(rig->store, "/k/1"), 0);
 }
 
 struct nesting {
@@ -649,6 +670,7 @@ int main(void) {
       STORE_TEST(sightings_and_placements_that_are_gone_are_gone),
       STORE_TEST(a_selector_is_never_used_twice_in_any_letter_case),
       STORE_TEST(the_active_key_is_exchanged_in_either_order_and_is_never_two),
+      STORE_TEST(a_key_of_an_unknown_publisher_or_signer_is_refused),
       STORE_TEST(a_removed_key_is_history_and_never_comes_back),
       STORE_TEST(more_removed_keys_than_a_lineage_holds_come_in_several_rows),
       STORE_TEST(the_most_urgent_are_claimed_first),

@@ -109,7 +109,8 @@ static void test_store_open__files_of_others_are_refused_and_left_alone(void **s
   CLEANUP_FREE char *text = workplace_path(&rig->place, "text");
   CLEANUP_FREE char *foreign = workplace_path(&rig->place, "foreign.db");
   CLEANUP_FREE char *named = workplace_path(&rig->place, "named.db");
-  workplace_write(text, "These are the notes of somebody who types a long line of text into a file that is no database.\n", 0600);
+  workplace_write(
+      text, "These are the notes of somebody who types a long line of text into a file that is no database.\n", 0600);
   assert_refused(text, ERROR_INVALID, "not a database");
   workplace_write(foreign, "", 0600);
   assert_int_equal(rig_sql(foreign, "CREATE TABLE mail (id INTEGER)"), SQLITE_OK);
@@ -144,8 +145,9 @@ static void test_store_open__a_damaged_store_says_so(void **state) {
   close(descriptor);
   rig->store = rig_open(rig->path, false);
   struct rig_claim claim = {0};
-  assert_int_equal(rig->store->ops->claim(rig->store, TIME_NEVER, 9, NULL, 0, NULL, 0, &claim.items, &claim.count, &error),
-                   ERROR_INVALID);
+  assert_int_equal(
+      rig->store->ops->claim(rig->store, TIME_NEVER, 9, NULL, 0, NULL, 0, &claim.items, &claim.count, &error),
+      ERROR_INVALID);
   assert_non_null(strstr(error.message, rig->path));
   assert_non_null(strstr(error.remedy, "backup"));
 }
@@ -175,15 +177,16 @@ static void test_store_open__a_user_without_rights_is_told(void **state) {
   CLEANUP_FREE char *directory = workplace_path(&rig->place, "lib");
   if (geteuid() != 0) skip();
   assert_int_equal(in_child(open_as_nobody, rig), 0);
+  store_close(rig->store);
+  rig->store = NULL;
   assert_int_equal(chmod(directory, 0777), 0);
   assert_int_equal(chmod(rig->path, 0644), 0);
   assert_int_equal(in_child(open_unwritable, rig), 0);
 }
 
-static int open_same(const struct rig *rig) {
+static int open_same(const char *path) {
   struct store *store = NULL;
   struct error error = {0};
-  CLEANUP_FREE char *path = text_format("%s/many/state.db", rig->place.path);
   if (store_sqlite_open(path, false, &store, &error) == 0) {
     store_close(store);
     return 0;
@@ -194,22 +197,22 @@ static int open_same(const struct rig *rig) {
 
 static void test_store_open__many_may_make_it_at_the_same_time(void **state) {
   struct rig *rig = *state;
-  CLEANUP_FREE char *directory = workplace_path(&rig->place, "many");
-  CLEANUP_FREE char *path = workplace_path(&rig->place, "many/state.db");
   for (int round = 0; round < 5; round++) {
     pid_t pids[OPENERS];
-    int status;
-    assert_int_equal(mkdir(directory, 0700), 0);
+    int failed = 0;
+    char name[32];
+    snprintf(name, sizeof name, "many-%d/state.db", round);
+    CLEANUP_FREE char *path = workplace_path(&rig->place, name);
     for (int i = 0; i < OPENERS; i++) {
       pids[i] = fork();
-      if (pids[i] == 0) _exit(open_same(rig));
+      if (pids[i] == 0) _exit(open_same(path));
     }
     for (int i = 0; i < OPENERS; i++) {
+      int status = 0;
       assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
-      assert_int_equal(status, 0);
+      failed += status != 0;
     }
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(rmdir(directory), 0); /* the last one left nothing behind */
+    assert_int_equal(failed, 0);
   }
 }
 

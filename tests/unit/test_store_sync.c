@@ -7,12 +7,14 @@ enum { MODEL_DOMAINS = 40, MODEL_ROUNDS = 200, BULK_DOMAINS = 3000 };
 
 static void assert_report(const struct store_sync_report *report, const char *expected) {
   char text[256];
-  snprintf(text, sizeof text, "%zu domains, %zu added, %zu changed, %zu unmanaged, %zu returned, %zu warnings", report->domains,
-           report->added, report->changed, report->unmanaged, report->returned, report->warnings);
+  snprintf(text, sizeof text, "%zu domains, %zu added, %zu changed, %zu unmanaged, %zu returned, %zu warnings",
+           report->domains, report->added, report->changed, report->unmanaged, report->returned, report->warnings);
   assert_string_equal(text, expected);
 }
 
-static int64_t last_event(struct store *store) { return (int64_t)rig_count(store, STORE_SELECT_EVENTS, NULL); }
+static int64_t last_event(struct store *store) {
+  return (int64_t)rig_count(store, STORE_SELECT_EVENTS, NULL);
+}
 
 /* As after a turn of the engine: nothing is due. */
 static void put_off_all(struct store *store) {
@@ -25,8 +27,8 @@ static void put_off_all(struct store *store) {
 
 static void test_store_sync__each_slot_of_each_domain_is_a_lineage_that_is_due(void **state) {
   struct rig *rig = *state;
-  const struct store_sync_report report =
-      rig_sync(rig->store, "b.example: {}, a.example: {policy: two, publisher: second, signers: [other, local]}", RIG_NOW);
+  const struct store_sync_report report = rig_sync(
+      rig->store, "b.example: {}, a.example: {policy: two, publisher: second, signers: [other, local]}", RIG_NOW);
   assert_report(&report, "2 domains, 3 added, 0 changed, 0 unmanaged, 0 returned, 0 warnings");
   CLEANUP(rig_claim_release) struct rig_claim early = rig_claim_at(rig->store, RIG_NOW - 1);
   assert_int_equal(early.count, 0);
@@ -85,7 +87,8 @@ static void test_store_sync__what_changed_is_due_at_once_and_said(void **state) 
       {"a.example: {signers: [local, other]}", "signers"},
       {"a.example: {zone: a.example}", "zone"},
       {"a.example: {senders: [\"x@a.example\"]}", "senders"},
-      {"a.example: {publisher: second, signers: [other], senders: [\"x@a.example\"]}", "publisher, signers, zone, senders"},
+      {"a.example: {publisher: second, signers: [other], senders: [\"x@a.example\"]}",
+       "publisher, signers, zone, senders"},
   };
   (void)state;
   for (size_t i = 0; i < ARRAY_SIZE(changes); i++) {
@@ -118,7 +121,8 @@ static void test_store_sync__a_change_ends_back_off_and_parking(void **state) {
   rig_commit(rig->store, &claim.items[0]);
   rig_sync(rig->store, "a.example: {signers: [other]}", RIG_NOW + 1);
   CLEANUP(rig_claim_release) struct rig_claim again = rig_claim_all(rig->store);
-  assert_true(again.items[0].failures == 0 && again.items[0].parked_at == TIME_UNSET && again.items[0].retry_at == TIME_UNSET);
+  assert_true(again.items[0].failures == 0 && again.items[0].parked_at == TIME_UNSET &&
+              again.items[0].retry_at == TIME_UNSET);
   assert_true(again.items[0].held && again.items[0].rotate_requested);
 }
 
@@ -128,8 +132,11 @@ static void test_store_sync__a_key_keeps_what_it_was_made_with(void **state) {
   CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_all(rig->store);
   struct key *key = rig_add_key(&claim.items[0], "s", KEY_ACTIVE);
   key->placement_count = 1;
-  key->placements[0] = (struct placement){.signer_id = claim.items[0].signer_ids[0], .key_path = text_duplicate("/k/s"),
-                                          .switched_at = 1, .proved_at = 2, .drained_at = TIME_UNSET};
+  key->placements[0] = (struct placement){.signer_id = claim.items[0].signer_ids[0],
+                                          .key_path = text_duplicate("/k/s"),
+                                          .switched_at = 1,
+                                          .proved_at = 2,
+                                          .drained_at = TIME_UNSET};
   rig_commit(rig->store, &claim.items[0]);
   rig_sync(rig->store, "a.example: {publisher: second, signers: [other]}", RIG_NOW + 1);
   CLEANUP(rig_claim_release) struct rig_claim again = rig_claim_all(rig->store);
@@ -209,9 +216,22 @@ static void test_store_sync__an_outcome_from_before_does_not_put_off_what_the_po
   assert_false(due.items[1].managed);
 }
 
+static void test_store_sync__a_domain_that_was_forgotten_while_it_returned_is_taken_up_by_the_next_sync(void **state) {
+  struct rig *rig = *state;
+  rig_sync(rig->store, "a.example: {}, b.example: {}", RIG_NOW);
+  rig_sync(rig->store, "b.example: {}", RIG_NOW);
+  CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_domain(rig->store, "a.example");
+  rig_sync(rig->store, "a.example: {}, b.example: {}", RIG_NOW);
+  claim.items[0].forgotten = true;
+  rig_commit(rig->store, &claim.items[0]);
+  assert_int_equal(rig_sync(rig->store, "a.example: {}, b.example: {}", RIG_NOW).returned, 1);
+  assert_int_equal(rig_count(rig->store, STORE_SELECT_LINEAGES, "a.example"), 1);
+}
+
 static void test_store_sync__the_stamp_of_the_policy_comes_back(void **state) {
   struct rig *rig = *state;
-  struct store_file_stamp files[] = {{(char *)"/etc/p.yaml", 1, INT64_MAX, 3, INT64_MIN, 5}, {(char *)"/etc/list", 6, 7, 8, 9, 10}};
+  struct store_file_stamp files[] = {{(char *)"/etc/p.yaml", 1, INT64_MAX, 3, INT64_MIN, 5},
+                                     {(char *)"/etc/list", 6, 7, 8, 9, 10}};
   struct store_policy_stamp stamp = {.files = files, .file_count = 2, .digest = "abc"};
   struct policy *policy = rig_policy("a.example: {}");
   struct error error = {0};
@@ -273,7 +293,8 @@ static char *model_round(struct model *model, unsigned short seed[3]) {
     if (model->now[i] == 0) continue;
     model->known[i][0] = true;
     if (model->now[i] == 2) model->known[i][1] = true;
-    buffer_format(&text, "%sd%d.example: {%s}", text.size ? ", " : "", i * 7 % MODEL_DOMAINS, model_texts[model->now[i]]);
+    buffer_format(&text, "%sd%d.example: {%s}", text.size ? ", " : "", i * 7 % MODEL_DOMAINS,
+                  model_texts[model->now[i]]);
   }
   if (text.size == 0) buffer_format(&text, "never.example: {}");
   return buffer_take_text(&text);
@@ -350,12 +371,15 @@ static double bulk_turn(struct store *store, int round, struct timespec *watch) 
     key->sightings = calloc(4, sizeof *key->sightings);
     for (int j = 0; j < 4; j++) snprintf(key->sightings[j].host, sizeof key->sightings[j].host, "ns%d.example", j);
     key->placement_count = 1;
-    key->placements[0] = (struct placement){.signer_id = claim.items[i].signer_ids[0], .key_path = text_duplicate("/k/x")};
+    key->placements[0] =
+        (struct placement){.signer_id = claim.items[i].signer_ids[0], .key_path = text_duplicate("/k/x")};
     pointers[i] = &claim.items[i];
-    events[i] = (struct event){.at = RIG_NOW, .lineage_id = claim.items[i].id, .domain = claim.items[i].domain, .kind = (char *)"state"};
+    events[i] = (struct event){
+        .at = RIG_NOW, .lineage_id = claim.items[i].id, .domain = claim.items[i].domain, .kind = (char *)"state"};
     claim.items[i].next_moment = RIG_NOW - (round < 1);
   }
-  const struct store_commit commit = {.lineages = pointers, .lineage_count = claim.count, .events = events, .event_count = claim.count};
+  const struct store_commit commit = {
+      .lineages = pointers, .lineage_count = claim.count, .events = events, .event_count = claim.count};
   seconds_since(watch);
   rig_check(store->ops->commit(store, &commit, &error), &error);
   const double passed = seconds_since(watch);
@@ -385,7 +409,8 @@ static void test_store_sync__many_domains_are_no_different(void **state) {
   report = rig_sync_policy(rig->store, second, RIG_NOW + 1);
   print_message("sync with one gone and one new: %.0f ms\n", seconds_since(&watch) * 1e3);
   assert_true(report.added == 1 && report.unmanaged == 1 && report.changed == 0);
-  for (int round = 0; round < 2; round++) print_message("commit: %.1f ms\n", bulk_turn(rig->store, round, &watch) * 1e3);
+  for (int round = 0; round < 2; round++)
+    print_message("commit: %.1f ms\n", bulk_turn(rig->store, round, &watch) * 1e3);
   store_close(rig->store);
   print_message("close: %.1f ms\n", seconds_since(&watch) * 1e3);
   rig->store = rig_open(rig->path, true);
@@ -414,6 +439,7 @@ int main(void) {
       SYNC_TEST(a_domain_or_slot_that_is_gone_is_unmanaged_and_may_return),
       SYNC_TEST(a_forgotten_domain_that_returns_is_remembered_with_its_selectors),
       SYNC_TEST(an_outcome_from_before_does_not_put_off_what_the_policy_made_due),
+      SYNC_TEST(a_domain_that_was_forgotten_while_it_returned_is_taken_up_by_the_next_sync),
       SYNC_TEST(the_stamp_of_the_policy_comes_back),
       SYNC_TEST(a_sync_that_fails_leaves_everything_as_it_was),
       SYNC_TEST(any_policy_after_any_other_gives_what_it_says),

@@ -132,7 +132,8 @@ static void assert_destroyed(void **state, rig_accept_hook *accept_hook, rig_don
     memset(calls, 0, sizeof calls);
     rig_open_for(&rig, state);
     loopback_open(&server, rig.loop, "127.0.0.1", rig_echo, NULL);
-    snprintf(text, sizeof text, "127.0.0.1:%u", port ? port : server.port);
+    unsigned target = port ? port : server.port;
+    snprintf(text, sizeof text, "127.0.0.1:%u", target);
     for (uint16_t i = 0; i < 8; i++) {
       calls[i] = (struct rig_call){.id = i, .accept_hook = accept_hook, .done_hook = done_hook};
       rig_send(&rig, &calls[i], text, protocols[p]);

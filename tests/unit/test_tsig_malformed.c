@@ -16,6 +16,13 @@ static void test_tsig_malformed__mac_of_impossible_length_is_malformed(void **st
   assert_malformed(&reply);
 }
 
+static void test_tsig_malformed__octets_behind_the_last_field_are_refused(void **state) {
+  (void)state;
+  struct reply reply = usual_reply();
+  reply.padding = 1;
+  assert_malformed(&reply);
+}
+
 static void test_tsig_malformed__class_and_ttl_are_fixed(void **state) {
   (void)state;
   struct reply reply = usual_reply();
@@ -175,6 +182,7 @@ static void test_tsig_malformed__arbitrary_octets_are_harmless(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_tsig_malformed__mac_of_impossible_length_is_malformed),
+      cmocka_unit_test(test_tsig_malformed__octets_behind_the_last_field_are_refused),
       cmocka_unit_test(test_tsig_malformed__class_and_ttl_are_fixed),
       cmocka_unit_test(test_tsig_malformed__any_changed_octet_is_noticed),
       cmocka_unit_test(test_tsig_malformed__reply_cut_anywhere_is_malformed),

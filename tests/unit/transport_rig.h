@@ -25,6 +25,7 @@ struct rig {
   size_t open;         /* calls under way; the loop stops at 0 */
   int64_t deadline_ms; /* of what is sent next */
   bool waiting;        /* in rig_run_for */
+  bool virtual_clock;
 };
 
 struct rig_call;
@@ -45,13 +46,17 @@ struct rig_call {
   void *context; /* of the hooks */
 };
 
+/* Real milliseconds before virtual time jumps: what was sent over loopback arrives by then also on a busy machine. */
+enum { RIG_PATIENCE = 60 };
+
 static inline void rig_open(struct rig *rig, bool virtual_clock) {
   const struct clock_reading start = {.wall = 1800000000, .boottime = 1000000};
-  *rig = (struct rig){.deadline_ms = RIG_DEADLINE_MS};
+  *rig = (struct rig){.deadline_ms = RIG_DEADLINE_MS, .virtual_clock = virtual_clock};
   if (virtual_clock)
     assert_int_equal(loop_virtual_new(&start, &rig->loop, NULL), 0);
   else
     assert_int_equal(loop_sd_event_new(&rig->loop, NULL), 0);
+  if (virtual_clock) loop_virtual_set_patience(rig->loop, RIG_PATIENCE);
   assert_int_equal(transport_sockets_new(rig->loop, &rig->transport, NULL), 0);
 }
 
@@ -148,6 +153,12 @@ static inline void rig_run_for(struct rig *rig, int64_t milliseconds) {
   while (rig->waiting) assert_int_equal(loop_run(rig->loop, NULL), 0);
 }
 
+/* A server learns a little later that a connection was closed. */
+static inline void rig_assert_closed_by_client(struct rig *rig, const struct loopback_peer *peer) {
+  for (int i = 0; i < 500 && !peer->closed_by_client; i++) rig_run_for(rig, 10);
+  assert_true(peer->closed_by_client);
+}
+
 static inline void rig_assert_answered(const struct rig_call *call) {
   if (call->ended != 1 || call->result.code)
     fail_msg("id %u: ended %u times: %s", call->id, call->ended, call->ended ? call->result.message : "");
@@ -190,7 +201,6 @@ struct rig_store {
   uint8_t octets[RIG_STORE_MAX][RIG_MESSAGE_SIZE];
   size_t count;
   size_t want;                          /* at that many, act is called */
-  size_t most;                          /* that waited at once */
   void (*act)(struct rig_store *store); /* may empty the store */
   size_t heard;
 };

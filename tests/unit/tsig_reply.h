@@ -57,6 +57,7 @@ struct reply {
   size_t algorithm_size;
   unsigned class;
   unsigned ttl;
+  size_t padding; /* octets behind the last field, within the record */
 };
 
 static inline struct reply usual_reply(void) {
@@ -104,13 +105,15 @@ static inline void add_tsig(struct buffer *message, const struct reply *reply, c
   buffer_add_u16(message, 250);
   buffer_add_u16(message, (uint16_t)reply->class);
   buffer_add_u32(message, reply->ttl);
-  buffer_add_u16(message, (uint16_t)(reply->algorithm_size + 16 + reply->mac_size + (reply->other ? 6 : 0)));
+  buffer_add_u16(message,
+                 (uint16_t)(reply->algorithm_size + 16 + reply->mac_size + (reply->other ? 6 : 0) + reply->padding));
   buffer_add(message, reply->algorithm, reply->algorithm_size);
   add_time(message, reply);
   buffer_add_u16(message, (uint16_t)reply->mac_size);
   buffer_add(message, mac, reply->mac_size);
   buffer_add_u16(message, 0x1234);
   add_error(message, reply);
+  for (size_t i = 0; i < reply->padding; i++) buffer_add_u8(message, 0);
 }
 
 /* A whole reply; caller releases. */

@@ -1,0 +1,34 @@
+/* What the parts of lifecycle_apply share. Internal to src/lifecycle. */
+#ifndef DKIMROLL_APPLY_H
+#define DKIMROLL_APPLY_H
+
+#include "dkimroll/lifecycle.h"
+
+struct application {
+  struct lineage *lineage;
+  struct key *key; /* NULL: the outcome is about none that exists */
+  const struct outcome *outcome;
+  const struct error *failure; /* NULL: it succeeded */
+  int64_t now;
+  struct event_list *events;
+};
+
+int application_note(struct application *a, const struct key *key, const char *kind, const char *reason, struct error *error);
+/* The one setter of a key's state: from, to and why go into the event log. */
+int application_set_state(struct application *a, struct key *key, enum key_state to, const char *reason, struct error *error);
+/* A copy of text, which may be NULL, takes the place of what was owned there. */
+int application_replace_text(char **place, const char *text, struct error *error);
+
+/* Takes the reports over into the key's placements (placements.c). */
+int placements_take(struct application *a, struct error *error);
+/* After a failure: placements of signers that are gone from the policy are given up with an alarm. */
+int placements_give_up(struct application *a, struct error *error);
+/* The placements of a new key, one for each signer. */
+int placements_reserve(const struct lineage *lineage, struct key *key, struct error *error);
+
+/* One round of observation (sightings.c). */
+int sightings_take(struct application *a, struct error *error);
+void sightings_drop(struct key *key);
+void sightings_describe_wrong(const struct key *key, char *buffer, size_t size);
+
+#endif

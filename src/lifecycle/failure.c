@@ -1,0 +1,52 @@
+/* Which step failed is part of the failure's text, which the store keeps: a success of another step must not be taken for its recovery, and what fails
+ * while old keys are tidied up must not hold back the keys that sign. */
+#include <stdio.h>
+#include <string.h>
+
+#include "dkimroll/text.h"
+#include "gates.h"
+
+void failure_describe(enum plan_action action, const struct key *key, const struct error *error, char *buffer, size_t size) {
+  snprintf(buffer, size, "%s%s%s: %s%s%s", plan_action_name(action), key ? " of " : "", key ? key->selector : "", error->message,
+           error->remedy[0] ? "; " : "", error->remedy);
+}
+
+/* The rest of text behind word; NULL if it begins otherwise. */
+static const char *skip(const char *text, const char *word) {
+  return text && text_starts(text, word) ? text + strlen(word) : NULL;
+}
+
+bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key) {
+  const char *rest = lineage->failures > 0 ? skip(lineage->failure, plan_action_name(action)) : NULL;
+  if (rest && key) rest = skip(rest, " of ");
+  if (rest && key) rest = skip(rest, key->selector);
+  return rest && rest[0] == ':';
+}
+
+const struct key *failure_key(const struct lineage *lineage) {
+  const char *failure = lineage->failures > 0 ? lineage->failure : NULL;
+  const char *selector = failure ? skip(failure + strcspn(failure, ": "), " of ") : NULL;
+  const size_t size = selector ? strcspn(selector, ":") : 0;
+  for (size_t i = 0; i < lineage->key_count && selector; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state != KEY_REMOVED && strlen(key->selector) == size && strncmp(key->selector, selector, size) == 0) return key;
+  }
+  return NULL;
+}
+
+/* A generation that came to nothing leaves no key behind, and matters until one was made. */
+static bool generation_matters(const struct lineage *lineage) {
+  if (!skip(lineage->failure, plan_action_name(PLAN_GENERATE))) return false;
+  for (size_t i = 0; i < lineage->key_count; i++)
+    if (lineage->keys[i].state == KEY_GENERATED) return false;
+  return true;
+}
+
+bool failure_matters(const struct lineage *lineage, int64_t now) {
+  const struct key *key = failure_key(lineage);
+  if (!key) return lineage->failures > 0 && generation_matters(lineage);
+  for (size_t i = 0; i < plan_step_count; i++)
+    if (plan_steps[i].state == key->state && failure_is_of(lineage, plan_steps[i].action, key))
+      return plan_step_applies(lineage, (size_t)(key - lineage->keys), plan_steps[i].action, now);
+  return false;
+}

@@ -1,0 +1,55 @@
+/* What can be said of a key by itself: is it wanted, is it leaving, where is it. */
+#include "dkimroll/text.h"
+#include "gates.h"
+
+bool key_is_wanted(const struct lineage *lineage, const struct key *key) {
+  const struct policy_key *rule = lineage_rule(lineage);
+  return rule && rule->algorithm == key->algorithm && rule->bits == key->bits;
+}
+
+bool key_is_leaving(const struct lineage *lineage, const struct key *key) {
+  return key->state >= KEY_RETIRED || (key->state <= KEY_GENERATED && !key_is_wanted(lineage, key));
+}
+
+/* A publication whose reply was lost may have been done all the same, and so may one that was refused for something else. */
+bool key_may_be_served(const struct key *key) {
+  const bool begun = key->intent == PLAN_PUBLISH || key->intent == PLAN_DELETE;
+  return key->state == KEY_GENERATED && begun && key->deleted_at == TIME_UNSET;
+}
+
+static bool share_file(const struct key *a, const struct key *b) {
+  for (size_t i = 0; i < a->placement_count; i++)
+    for (size_t j = 0; j < b->placement_count; j++)
+      if (text_equal(a->placements[i].key_path, b->placements[j].key_path)) return true;
+  return false;
+}
+
+/* Two keys that are both at their end do not wait for one another. */
+const struct key *key_sharing_file(const struct lineage *lineage, const struct key *key) {
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *other = &lineage->keys[i];
+    const bool ended = other->state == KEY_REMOVED || other->absent_at != TIME_UNSET;
+    if (other != key && !ended && share_file(key, other)) return other;
+  }
+  return NULL;
+}
+
+/* A signer of the same name with other tables is another place: what is named there does not sign here. */
+bool placement_serves(const struct placement *placement, const struct policy_signer *signer) {
+  return text_equal(placement->signer->name, signer->name) && text_equal(placement->signer->key_table, signer->key_table) &&
+         text_equal(placement->signer->signing_table, signer->signing_table);
+}
+
+bool key_is_placed(const struct lineage *lineage, const struct key *key) {
+  for (size_t i = 0; i < lineage->signer_count; i++) {
+    bool proved = false;
+    for (size_t j = 0; j < key->placement_count; j++)
+      proved |= placement_serves(&key->placements[j], lineage->signers[i]) && key->placements[j].proved_at != TIME_UNSET;
+    if (!proved) return false;
+  }
+  return lineage->signer_count > 0;
+}
+
+bool placement_is_named(const struct placement *placement) {
+  return placement->switched_at != TIME_UNSET && placement->drained_at == TIME_UNSET;
+}

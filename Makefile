@@ -55,8 +55,13 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(UNIT_HELPERS) $(LIBRARY)
-	$(CC) $(LDFLAGS) -o $@ $< $(UNIT_HELPERS) $(LIBRARY) $(LDLIBS) -lcmocka
+# An archive, so that a test takes only the helpers that it uses.
+$(BUILD)/tests/unit/libhelpers.a: $(UNIT_HELPERS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/tests/unit/libhelpers.a $(LIBRARY) $(LDLIBS) -lcmocka
 
 tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
 

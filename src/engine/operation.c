@@ -150,7 +150,7 @@ static void operation_commit(struct operation *operation) {
   struct error error = {0};
   struct event_list events = {0};
   engine_read_clock(engine, &events);
-  CLEANUP_FREE struct lineage **lineages = calloc(operation->count, sizeof(struct lineage *));
+  CLEANUP_FREE struct lineage **lineages = calloc(operation->count + 1, sizeof(struct lineage *));
   int result = lineages ? 0 : error_set(&error, ERROR_NO_MEMORY, "out of memory for a commit");
   for (size_t i = 0; i < operation->count && !result; i++) {
     lineages[i] = &operation->works[i]->lineage;

@@ -34,18 +34,20 @@ static int find_publisher(struct operation *operation, struct publisher **ret_pu
   return engine_find_publisher(operation->engine, id, policy, ret_publisher, error);
 }
 
+/* The exchange that attests the clock may belong to no key; any name below the domain serves, because nothing is changed there. */
 static int fill_item(const struct operation *operation, size_t i, struct publish_item *item, struct error *error) {
   const struct work *work = operation->works[i];
   struct publication_item *own = &((struct publication *)operation->state)->items[i];
   const struct key *key = operation_key(operation, i);
   const bool undoes = work->action == PLAN_REVOKE || work->action == PLAN_DELETE;
-  int result = 0;
-  *item = (struct publish_item){.name = key ? key->owner_name : work->lineage.domain,
-                                .ttl = work->lineage.rules->publish_ttl,
-                                .zone = key && key->zone[0] ? key->zone : work->lineage.zone,
-                                .owner = key && key->owner[0] ? key->owner : NULL,
-                                .primary_server = undoes && key->primary_server[0] ? key->primary_server : NULL};
-  if (undoes) result = record_build_revoked(key->algorithm, &own->revoked, error);
+  *item = (struct publish_item){
+      .change = PUBLISH_ATTEST, .name = work->lineage.domain, .ttl = work->lineage.rules->publish_ttl, .zone = work->lineage.zone};
+  if (!key) return 0;
+  item->name = key->owner_name;
+  if (key->zone[0]) item->zone = key->zone;
+  if (key->owner[0]) item->owner = key->owner;
+  if (undoes && key->primary_server[0]) item->primary_server = key->primary_server;
+  int result = undoes ? record_build_revoked(key->algorithm, &own->revoked, error) : 0;
   switch (work->action) {
   case PLAN_PUBLISH:
     item->change = PUBLISH_ADD;
@@ -60,7 +62,7 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
     item->change = PUBLISH_DELETE;
     item->record_before = key->state == KEY_REVOKED ? own->revoked : key->record;
     break;
-  default: item->change = PUBLISH_ATTEST; break;
+  default: break;
   }
   return result;
 }

@@ -371,7 +371,7 @@ int engine_run(struct engine *engine, struct error *error) {
 void engine_stop(struct engine *engine) {
   engine->stopping = true;
   /* What only waits in a queue is not begun: its intent stays open and the next start takes it up. */
-  for (size_t i = 0; i < engine->queue_count; i++) {
+  for (size_t i = 0; engine->queues && i < engine->queue_count; i++) {
     struct queue *queue = &engine->queues[i];
     while (queue->first) {
       struct work *work = queue->first;

@@ -93,7 +93,7 @@ static int key_roots_check_links(const char *root, const char *directory, struct
   if (result < 0 || strlen(existing) <= strlen(root)) return result;
   result = file_resolve(existing, &real_directory, error);
   if (result == 0) result = file_resolve(root, &real_root, error);
-  if (result < 0 || key_path_is_below(real_directory, real_root)) return result;
+  if (result != 0 || !real_directory || !real_root || key_path_is_below(real_directory, real_root)) return result;
   error_set(error, ERROR_PERMISSION, "%s leads by a symbolic link to %s, which is not below %s", existing,
             real_directory, real_root);
   error_remedy(error, "name that directory in the policy (key-directory, archive-directory), or remove the link");

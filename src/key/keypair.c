@@ -274,7 +274,7 @@ static int keypair_open_again(const char *path, int descriptor, const struct sta
 }
 
 static bool keypair_looks_private(const struct keypair_secret *content) {
-  return memmem(content->octets, content->size, "PRIVATE KEY-----", strlen("PRIVATE KEY-----")) != NULL;
+  return content->octets && memmem(content->octets, content->size, "PRIVATE KEY-----", strlen("PRIVATE KEY-----")) != NULL;
 }
 
 /* A private key, or the zeros of a destruction that did not come to its end. Anything else is somebody's file. */
@@ -318,11 +318,11 @@ static int keypair_overwrite(int descriptor, const char *path, size_t size, stru
 static int keypair_take(const char *path, int *ret_descriptor, struct stat *ret_status,
                         struct keypair_secret *ret_secret, struct error *error) {
   CLEANUP_CLOSE int descriptor = -1;
-  struct stat status;
+  struct stat status = {0};
   int result = keypair_open_own(path, &descriptor, &status, error);
-  if (result < 0) return result;
+  if (result != 0) return result;
   result = keypair_read_full(descriptor, path, (size_t)status.st_size, ret_secret, error);
-  if (result < 0) return result;
+  if (result != 0) return result;
   *ret_descriptor = TAKE_FD(descriptor);
   *ret_status = status;
   return 0;

@@ -190,7 +190,8 @@ static int apply_success(struct application *a, struct error *error) {
 static const char *find_missing(const struct application *a) {
   const struct key *key = a->key;
   bool named = false, kept = false;
-  for (size_t i = 0; key && i < key->placement_count; i++) {
+  if (!key) return NULL; /* an attestation is about no key */
+  for (size_t i = 0; i < key->placement_count; i++) {
     named |= placement_is_named(&key->placements[i]);
     kept |= key->placements[i].file_made && !key->placements[i].destroyed;
   }

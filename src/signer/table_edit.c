@@ -124,7 +124,7 @@ static int table_check_name_unused(const struct table_step *step, struct error *
 static bool table_path_becomes(const struct table_span *path, const char *expected, const char *domain,
                                size_t domain_size) {
   const char *place = expected;
-  if (!memchr(path->text ? path->text : "", '%', path->size)) return false;
+  if (!path->text || !memchr(path->text, '%', path->size)) return false;
   for (size_t i = 0; i < path->size; i++) {
     const char *part = path->text[i] == '%' ? domain : &path->text[i];
     size_t size = path->text[i] == '%' ? domain_size : 1;

@@ -47,13 +47,12 @@ enum cli_option {
   CLI_UNTIL = 1 << 3,
   CLI_REASON = 1 << 4,
   CLI_BUDGET = 1 << 5,
-  CLI_VERBOSE = 1 << 6,
   CLI_HELP = 1 << 7,
 };
 
 struct cli_arguments {
   const char *policy;
-  bool json, no_wait, verbose;
+  bool json, no_wait;
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;

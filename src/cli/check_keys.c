@@ -64,13 +64,22 @@ static void job_done(void *context, const struct error *result, const uint8_t *r
   check_end(job->check);
 }
 
+/* Who reads the keys: their owner, unless that is root, which owns them for a signer that reads by its group ("root:opendkim", where the
+ * group has the name of its user). */
+static char *reader_of(const char *owner) {
+  const char *group = owner ? strchr(owner, ':') : NULL;
+  if (!group || strncmp(owner, "root:", strlen("root:")) != 0 || text_equal(group + 1, "root")) return text_duplicate(owner);
+  return text_format("%s%s", group + 1, group);
+}
+
 static int submit(struct check_job *job, struct error *error) {
   struct check *check = job->check;
   struct buffer payload = BUFFER_WITH_MAXIMUM(KEYPAIR_FILE_MAX);
+  CLEANUP_FREE char *reader = reader_of(job->signer->owner);
   if (job->read)
     key_jobs_path(&payload, job->path);
   else
-    key_jobs_check(&payload, job->path, job->signer->owner);
+    key_jobs_check(&payload, job->path, reader);
   int result = keeper_submit(check->session.backends.keeper, job->read ? KEEPER_READ_PUBLIC : KEEPER_CHECK_KEY,
                              &payload, check_deadline(check, CHECK_KEYS_SECONDS), job_done, job, error);
   buffer_release(&payload);

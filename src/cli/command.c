@@ -7,7 +7,7 @@
 #include "dkimroll/cli.h"
 #include "dkimroll/text.h"
 
-enum { ALWAYS = CLI_POLICY | CLI_VERBOSE | CLI_HELP };
+enum { ALWAYS = CLI_POLICY | CLI_HELP };
 
 const struct cli_command cli_commands[] = {
     {"run", "", "do everything that is due, wait a little for what comes next, and end: the timer's job", ALWAYS | CLI_BUDGET, 0, 0,
@@ -48,6 +48,10 @@ int cli_exit_status(int code) {
       {ERROR_PROOF, EX_UNAVAILABLE},
       {ERROR_SYSTEM, EX_OSERR},
       {ERROR_NO_MEMORY, EX_OSERR},
+      {ERROR_LIMIT, EX_DATAERR},
+      {ERROR_EXISTS, EX_UNAVAILABLE},
+      {ERROR_PROTOCOL, EX_UNAVAILABLE},
+      {ERROR_CANCELLED, EX_TEMPFAIL},
       {ERROR_INTERNAL, EX_SOFTWARE},
   };
   for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -82,7 +86,7 @@ static const struct option long_options[] = {
     {"policy", required_argument, NULL, CLI_POLICY}, {"json", no_argument, NULL, CLI_JSON},
     {"no-wait", no_argument, NULL, CLI_NO_WAIT},     {"until", required_argument, NULL, CLI_UNTIL},
     {"reason", required_argument, NULL, CLI_REASON}, {"budget", required_argument, NULL, CLI_BUDGET},
-    {"verbose", no_argument, NULL, CLI_VERBOSE},     {"help", no_argument, NULL, CLI_HELP},
+    {"help", no_argument, NULL, CLI_HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -92,7 +96,6 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   case CLI_POLICY: arguments->policy = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
-  case CLI_VERBOSE: arguments->verbose = true; return 0;
   case CLI_REASON: arguments->reason = value; return 0;
   case CLI_UNTIL:
     if (time_parse(value, &arguments->until)) return 0;
@@ -108,10 +111,9 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
 static int parse(const struct cli_command *command, int argc, char *const *argv, struct cli_arguments *arguments) {
   int option;
   optind = 1;
-  while ((option = getopt_long(argc, argv, "p:vh", long_options, NULL)) != -1) {
+  while ((option = getopt_long(argc, argv, "p:h", long_options, NULL)) != -1) {
     if (option == '?') return EX_USAGE;
     if (option == 'p') option = CLI_POLICY;
-    if (option == 'v') option = CLI_VERBOSE;
     if (option == 'h' || option == CLI_HELP) {
       cli_print_command_help(stdout, command);
       return -1;
@@ -156,7 +158,7 @@ int cli_main(const struct cli_wiring *wiring, int argc, char *const *argv) {
   }
   int result = parse(command, argc - 1, argv + 1, &arguments);
   if (result) return result < 0 ? EX_OK : result;
-  log_open(&cli.log, arguments.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+  log_open(&cli.log, LOG_LEVEL_INFO);
   result = command->run(&cli);
   if (fflush(stdout) != 0 && result == EX_OK) result = EX_IOERR;
   return result;

@@ -11,7 +11,6 @@ static const struct {
     {CLI_UNTIL, "--until", "DATE", "2026-12-31 or 2026-12-31T08:00:00Z, in UTC"},
     {CLI_REASON, "--reason", "TEXT", "goes into the history"},
     {CLI_BUDGET, "--budget", "TIME", "how long to wait for what comes next, default 2m"},
-    {CLI_VERBOSE, "--verbose", NULL, "say more (also -v)"},
     {CLI_HELP, "--help", NULL, "this text (also -h)"},
 };
 
@@ -21,7 +20,8 @@ void cli_print_help(FILE *out) {
         out);
   for (size_t i = 0; i < cli_command_count; i++) fprintf(out, "  %-11s %s\n", cli_commands[i].name, cli_commands[i].summary);
   fputs("\n  dkimroll COMMAND --help tells the options of a command; --version the version.\n\n"
-        "Exit status (sysexits.h): 0 done, 64 usage, 65 bad input, 69 a server or signer said no, 70 a defect of dkimroll, 71 the system,\n"
+        "Exit status (sysexits.h): 0 done, 64 usage, 65 bad input, 66 no such domain or file, 69 a server or signer said no,\n"
+        "70 a defect of dkimroll, 71 the system, 74 the output could not be written,\n"
         "75 try again later (something failed that may work next time), 77 rights, 78 the policy. See dkimroll(8), dkimroll-policy(5).\n",
         out);
 }

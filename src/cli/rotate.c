@@ -2,6 +2,7 @@
 #include <sysexits.h>
 
 #include "dkimroll/session.h"
+#include "dkimroll/status.h"
 #include "dkimroll/text.h"
 
 /* Progress goes to the person who asked, not into the log. */
@@ -35,20 +36,17 @@ static int print_standing(void *context, const void *row) {
   const struct cli *cli = context;
   const struct lineage *lineage = row;
   struct clock_reading now;
-  struct plan plan;
   char moment[TIME_TEXT_SIZE];
   clock_read(&now);
   const struct plan_clock clock = {.now = now.wall, .attested = true};
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
-    plan_key(lineage, i, &clock, &plan);
-    fprintf(cli->out, "%s %s is %s", lineage->domain, key->selector, key_state_name(key->state));
-    if (plan.action == PLAN_NONE && plan.waiting != PLAN_NONE) {
-      fprintf(cli->out, "; next: %s", plan_action_name(plan.waiting));
-      if (plan.next != TIME_NEVER) fprintf(cli->out, " at %s", time_format(plan.next, moment));
-      for (size_t j = 0; j < plan.reason_count; j++) fprintf(cli->out, "%s%s", j ? "; " : ": ", plan.reasons[j].text);
-    }
-    fputc('\n', cli->out);
+    struct status_step step;
+    status_next_step(lineage, i, &clock, &step);
+    const char *const reason = status_step_reason(&step);
+    fprintf(cli->out, "%s %s is %s; next: %s", lineage->domain, key->selector, key_state_name(key->state), step.action);
+    if (step.at != TIME_NEVER) fprintf(cli->out, " at %s", time_format(step.at, moment));
+    fprintf(cli->out, "%s%s\n", reason[0] ? ": " : "", reason);
   }
   if (lineage->failure) fprintf(cli->out, "%s failed: %s\n", lineage->domain, lineage->failure);
   return 0;

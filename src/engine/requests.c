@@ -44,6 +44,8 @@ static int set_text(char **place, const char *text) {
 static void lineage_wake(struct lineage *lineage, int64_t now) {
   lineage->failures = 0;
   lineage->retry_at = lineage->parked_at = TIME_UNSET;
+  free(lineage->failure);
+  lineage->failure = NULL;
   lineage->next_moment = now;
 }
 

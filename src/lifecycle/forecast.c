@@ -102,7 +102,7 @@ static bool is_round(enum plan_action action) { return action == PLAN_CONFIRM ||
 int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context, struct error *error) {
   struct plan_clock clock = {.now = now, .attested = true, .skip_watch = true};
   char moment[TIME_TEXT_SIZE];
-  for (unsigned i = 0; i < FORECAST_STEPS_MAX; i++) {
+  for (unsigned i = 0; i < FORECAST_STEPS_MAX && now <= until; i++) {
     struct plan plan;
     plan_lineage(lineage, &clock, &plan);
     if (plan.action == PLAN_NONE) {
@@ -125,6 +125,7 @@ int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, foreca
     if (result) return result;
     drop_removed(lineage);
   }
+  if (now > until) return 0;
   error_set(error, ERROR_LIMIT, "%s: more than %d steps until %s", lineage->domain, FORECAST_STEPS_MAX, time_format(clock.now, moment));
   return error_remedy(error, "ask for an earlier end with --until");
 }

@@ -21,7 +21,7 @@ const char *plan_action_name(enum plan_action action) {
 enum key_state plan_action_target(enum plan_action action, enum key_state present) {
   switch (action) {
   case PLAN_GENERATE: return KEY_GENERATED;
-  case PLAN_PUBLISH: return KEY_PUBLISHED;
+  case PLAN_PUBLISH: return present > KEY_PUBLISHED ? present : KEY_PUBLISHED; /* a record that vanished is put back */
   case PLAN_READY: return KEY_READY;
   case PLAN_ACTIVATE: return KEY_ACTIVE;
   case PLAN_REVOKE: return KEY_REVOKED;

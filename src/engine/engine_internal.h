@@ -69,8 +69,17 @@ struct engine_signer {
   struct signer *signer;
 };
 
+/* Back-off of one publisher's server. */
+struct engine_resource {
+  int64_t id;        /* row of the publisher version */
+  unsigned failures; /* operations in a row that reached nobody */
+  int64_t retry_at;
+};
+
 struct engine {
   struct engine_setup setup;
+  struct engine_resource resources[ENGINE_PUBLISHERS_MAX];
+  size_t resource_count;
   struct queue *queues; /* QUEUES_MAX of them, by stage and resource */
   size_t queue_count;
   struct operation *operations;
@@ -94,7 +103,23 @@ struct engine {
 
 enum { ENGINE_QUEUES_MAX = 2048 };
 
+/* Back-off of resources (resource.c). */
+int engine_load_resources(struct engine *engine, struct error *error) ERROR_USE_RESULT;
+/* Is the step's server to be left alone for now? *ret_moment: when the lineage comes back. */
+bool engine_resource_puts_off(struct engine *engine, enum plan_action action, const struct lineage *lineage, size_t key, int64_t *ret_moment);
+/* How many items may go at once: one, while nobody knows whether the server is back. */
+size_t engine_resource_batch(struct engine *engine, const struct queue *queue);
+/* What an operation tells of its server. 1: *ret_row is to be stored, the caller frees its name; 0: nothing new. */
+size_t engine_resource_note(const struct operation *operation, struct store_resource *ret_row);
+/* Somebody asked: the next item probes the server at once. */
+void engine_resource_wake(struct engine *engine, int64_t publisher_id);
+/* After a probe that failed, those that wait in the queue are put off too. */
+int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct error *error) ERROR_USE_RESULT;
+
 /* Operations (operation.c). */
+/* The row of the publisher that an action needs to itself; 0 for stages whose resource is the whole host. */
+int64_t stage_resource(enum plan_action action, const struct lineage *lineage, size_t key);
+struct work *queue_take(struct queue *queue); /* NULL: empty */
 const struct stage *stage_for(enum plan_action action);
 int engine_enqueue(struct engine *engine, struct work *work, struct error *error) ERROR_USE_RESULT;
 /* Starts what can be started. An operation that cannot even start ends with its error for every item. */

@@ -28,9 +28,10 @@ static bool action_undoes(enum plan_action action) {
   return action == PLAN_REVOKE || action == PLAN_DELETE || action == PLAN_CONFIRM_ABSENT;
 }
 
-static int64_t work_resource(const struct work *work, const struct stage *stage) {
+int64_t stage_resource(enum plan_action action, const struct lineage *lineage, size_t key) {
+  const struct stage *stage = stage_for(action);
   if (stage != &stage_publish && stage != &stage_confirm && stage != &stage_confirm_absent) return 0;
-  return action_undoes(work->action) ? work->lineage.keys[work->key].publisher_id : work->lineage.publisher_id;
+  return action_undoes(action) ? lineage->keys[key].publisher_id : lineage->publisher_id;
 }
 
 static struct queue *find_queue(struct engine *engine, const struct stage *stage, int64_t resource) {
@@ -43,7 +44,7 @@ static struct queue *find_queue(struct engine *engine, const struct stage *stage
 
 int engine_enqueue(struct engine *engine, struct work *work, struct error *error) {
   const struct stage *stage = stage_for(work->action);
-  struct queue *queue = stage ? find_queue(engine, stage, work_resource(work, stage)) : NULL;
+  struct queue *queue = stage ? find_queue(engine, stage, stage_resource(work->action, &work->lineage, work->key)) : NULL;
   if (!queue) return error_set(error, ERROR_LIMIT, "more than %d publishers are in use at once", ENGINE_QUEUES_MAX);
   work->next = NULL;
   if (queue->last)
@@ -156,14 +157,20 @@ static void operation_commit(struct operation *operation) {
     lineages[i] = &operation->works[i]->lineage;
     result = apply_outcome(operation, i, &events, &error);
   }
+  struct store_resource resource = {0};
+  const size_t resource_count = engine_resource_note(operation, &resource);
   if (!result) {
     const struct store_commit commit = {.lineages = lineages,
                                         .lineage_count = operation->count,
                                         .events = events.items,
                                         .event_count = events.count,
-                                        .clock = &engine->clock};
+                                        .clock = &engine->clock,
+                                        .resources = &resource,
+                                        .resource_count = resource_count};
     result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
   }
+  free(resource.name);
+  if (!result) result = engine_put_off_waiting(engine, operation->queue, &error);
   /* Without its outcome in the store the operation counts as interrupted: its intent is looked at again at the next start. */
   if (result)
     engine_fail(engine, &error);
@@ -184,7 +191,7 @@ void operation_finish(struct operation *operation) {
   engine_want_turn(engine);
 }
 
-static struct work *queue_take(struct queue *queue) {
+struct work *queue_take(struct queue *queue) {
   struct work *work = queue->first;
   if (!work) return NULL;
   queue->first = work->next;
@@ -196,7 +203,8 @@ static struct work *queue_take(struct queue *queue) {
 
 /* NULL: *error says why. */
 static struct operation *operation_new(struct engine *engine, struct queue *queue, struct error *error) {
-  const size_t count = queue->waiting < queue->stage->batch_maximum ? queue->waiting : queue->stage->batch_maximum;
+  const size_t most = engine_resource_batch(engine, queue);
+  const size_t count = queue->waiting < most ? queue->waiting : most;
   struct operation *operation = calloc(1, sizeof *operation);
   if (!operation) {
     error_set(error, ERROR_NO_MEMORY, "out of memory for an operation");

@@ -146,6 +146,10 @@ static int plan_work(struct turn *turn, struct work *work, struct error *error) 
   struct error failure = {0};
   work->action = plan.action;
   work->key = plan.key;
+  if (engine_resource_puts_off(engine, plan.action, lineage, plan.key, &lineage->next_moment)) {
+    work->action = PLAN_NONE;
+    return 0;
+  }
   int failed = invariant_permits(lineage, plan.action, plan.key, &engine->plan_clock, &failure);
   if (!failed && plan.action == PLAN_GENERATE && plan.key == lineage->key_count) failed = reserve_selector(turn, work, &failure);
   if (failed) return fail_work(turn, work, &plan, &failure, error);
@@ -347,6 +351,7 @@ int engine_new(const struct engine_setup *setup, struct engine **ret_engine, str
   int64_t next = TIME_NEVER;
   int result = engine->queues ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for the engine");
   if (!result) result = setup->store->ops->next_moment(setup->store, &next, NULL, &engine->clock, error);
+  if (!result) result = engine_load_resources(engine, error);
   if (result) {
     engine_free(engine);
     return result;

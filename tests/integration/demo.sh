@@ -47,7 +47,7 @@ second=$selector
 verifies "$world/first.eml" || fail "the message signed with $first does not verify any more"
 echo "    the message that $first signed before still verifies: its record stays until no mail can be on its way"
 
-say "5. dkimroll run again, as its timer would: the old key is withdrawn, and once its mail has arrived, revoked."
+say "5. dkimroll run again, as its timer would: once no mail of the old key can be on its way, it is revoked."
 dkimroll run --budget 14s | show
 [[ $(record "$first") == *"p=" ]] || fail "$first is not revoked: $(record "$first")"
 echo "    $first._domainkey.$zone now says: $(record "$first")   (empty p= means revoked, RFC 6376 3.6.1)"
@@ -68,7 +68,7 @@ dkimroll status | show
 say "That was one life: made, published, confirmed on every server, activated and proved, retired, revoked, removed."
 cat <<TEXT
     For your own server:
-      sudo make install
+      sudo make install && sudo systemd-sysusers && sudo systemd-tmpfiles --create && sudo systemctl daemon-reload
       sudoedit /etc/dkimroll/policy.yaml      # start from policies/small-server.yaml; man dkimroll-policy
       sudo dkimroll check                     # tries everything that a rotation needs, changes nothing
       sudo dkimroll plan                      # what would happen and when

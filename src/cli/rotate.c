@@ -1,15 +1,74 @@
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "dkimroll/session.h"
 #include "dkimroll/status.h"
 #include "dkimroll/text.h"
 
+/* On a terminal one line, written over once a second, says what is being waited for. */
+struct progress {
+  struct session *session;
+  bool terminal;
+  bool line; /* there is one */
+  struct loop_source *timer;
+  char text[PLAN_REASON_TEXT_MAX + DNS_NAME_TEXT_SIZE + SELECTOR_SIZE + TIME_TEXT_SIZE];
+};
+
+static void progress_clear(struct progress *progress) {
+  if (progress->line) fputs("\r\033[K", progress->session->cli->out);
+  progress->line = false;
+}
+
 /* Progress goes to the person who asked, not into the log. */
 static void print_event(void *context, const struct event *event) {
-  const struct cli *cli = context;
-  event_print(cli->out, event);
-  fflush(cli->out);
+  struct progress *progress = context;
+  progress_clear(progress);
+  event_print(progress->session->cli->out, event);
+  fflush(progress->session->cli->out);
+}
+
+/* The first key that is on its way and waits for something. */
+static int find_waiting(void *context, const void *row) {
+  struct progress *progress = context;
+  const struct lineage *lineage = row;
+  char moment[TIME_TEXT_SIZE];
+  const struct plan_clock clock = {.now = loop_wall(progress->session->backends.loop), .attested = true};
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    struct status_step step;
+    if (lineage->keys[i].state >= KEY_ACTIVE) continue;
+    status_next_step(lineage, i, &clock, &step);
+    const char *const reason = status_step_reason(&step);
+    if (!reason[0]) continue;
+    snprintf(progress->text, sizeof progress->text, "%s %s: %s%s%s: %s", lineage->domain, lineage->keys[i].selector, step.action,
+             step.at != TIME_NEVER ? " at " : "", step.at != TIME_NEVER ? time_format(step.at, moment) : "", reason);
+    return 1;
+  }
+  return 0;
+}
+
+static void progress_tick(void *context) {
+  enum { TICK_MS = 1000 };
+  struct progress *progress = context;
+  const struct cli *cli = progress->session->cli;
+  struct loop *loop = progress->session->backends.loop;
+  struct store *store = progress->session->store;
+  struct error unused;
+  progress->timer = NULL;
+  progress->text[0] = '\0';
+  for (size_t i = 0; i < cli->arguments->operand_count; i++) {
+    const struct store_filter filter = {.domain = cli->arguments->operands[i]};
+    if (store->ops->select(store, STORE_SELECT_LINEAGES, &filter, find_waiting, progress, &unused)) break;
+  }
+  progress_clear(progress);
+  if (progress->text[0]) {
+    /* Cut to what a terminal surely shows on one line, so that the carriage return finds its beginning. */
+    fprintf(cli->out, "... %.74s", progress->text);
+    fflush(cli->out);
+    progress->line = true;
+  }
+  /* Without a timer the line just stays as it is. */
+  if (loop_at(loop, loop_boottime(loop) + TICK_MS, progress_tick, progress, &progress->timer)) progress->timer = NULL;
 }
 
 static int check_held(void *context, const void *row) {
@@ -120,8 +179,9 @@ static int rotate(struct session *session, struct engine_summary *summary, struc
   const struct cli_arguments *arguments = session->cli->arguments;
   static const struct store_filter newest = {.limit = 1, .descending = true};
   int64_t after = 0;
+  struct progress progress = {.session = session, .terminal = isatty(fileno(session->cli->out)) == 1};
   struct engine_setup setup = {.listener = print_event,
-                               .listener_context = (void *)session->cli,
+                               .listener_context = &progress,
                                .domains = arguments->operands,
                                .domain_count = arguments->operand_count,
                                .horizon = arguments->no_wait ? 0 : arguments->budget};
@@ -138,7 +198,11 @@ static int rotate(struct session *session, struct engine_summary *summary, struc
     *error = busy;
     return follow_other(session, after, error);
   }
-  return session_run_engine(session, &setup, summary, error);
+  if (progress.terminal && loop_defer(session->backends.loop, progress_tick, &progress, &progress.timer)) progress.timer = NULL;
+  result = session_run_engine(session, &setup, summary, error);
+  loop_cancel(session->backends.loop, &progress.timer);
+  progress_clear(&progress);
+  return result;
 }
 
 int cli_command_rotate(const struct cli *cli) {

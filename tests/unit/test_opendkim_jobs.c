@@ -257,12 +257,13 @@ static void test_opendkim_jobs__one_file_for_both_tables_is_refused(void **state
   stage_close(&stage);
 }
 
-/* Mounts that only this process sees, gone with it. */
+/* Mounts that only this process sees, gone with it. Where "/" is no mount of its own (a chroot: EINVAL) others may see them until the test takes them
+ * away again. */
 static void mount_tmpfs(const char *path, const char *options) {
   static bool private;
   if (!private) {
     assert_int_equal(unshare(CLONE_NEWNS), 0);
-    assert_int_equal(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+    assert_true(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 || errno == EINVAL);
     private = true;
   }
   assert_int_equal(mount("none", path, "tmpfs", 0, options), 0);

@@ -1,0 +1,58 @@
+#include "plan_expect.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dkimroll/text.h"
+
+void expect_closed(const struct builder *builder, size_t index, int64_t at, enum plan_action action, const char *gate,
+                   int64_t opens) {
+  const struct plan plan = builder_plan_key(builder, index, at);
+  const struct plan_reason *reason = builder_reason(&plan, gate);
+  assert_string_equal(plan_action_name(plan.waiting), plan_action_name(action));
+  if (!reason) fail_msg("%s waits, but not for %s", plan_action_name(action), gate);
+  assert_int_equal(reason->opens, opens);
+  assert_true(strlen(reason->text) > 10);
+  assert_true(plan.next > at);
+}
+
+void expect_action(const struct builder *builder, size_t index, int64_t at, enum plan_action action) {
+  const struct plan plan = builder_plan_key(builder, index, at);
+  if (plan.action != action)
+    fail_msg("%s instead of %s: waits with %s for \"%s\"", plan_action_name(plan.action), plan_action_name(action),
+             plan_action_name(plan.waiting), plan.reason_count ? plan.reasons[0].text : "");
+  if (action != PLAN_NONE) assert_int_equal(plan.next, at);
+}
+
+void expect_opens(const struct builder *builder, size_t index, enum plan_action action, const char *gate,
+                  int64_t opens) {
+  expect_closed(builder, index, opens - 1, action, gate, opens);
+  expect_action(builder, index, opens, action);
+}
+
+void expect_no_back_off(struct builder *builder) {
+  free(builder->lineage.failure);
+  builder->lineage.failure = NULL;
+  builder->lineage.failures = 0;
+  builder->lineage.retry_at = TIME_UNSET;
+}
+
+void expect_hold(struct builder *builder, int64_t until) {
+  free(builder->lineage.hold_reason);
+  builder->lineage.held = true;
+  builder->lineage.hold_until = until;
+  builder->lineage.hold_reason = text_duplicate("not in December");
+}
+
+void expect_back_off(struct builder *builder, enum plan_action action, const char *selector, int64_t until) {
+  expect_no_back_off(builder);
+  builder->lineage.failures = 3;
+  builder->lineage.retry_at = until;
+  builder->lineage.failure = text_format("%s of %s: timeout", plan_action_name(action), selector);
+}

@@ -1,0 +1,366 @@
+/* Every gate from the ready key to the end: closed with a reason and the moment at which it opens, then open. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dkimroll/text.h"
+#include "dkimroll/timing.h"
+#include "plan_expect.h"
+
+static const int64_t now = BUILDER_NOW;
+
+static int begin(void **state) {
+  static struct builder builder;
+  builder_begin(&builder);
+  *state = &builder;
+  return 0;
+}
+static int end(void **state) {
+  builder_end(*state);
+  return 0;
+}
+
+/* A key that is at its end, but for the private key. */
+static struct key *gone_key(struct builder *builder, const char *selector, enum key_state state) {
+  struct key *key = builder_key(builder, selector, state, now - 200 * DAY);
+  key->deleted_at = key->absent_at = now - DAY;
+  for (size_t i = 0; i < key->placement_count; i++) key->placements[i].drained_at = now - 100 * DAY;
+  return key;
+}
+
+/* ---- ready ---- */
+
+static struct key *ready_pair(struct builder *builder) {
+  builder_key(builder, "a", KEY_ACTIVE, now - BUILDER_LIFE + DAY);
+  return builder_key(builder, "b", KEY_READY, now);
+}
+
+static void test_planner_signing__the_first_ready_key_signs_at_once(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_READY, now);
+  expect_action(builder, 0, now, PLAN_ACTIVATE);
+}
+
+static void test_planner_signing__a_successor_waits_for_its_turn(void **state) {
+  struct builder *builder = *state;
+  builder_see(ready_pair(builder), "ns1.example.com", "192.0.2.1", true, now + DAY - 5);
+  expect_opens(builder, 1, PLAN_ACTIVATE, "turn", now + DAY);
+}
+
+static void test_planner_signing__a_standby_key_waits_for_a_request(void **state) {
+  struct builder *builder = *state;
+  builder->rules.rotate_every = TIME_NEVER;
+  ready_pair(builder);
+  expect_closed(builder, 1, now, PLAN_ACTIVATE, "turn", TIME_NEVER);
+  builder->lineage.rotate_requested = true;
+  expect_action(builder, 1, now, PLAN_ACTIVATE);
+}
+
+static void test_planner_signing__of_two_ready_keys_the_older_goes_first(void **state) {
+  struct builder *builder = *state;
+  ready_pair(builder);
+  builder_key(builder, "c", KEY_READY, now - HOUR);
+  builder->lineage.rotate_requested = true;
+  expect_closed(builder, 1, now, PLAN_ACTIVATE, "turn", TIME_NEVER);
+  expect_action(builder, 2, now, PLAN_ACTIVATE);
+}
+
+static void test_planner_signing__no_switch_while_held(void **state) {
+  struct builder *builder = *state;
+  ready_pair(builder);
+  builder->lineage.rotate_requested = true;
+  expect_hold(builder, now + 100);
+  expect_opens(builder, 1, PLAN_ACTIVATE, "not_held", now + 100);
+}
+
+static void test_planner_signing__no_switch_before_f1_of_a_policy_that_got_longer(void **state) {
+  struct builder *builder = *state;
+  const struct key *key = ready_pair(builder);
+  builder->lineage.rotate_requested = true;
+  builder->rules.publish_safety = 2 * HOUR;
+  expect_opens(builder, 1, PLAN_ACTIVATE, "negative_cache", timing_ready(key, &builder->rules));
+}
+
+static void test_planner_signing__an_activation_that_failed_backs_off(void **state) {
+  struct builder *builder = *state;
+  ready_pair(builder);
+  builder->lineage.rotate_requested = true;
+  expect_back_off(builder, PLAN_ACTIVATE, "b", now + 60);
+  expect_opens(builder, 1, PLAN_ACTIVATE, "back_off", now + 60);
+  const struct plan plan = builder_plan_key(builder, 1, now);
+  assert_string_equal(builder_reason(&plan, "back_off")->text,
+                      "failed 3 times, tried again at 2027-01-15 08:01:00 UTC: activate of b: timeout");
+}
+
+static void test_planner_signing__a_ready_key_is_watched(void **state) {
+  struct builder *builder = *state;
+  ready_pair(builder);
+  expect_action(builder, 1, now + TIMING_WATCH_SLOWEST, PLAN_CONFIRM);
+  expect_back_off(builder, PLAN_ACTIVATE, "b", now + DAY);
+  expect_action(builder, 1, now + TIMING_WATCH_SLOWEST, PLAN_CONFIRM);
+}
+
+/* ---- active ---- */
+
+static void test_planner_signing__an_active_key_is_only_watched(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now);
+  expect_action(builder, 0, now + TIMING_WATCH_SIGNED - 1, PLAN_NONE);
+  expect_action(builder, 0, now + TIMING_WATCH_SIGNED, PLAN_CONFIRM);
+}
+
+static void test_planner_signing__look_ahead_leaves_the_watch_out(void **state) {
+  struct builder *builder = *state;
+  struct plan plan;
+  const struct plan_clock clock = {.now = now + 10 * DAY, .attested = true, .skip_watch = true};
+  struct key *key = builder_key(builder, "a", KEY_ACTIVE, now);
+  plan_key(&builder->lineage, 0, &clock, &plan);
+  assert_int_equal(plan.action, PLAN_NONE);
+  assert_int_equal(plan.waiting, PLAN_NONE);
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, now);
+  plan_key(&builder->lineage, 0, &clock, &plan);
+  assert_int_equal(plan.action, PLAN_CONFIRM);
+}
+
+static void test_planner_signing__a_lost_record_of_an_active_key_is_put_back(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_ACTIVE, now - 10 * DAY);
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, now);
+  expect_action(builder, 0, now, PLAN_PUBLISH);
+  key->published_at = now;
+  expect_action(builder, 0, now, PLAN_NONE);
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, now + HOUR);
+  expect_action(builder, 0, now + HOUR, PLAN_PUBLISH);
+}
+
+static void test_planner_signing__a_signer_that_was_added_gets_the_active_key(void **state) {
+  struct builder *builder = *state;
+  builder_define_signer(builder, 2, "second", "");
+  builder_key(builder, "a", KEY_ACTIVE, now);
+  builder_use_signers(builder, (const size_t[]){1, 2}, 2);
+  expect_hold(builder, TIME_NEVER); /* mail of that signer goes out unsigned meanwhile */
+  expect_action(builder, 0, now, PLAN_ACTIVATE);
+  expect_back_off(builder, PLAN_ACTIVATE, "a", now + 15);
+  expect_opens(builder, 0, PLAN_ACTIVATE, "back_off", now + 15);
+}
+
+static void test_planner_signing__a_signer_whose_tables_moved_gets_the_active_key(void **state) {
+  struct builder *builder = *state;
+  builder_define_signer(builder, 2, "local", ".new");
+  builder_key(builder, "a", KEY_ACTIVE, now);
+  builder_use_signers(builder, (const size_t[]){2}, 1);
+  expect_action(builder, 0, now, PLAN_ACTIVATE);
+}
+
+static void test_planner_signing__a_signer_edited_otherwise_or_gone_is_left_alone(void **state) {
+  struct builder *builder = *state;
+  builder_define_signer(builder, 2, "second", "");
+  builder_define_signer(builder, 3, "local", "");
+  builder_use_signers(builder, (const size_t[]){1, 2}, 2);
+  builder_key(builder, "a", KEY_ACTIVE, now);
+  builder_use_signers(builder, (const size_t[]){3}, 1);
+  expect_action(builder, 0, now, PLAN_NONE);
+}
+
+/* ---- retired ---- */
+
+static struct key *retired_pair(struct builder *builder) {
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  return builder_key(builder, "a", KEY_RETIRED, now);
+}
+
+static void test_planner_signing__entries_are_withdrawn_after_the_drain(void **state) {
+  struct builder *builder = *state;
+  retired_pair(builder);
+  expect_opens(builder, 1, PLAN_WITHDRAW, "drained", now + HOUR);
+  expect_back_off(builder, PLAN_WITHDRAW, "a", now + 2 * HOUR);
+  expect_opens(builder, 1, PLAN_WITHDRAW, "back_off", now + 2 * HOUR);
+}
+
+static void test_planner_signing__nothing_ends_while_no_other_key_signs(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_RETIRED, now - 300 * DAY);
+  builder_see(key, "ns1.example.com", "192.0.2.1", true, now);
+  expect_closed(builder, 0, now, PLAN_WITHDRAW, "other_key_signs", TIME_NEVER);
+  builder->lineage.keys[0].placements[0].drained_at = now;
+  expect_closed(builder, 0, now, PLAN_REVOKE, "other_key_signs", TIME_NEVER);
+  builder->rules.tombstone = 0;
+  expect_closed(builder, 0, now, PLAN_DELETE, "other_key_signs", TIME_NEVER);
+}
+
+static void test_planner_signing__a_retired_key_is_revoked_after_its_window(void **state) {
+  struct builder *builder = *state;
+  struct key *key = retired_pair(builder);
+  key->placements[0].drained_at = now + HOUR;
+  builder_see(key, "ns1.example.com", "192.0.2.1", true, now + BUILDER_WINDOW - 10);
+  expect_opens(builder, 1, PLAN_REVOKE, "retire_window", now + BUILDER_WINDOW);
+  expect_hold(builder, now + BUILDER_WINDOW + 50);
+  expect_opens(builder, 1, PLAN_REVOKE, "not_held", now + BUILDER_WINDOW + 50);
+  expect_back_off(builder, PLAN_REVOKE, "a", now + BUILDER_WINDOW + 60);
+  expect_opens(builder, 1, PLAN_REVOKE, "back_off", now + BUILDER_WINDOW + 60);
+}
+
+static void test_planner_signing__without_tombstone_a_retired_key_is_deleted_after_its_window(void **state) {
+  struct builder *builder = *state;
+  struct key *key = retired_pair(builder);
+  builder->rules.tombstone = 0;
+  key->placements[0].drained_at = now + HOUR;
+  builder_see(key, "ns1.example.com", "192.0.2.1", true, now + BUILDER_WINDOW - 10);
+  expect_opens(builder, 1, PLAN_DELETE, "retire_window", now + BUILDER_WINDOW);
+  expect_hold(builder, now + BUILDER_WINDOW + 50);
+  expect_opens(builder, 1, PLAN_DELETE, "not_held", now + BUILDER_WINDOW + 50);
+  expect_back_off(builder, PLAN_DELETE, "a", now + BUILDER_WINDOW + 60);
+  expect_opens(builder, 1, PLAN_DELETE, "back_off", now + BUILDER_WINDOW + 60);
+}
+
+static void test_planner_signing__a_retired_key_is_watched_and_healed_while_mail_needs_it(void **state) {
+  struct builder *builder = *state;
+  struct key *key = retired_pair(builder);
+  key->placements[0].drained_at = now;
+  expect_action(builder, 1, now + TIMING_WATCH_SIGNED, PLAN_CONFIRM);
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, now + TIMING_WATCH_SIGNED);
+  expect_action(builder, 1, now + TIMING_WATCH_SIGNED, PLAN_PUBLISH);
+  key->deleted_at = now;
+  key->sighting_count = 0;
+  expect_action(builder, 1, now, PLAN_CONFIRM_ABSENT);
+}
+
+/* ---- after deletion, and revoked ---- */
+
+static void absence_in(struct builder *builder, enum key_state which) {
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  struct key *key = gone_key(builder, "a", which);
+  key->absent_at = TIME_UNSET;
+  key->sighting_count = 0;
+  expect_action(builder, 1, now, PLAN_CONFIRM_ABSENT);
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, key->deleted_at + 4);
+  const int64_t next = key->deleted_at + 4 + 10;
+  expect_opens(builder, 1, PLAN_CONFIRM_ABSENT, "absence_round_due", next);
+  const struct plan plan = builder_plan_key(builder, 1, next - 1);
+  assert_int_equal(plan.waiting, PLAN_CONFIRM_ABSENT);
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, now);
+  assert_int_equal(builder_plan_key(builder, 1, now + 1).next, now + TIMING_CONFIRM_SLOWEST);
+  expect_back_off(builder, PLAN_CONFIRM_ABSENT, "a", now + DAY);
+  expect_opens(builder, 1, PLAN_CONFIRM_ABSENT, "look_back_off", now + DAY);
+}
+static void test_planner_signing__absence_of_a_retired_key_is_looked_for(void **state) {
+  absence_in(*state, KEY_RETIRED);
+}
+static void test_planner_signing__absence_of_a_revoked_key_is_looked_for(void **state) {
+  absence_in(*state, KEY_REVOKED);
+}
+
+static void destruction_in(struct builder *builder, enum key_state which) {
+  struct key *active = builder_key(builder, "b", KEY_ACTIVE, now);
+  char *const path = active->placements[0].key_path;
+  struct key *key = gone_key(builder, "a", which);
+  active = &builder->lineage.keys[0];
+  expect_action(builder, 1, now, PLAN_DESTROY);
+  key->absent_at = TIME_UNSET;
+  builder_see(key, "ns2.example.com", "192.0.2.2", false, now);
+  const struct plan plan = builder_plan_key(builder, 1, now);
+  assert_int_equal(plan.waiting, PLAN_CONFIRM_ABSENT);
+  key->absent_at = now;
+  expect_hold(builder, now + 20);
+  expect_opens(builder, 1, PLAN_DESTROY, "not_held", now + 20);
+  builder->lineage.held = false;
+  expect_back_off(builder, PLAN_DESTROY, "a", now + 40);
+  expect_opens(builder, 1, PLAN_DESTROY, "back_off", now + 40);
+  expect_no_back_off(builder);
+  active->placements[0].key_path = key->placements[0].key_path; /* as an imported pair of keys may have it */
+  expect_closed(builder, 1, now, PLAN_DESTROY, "file_unshared", TIME_NEVER);
+  active->absent_at = now; /* both at their end: neither waits */
+  expect_action(builder, 1, now, PLAN_DESTROY);
+  active->placements[0].key_path = path;
+}
+static void test_planner_signing__a_retired_key_that_is_gone_is_destroyed(void **state) {
+  destruction_in(*state, KEY_RETIRED);
+}
+static void test_planner_signing__a_revoked_key_that_is_gone_is_destroyed(void **state) {
+  destruction_in(*state, KEY_REVOKED);
+}
+
+static void test_planner_signing__no_private_key_goes_while_tables_name_it(void **state) {
+  struct builder *builder = *state;
+  struct key *key = gone_key(builder, "a", KEY_RETIRED);
+  key->placements[0].drained_at = TIME_UNSET; /* nobody else signs, so it cannot be withdrawn */
+  const struct plan plan = builder_plan_key(builder, 0, now);
+  assert_int_equal(plan.action, PLAN_NONE);
+  assert_int_equal(plan.waiting, PLAN_WITHDRAW);
+}
+
+static void test_planner_signing__a_revoked_key_is_withdrawn_if_it_was_not(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  struct key *key = builder_key(builder, "a", KEY_REVOKED, now);
+  key->placements[0].drained_at = TIME_UNSET;
+  expect_action(builder, 1, now, PLAN_WITHDRAW);
+  expect_back_off(builder, PLAN_WITHDRAW, "a", now + 40);
+  expect_opens(builder, 1, PLAN_WITHDRAW, "back_off", now + 40);
+  builder->lineage.keys[0].state = KEY_RETIRED;
+  expect_closed(builder, 1, now + 40, PLAN_WITHDRAW, "other_key_signs", TIME_NEVER);
+}
+
+static void test_planner_signing__a_revoked_key_is_deleted_after_its_tombstone(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  builder_key(builder, "a", KEY_REVOKED, now);
+  expect_opens(builder, 1, PLAN_DELETE, "tombstone_over", now + BUILDER_TOMBSTONE);
+  expect_hold(builder, now + BUILDER_TOMBSTONE + 5);
+  expect_opens(builder, 1, PLAN_DELETE, "not_held", now + BUILDER_TOMBSTONE + 5);
+  expect_back_off(builder, PLAN_DELETE, "a", now + BUILDER_TOMBSTONE + 9);
+  expect_opens(builder, 1, PLAN_DELETE, "back_off", now + BUILDER_TOMBSTONE + 9);
+  builder->rules.tombstone = 0; /* the policy wants none any more */
+  builder->lineage.held = false;
+  expect_no_back_off(builder);
+  expect_action(builder, 1, now, PLAN_DELETE);
+}
+
+static void test_planner_signing__a_removed_key_has_no_step(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_REVOKED, now)->state = KEY_REMOVED;
+  const struct plan plan = builder_plan_key(builder, 0, now + 1000 * DAY);
+  assert_int_equal(plan.action, PLAN_NONE);
+  assert_int_equal(plan.waiting, PLAN_NONE);
+  assert_int_equal(plan.next, TIME_NEVER);
+  assert_false(plan.needs_person);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_planner_signing__##name, begin, end)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(the_first_ready_key_signs_at_once),
+      TEST(a_successor_waits_for_its_turn),
+      TEST(a_standby_key_waits_for_a_request),
+      TEST(of_two_ready_keys_the_older_goes_first),
+      TEST(no_switch_while_held),
+      TEST(no_switch_before_f1_of_a_policy_that_got_longer),
+      TEST(an_activation_that_failed_backs_off),
+      TEST(a_ready_key_is_watched),
+      TEST(an_active_key_is_only_watched),
+      TEST(look_ahead_leaves_the_watch_out),
+      TEST(a_lost_record_of_an_active_key_is_put_back),
+      TEST(a_signer_that_was_added_gets_the_active_key),
+      TEST(a_signer_whose_tables_moved_gets_the_active_key),
+      TEST(a_signer_edited_otherwise_or_gone_is_left_alone),
+      TEST(entries_are_withdrawn_after_the_drain),
+      TEST(nothing_ends_while_no_other_key_signs),
+      TEST(a_retired_key_is_revoked_after_its_window),
+      TEST(without_tombstone_a_retired_key_is_deleted_after_its_window),
+      TEST(a_retired_key_is_watched_and_healed_while_mail_needs_it),
+      TEST(absence_of_a_retired_key_is_looked_for),
+      TEST(absence_of_a_revoked_key_is_looked_for),
+      TEST(a_retired_key_that_is_gone_is_destroyed),
+      TEST(a_revoked_key_that_is_gone_is_destroyed),
+      TEST(no_private_key_goes_while_tables_name_it),
+      TEST(a_revoked_key_is_withdrawn_if_it_was_not),
+      TEST(a_revoked_key_is_deleted_after_its_tombstone),
+      TEST(a_removed_key_has_no_step),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

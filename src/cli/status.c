@@ -259,7 +259,7 @@ static void describe_domains(const struct status *status, char *text, size_t siz
 static void describe_next(const struct status *status, char *text, size_t size) {
   char moment[TIME_TEXT_SIZE];
   if (status->next_at == TIME_NEVER)
-    snprintf(text, size, "no step is foreseeable");
+    snprintf(text, size, "the next step waits for what is told below, not for a time");
   else
     snprintf(text, size, "next step %s (%s: %s)",
              status->next_at <= status->clock.now ? "with the next run" : time_format(status->next_at, moment),
@@ -272,7 +272,8 @@ static void summarise(struct status *status) {
   describe_domains(status, domains, sizeof domains);
   describe_next(status, next, sizeof next);
   if (status->findings.failed == 0)
-    snprintf(status->summary, sizeof status->summary, "All right: %s, %s.", domains, next);
+    snprintf(status->summary, sizeof status->summary, "%s: %s, %s.",
+             status->signed_domains == status->domains ? "All right" : "Under way, nothing is wrong", domains, next);
   else if (troubled > 0)
     snprintf(status->summary, sizeof status->summary, "NOT all right: %zu of %zu domain%s need%s attention.", troubled,
              status->domains, status->domains == 1 ? "" : "s", troubled == 1 ? "s" : "");

@@ -42,12 +42,14 @@ timed_rotation() {
 }
 
 echo "RSA-2048, $count domains"
-start=$(now); "$world/bare_keys" "$count"; bare=$(since "$start")
-timed_rotation '{algorithm: rsa, bits: 2048}' '' 'r%Y%m%d'
-rsa=$took
-start=$(now); "$world/bare_keys" "$count"; again=$(since "$start")
-bare=$(echo "$bare $again" | awk '{printf "%.2f", ($1 + $2) / 2}')
-echo "  bare EVP key generation $bare s, dkimroll rotate $rsa s: ratio $(ratio "$rsa" "$bare") (goal: at most 1.15)"
+# The search for primes takes a random time: several times each, in turns, so that the mean of neither depends on luck or on the hour.
+bare=0 rsa=0
+for round in 1 2 3; do
+  start=$(now); "$world/bare_keys" "$count"; bare=$(echo "$bare $(since "$start")" | awk '{printf "%.2f", $1 + $2}')
+  timed_rotation '{algorithm: rsa, bits: 2048}' '' "r$round-%Y%m%d"
+  rsa=$(echo "$rsa $took" | awk '{printf "%.2f", $1 + $2}')
+done
+echo "  three times: bare EVP key generation $bare s, dkimroll rotate $rsa s: ratio $(ratio "$rsa" "$bare") (goal: at most 1.15)"
 
 echo "Ed25519, $count domains"
 timed_rotation '{algorithm: ed25519}' 'SignatureAlgorithm ed25519-sha256' 'e%Y%m%d'

@@ -90,7 +90,7 @@ static void test_status__a_new_key_that_waits_for_caches_is_no_trouble(void **st
   desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 40 * MINUTE});
   desk_edit(&desk, "example.com", NULL, desk_confirm, &(struct desk_round){.at = desk.now - 39 * MINUTE});
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
-  assert_true(text_starts(desk.out, "All right: 0 of 1 domain signed, next step "));
+  assert_true(text_starts(desk.out, "Under way, nothing is wrong: 0 of 1 domain signed, next step "));
   /* F1: right everywhere + TTLneg + safety. The round that is due by now does not hide it. */
   CLEANUP_FREE char *row = find_line(desk.out, "example.com ");
   assert_contains(row, " published ");
@@ -346,7 +346,7 @@ static void test_status__a_domain_is_signed_only_if_every_slot_is(void **state) 
   desk_edit(&desk, "example.com", "main", desk_live, NULL);
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
   assert_true(
-      text_starts(desk.out, "All right: 0 of 1 domain signed, next step with the next run (example.com: generate)."));
+      text_starts(desk.out, "Under way, nothing is wrong: 0 of 1 domain signed, next step with the next run (example.com: generate)."));
 }
 
 static void test_status__details_tell_servers_signers_record_and_moments(void **state) {
@@ -362,7 +362,7 @@ static void test_status__details_tell_servers_signers_record_and_moments(void **
   desk_edit(&desk, "new.example", NULL, desk_confirm, &(struct desk_round){.at = desk.now - MINUTE});
   ready = desk.now - 2 * MINUTE + 300 + HOUR;
   assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("New.Example.", "example.com")), EX_OK);
-  assert_true(text_starts(desk.out, "All right: 1 of 2 domains signed, next step "));
+  assert_true(text_starts(desk.out, "Under way, nothing is wrong: 1 of 2 domains signed, next step "));
   assert_contains(desk.out,
                   "\nnew.example, key main: policy standard, publisher primary, signers local; a new key every 90d\n");
   assert_contains(desk.out, "v=DKIM1; k=rsa; p=MIIB\n");

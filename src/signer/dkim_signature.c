@@ -303,8 +303,10 @@ static size_t choose_field(const struct dkim_message *message, struct span name,
 /* The signature itself comes last, with nothing behind b= and without a line end (RFC 6376 3.7). */
 static void add_own_field(const struct signature *signature, struct buffer *content) {
   struct buffer own = BUFFER_WITH_MAXIMUM(DKIM_SIGNATURE_MAX);
-  const struct span field = signature->field, value = value_of(signature, "b");
-  const char *start = value.text, *end = value.text + value.size;
+  const struct span field = signature->field;
+  const struct tag *tag = tag_list_find(&signature->tags, "b");
+  if (!tag) return;
+  const char *start = tag->value.text, *end = tag->value.text + tag->value.size;
   while (start[-1] != '=') start--;
   while (end < field.text + field.size && *end != ';') end++;
   buffer_add(&own, field.text, (size_t)(start - field.text));

@@ -7,14 +7,15 @@
 #include "dkimroll/tag_list.h"
 
 enum {
-  DKIM_SIGNATURE_MAX = 16 * 1024,  /* octets of the signature field: RSA-4096 and a hundred names need 4,000 */
-  DKIM_FIELDS_MAX = 256,           /* header fields of a message, and names in h= */
-  DKIM_CONTENT_MAX = 1024 * 1024,  /* octets of the header or the body, canonicalized */
-  DKIM_CLOCK_SKEW_SECONDS = 300,   /* t= may be this far in the future */
+  DKIM_SIGNATURE_MAX = 16 * 1024, /* octets of the signature field: RSA-4096 and a hundred names need 4,000 */
+  DKIM_FIELDS_MAX = 256,          /* header fields of a message, and names in h= */
+  DKIM_CONTENT_MAX = 1024 * 1024, /* octets of the header or the body, canonicalized */
+  DKIM_CLOCK_SKEW_SECONDS = 300,  /* t= may be this far in the future */
 };
 
 struct dkim_message {
-  const struct span *fields; /* whole fields as they were sent, "Name: value", lines separated by CR LF, without the last
+  const struct span
+      *fields; /* whole fields as they were sent, "Name: value", lines separated by CR LF, without the last
                                 end; the signature itself is not among them */
   size_t field_count;
   struct span body;
@@ -40,7 +41,7 @@ enum dkim_verdict {
 
 /* signature: the whole field. record: content of the TXT RR. now: UTC seconds. Other than DKIM_VALID: *ret_error says
  * what is wrong, with ERROR_PROOF, or ERROR_LIMIT and ERROR_NO_MEMORY. */
-enum dkim_verdict dkim_verify(const struct dkim_message *message, struct span signature, struct span record,
-                              int64_t now, struct error *ret_error);
+enum dkim_verdict dkim_signature_verify(const struct dkim_message *message, struct span signature, struct span record,
+                                        int64_t now, struct error *ret_error);
 
 #endif

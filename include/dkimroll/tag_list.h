@@ -10,7 +10,7 @@
 #include "dkimroll/error.h"
 
 enum {
-  TAG_LIST_MAX = 32,       /* the RFC knows ten in a record and fifteen in a signature; nobody publishes more than this */
+  TAG_LIST_MAX = 32, /* the RFC knows ten in a record and fifteen in a signature; nobody publishes more than this */
   TAG_LIST_SHOWN_MAX = 64, /* of an outside tag or value that a message quotes */
 };
 

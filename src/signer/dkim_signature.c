@@ -276,7 +276,7 @@ static enum dkim_verdict hash(const struct buffer *content, uint8_t digest[SHA25
     return DKIM_FAILED;
   }
   return EVP_Digest(content->data, content->size, digest, NULL, EVP_sha256(), NULL) == 1 ? DKIM_VALID
-                                                                                          : fail_memory(error);
+                                                                                         : fail_memory(error);
 }
 
 static enum dkim_verdict check_body(const struct signature *signature, const struct dkim_message *message,
@@ -382,8 +382,8 @@ static enum dkim_verdict check_value(const struct signature *signature, const st
                                                 : check_ed25519(signature, key, digest, error);
 }
 
-enum dkim_verdict dkim_verify(const struct dkim_message *message, struct span signature, struct span record,
-                              int64_t now, struct error *ret_error) {
+enum dkim_verdict dkim_signature_verify(const struct dkim_message *message, struct span signature, struct span record,
+                                        int64_t now, struct error *ret_error) {
   struct signature read = {.field = signature};
   CLEANUP(record_release) struct record parsed = {0};
   if (message->field_count > DKIM_FIELDS_MAX) {

@@ -112,12 +112,13 @@ static void prove_explain_other(const struct prove_message *expected, const stru
             expected->address, signatures->tags.domain, signatures->tags.selector, before ? ", the key before" : "",
             expected->domain, expected->selector);
   error_remedy(error, "%s",
-               before ? "it has not read its tables again: see its log for why it refuses (`opendkim -n` checks "
-                        "opendkim.conf), and check that reload "
-                        "of the policy reaches it and that key-table and signing-table are those of opendkim.conf"
-                      : "another line of its SigningTable, or Domain, Selector and KeyFile of opendkim.conf, come first; "
-                        "more than one key for a sender "
-                        "needs MultipleSignatures");
+               before
+                   ? "it has not read its tables again: see its log for why it refuses (`opendkim -n` checks "
+                     "opendkim.conf), and check that reload "
+                     "of the policy reaches it and that key-table and signing-table are those of opendkim.conf"
+                   : "another line of its SigningTable, or Domain, Selector and KeyFile of opendkim.conf, come first; "
+                     "more than one key for a sender "
+                     "needs MultipleSignatures");
 }
 
 /* The key before must be at rest when it is retired, whatever else signs beside it. */
@@ -172,6 +173,26 @@ static const char *prove_remedy_signature(enum dkim_verdict verdict) {
   return "";
 }
 
+/* OpenDKIM 2.11 folds an Ed25519 signature after it has hashed it, which a simple header does not forgive. */
+static bool prove_is_folded_late(const char *signature) {
+  char algorithm[32], canon[32] = "simple";
+  if (!prove_signature_tag(signature, "a", algorithm, sizeof(algorithm))) return false;
+  (void)prove_signature_tag(signature, "c", canon, sizeof(canon));
+  return text_equal(algorithm, "ed25519-sha256") && text_starts(canon, "simple");
+}
+
+static void prove_explain_signature(const struct prove_message *expected, const char *signature,
+                                    enum dkim_verdict verdict, struct error *error) {
+  error_context(error, "the signature of mail from %s with s=%s is not valid", expected->address, expected->selector);
+  if (verdict == DKIM_OTHER_KEY && prove_is_folded_late(signature))
+    error_remedy(error,
+                 "set Canonicalization relaxed/simple in opendkim.conf: with simple headers OpenDKIM breaks its "
+                 "own Ed25519 signatures; else %s",
+                 prove_remedy_signature(verdict));
+  else
+    error_remedy(error, "%s", prove_remedy_signature(verdict));
+}
+
 /* A field as it was sent; NULL: out of memory. */
 static char *prove_format_field(const struct milter_header *header) {
   return text_format("%s: %s", header->name, header->value);
@@ -213,11 +234,10 @@ static enum prove_verdict prove_verify(const struct prove_message *expected, con
                                        .body = {sight->message->body, strlen(sight->message->body)}};
   const struct span record = {expected->record, strlen(expected->record)};
   const enum dkim_verdict verdict =
-      dkim_verify(&message, (struct span){signature, strlen(signature)}, record, sight->now, error);
+      dkim_signature_verify(&message, (struct span){signature, strlen(signature)}, record, sight->now, error);
   if (verdict == DKIM_VALID) return PROVE_SIGNED;
   if (verdict == DKIM_FAILED) return PROVE_NO_ANSWER;
-  error_context(error, "the signature of mail from %s with s=%s is not valid", expected->address, expected->selector);
-  error_remedy(error, "%s", prove_remedy_signature(verdict));
+  prove_explain_signature(expected, signature, verdict, error);
   return PROVE_BAD_SIGNATURE;
 }
 

@@ -173,10 +173,10 @@ char *dkim_signer_sign_plainly(EVP_PKEY *key, const char *domain, const char *se
   for (size_t i = 0; i < field_count; i++)
     buffer_format(&names, "%s%.*s", i ? ":" : "", (int)strcspn(fields[i], ": \t"), fields[i]);
   CLEANUP_FREE char *list = take(&names);
-  CLEANUP_FREE char *field = text_format("DKIM-Signature: v=1; a=%s; c=relaxed/simple;\r\n\td=%s; s=%s;\r\n\th=%s;\r\n\t"
-                                         "bh=@BH@;\r\n\tb=@B@",
-                                         EVP_PKEY_is_a(key, "ED25519") ? "ed25519-sha256" : "rsa-sha256", domain,
-                                         selector, list);
+  CLEANUP_FREE char *field =
+      text_format("DKIM-Signature: v=1; a=%s; c=relaxed/simple;\r\n\td=%s; s=%s;\r\n\th=%s;\r\n\t"
+                  "bh=@BH@;\r\n\tb=@B@",
+                  EVP_PKEY_is_a(key, "ED25519") ? "ed25519-sha256" : "rsa-sha256", domain, selector, list);
   const struct dkim_order order = {.key = key, .relaxed_header = true, .names = list, .field = field};
   return dkim_signer_sign(&order, fields, field_count, body);
 }

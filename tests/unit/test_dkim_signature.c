@@ -42,8 +42,8 @@ static enum dkim_verdict verify(const struct letter *letter, const char *signatu
   CLEANUP_FREE char *copy = malloc(strlen(signature) + 1), *record_copy = malloc(strlen(record) + 1);
   memcpy(copy, signature, strlen(signature));
   memcpy(record_copy, record, strlen(record));
-  return dkim_verify(&message, (struct span){copy, strlen(signature)}, (struct span){record_copy, strlen(record)}, now,
-                     error);
+  return dkim_signature_verify(&message, (struct span){copy, strlen(signature)},
+                               (struct span){record_copy, strlen(record)}, now, error);
 }
 
 static void assert_verdict(const struct letter *letter, const char *signature, const char *record,
@@ -56,8 +56,7 @@ static void assert_verdict(const struct letter *letter, const char *signature, c
 }
 
 /* Signs with a field whose tags the caller chose: "h=@H@" stands for all the ordinary names. */
-static char *sign_with(EVP_PKEY *key, const struct letter *letter, const char *field, const char *names,
-                       bool relaxed) {
+static char *sign_with(EVP_PKEY *key, const struct letter *letter, const char *field, const char *names, bool relaxed) {
   const struct dkim_order order = {
       .key = key, .relaxed_header = relaxed, .relaxed_body = relaxed, .names = names, .field = field};
   return dkim_signer_sign(&order, letter->fields, letter->field_count, letter->body);
@@ -74,10 +73,10 @@ static void test_dkim_signature__all_canonicalizations_and_algorithms_verify(voi
     EVP_PKEY *key = dkim_signer_key(ed25519, 0);
     CLEANUP_FREE char *record = dkim_signer_record(key);
     for (int i = 0; i < 4; i++) {
-      CLEANUP_FREE char *field = text_format(
-          "DKIM-Signature: v=1; a=%s; c=%s/%s;\r\n d=example.com; s=sel; i=anna@Example.com;\r\n t=1; "
-          "h=From:To:Subject:Date:From;\r\n bh=@BH@;\r\n b=@B@",
-          ed25519 ? "ed25519-sha256" : "rsa-sha256", words[i / 2], words[i % 2]);
+      CLEANUP_FREE char *field =
+          text_format("DKIM-Signature: v=1; a=%s; c=%s/%s;\r\n d=example.com; s=sel; i=anna@Example.com;\r\n t=1; "
+                      "h=From:To:Subject:Date:From;\r\n bh=@BH@;\r\n b=@B@",
+                      ed25519 ? "ed25519-sha256" : "rsa-sha256", words[i / 2], words[i % 2]);
       const struct dkim_order order = {.key = key,
                                        .relaxed_header = i / 2,
                                        .relaxed_body = i % 2,
@@ -92,13 +91,12 @@ static void test_dkim_signature__all_canonicalizations_and_algorithms_verify(voi
 /* RFC 8463 appendix A.3: one message with two signatures, and A.2 its keys. */
 static void test_dkim_signature__example_of_rfc_8463_verifies(void **state) {
   (void)state;
-  static const struct letter letter = {.fields = {"From: Joe SixPack <joe@football.example.com>",
-                                                  "To: Suzie Q <suzie@shopping.example.net>",
-                                                  "Subject: Is dinner ready?",
-                                                  "Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)",
-                                                  "Message-ID: <20030712040037.46341.5F8J@football.example.com>"},
-                                       .field_count = 5,
-                                       .body = "Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n"};
+  static const struct letter letter = {
+      .fields = {"From: Joe SixPack <joe@football.example.com>", "To: Suzie Q <suzie@shopping.example.net>",
+                 "Subject: Is dinner ready?", "Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)",
+                 "Message-ID: <20030712040037.46341.5F8J@football.example.com>"},
+      .field_count = 5,
+      .body = "Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n"};
   static const char ed25519[] =
       "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n d=football.example.com; i=@football.example.com;"
       "\r\n q=dns/txt; s=brisbane; t=1528637909; h=from : to :\r\n subject : date : message-id : from : subject : date;"
@@ -112,11 +110,12 @@ static void test_dkim_signature__example_of_rfc_8463_verifies(void **state) {
       "YNcUxZQ4FADY+8=";
   assert_verdict(&letter, ed25519, "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", DKIM_VALID,
                  "");
-  assert_verdict(&letter, rsa,
-                 "v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2"
-                 "jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3"
-                 "Ip3G+2kryOTIKT+l/K4w3QIDAQAB",
-                 DKIM_VALID, "");
+  assert_verdict(
+      &letter, rsa,
+      "v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2"
+      "jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3"
+      "Ip3G+2kryOTIKT+l/K4w3QIDAQAB",
+      DKIM_VALID, "");
 }
 
 static void test_dkim_signature__what_changed_is_named(void **state) {
@@ -126,8 +125,8 @@ static void test_dkim_signature__what_changed_is_named(void **state) {
     CLEANUP_FREE char *record = dkim_signer_record(key);
     CLEANUP_FREE char *other = dkim_signer_record(dkim_signer_key(ed25519, 1));
     CLEANUP_FREE char *unfit = dkim_signer_record(dkim_signer_key(!ed25519, 0));
-    CLEANUP_FREE char *signature = dkim_signer_sign_plainly(key, "example.com", "sel", ordinary.fields,
-                                                            ordinary.field_count, ordinary.body);
+    CLEANUP_FREE char *signature =
+        dkim_signer_sign_plainly(key, "example.com", "sel", ordinary.fields, ordinary.field_count, ordinary.body);
     CLEANUP_FREE char *foreign = dkim_signer_sign_plainly(dkim_signer_key(ed25519, 1), "example.com", "sel",
                                                           ordinary.fields, ordinary.field_count, ordinary.body);
     assert_verdict(&ordinary, signature, record, DKIM_VALID, "");
@@ -226,9 +225,8 @@ static void test_dkim_signature__tags_are_judged_though_the_signature_is_good(vo
   CLEANUP_FREE char *record = dkim_signer_record(key);
   for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
     const char *names = strstr(cases[i].field, "X-None") ? "From:To:From" : "From:To";
-    CLEANUP_FREE char *signature = strchr(cases[i].field, ':')
-                                       ? sign_with(key, &ordinary, cases[i].field, names, false)
-                                       : text_duplicate(cases[i].field);
+    CLEANUP_FREE char *signature = strchr(cases[i].field, ':') ? sign_with(key, &ordinary, cases[i].field, names, false)
+                                                               : text_duplicate(cases[i].field);
     assert_verdict(&ordinary, signature, record, cases[i].verdict, cases[i].text);
   }
 }
@@ -263,10 +261,10 @@ static void test_dkim_signature__odd_messages_verify(void **state) {
     for (int relaxed = 0; relaxed < 2; relaxed++) {
       EVP_PKEY *key = dkim_signer_key(true, 0);
       CLEANUP_FREE char *record = dkim_signer_record(key);
-      CLEANUP_FREE char *signature = sign_with(
-          key, &letters[i],
-          relaxed ? TAGS_ED "c=relaxed/relaxed; h=From:To:To:X:From; " HASHES : TAGS_ED "h=From:To:To:X:From; " HASHES,
-          "From:To:To:X:From", relaxed);
+      CLEANUP_FREE char *signature = sign_with(key, &letters[i],
+                                               relaxed ? TAGS_ED "c=relaxed/relaxed; h=From:To:To:X:From; " HASHES
+                                                       : TAGS_ED "h=From:To:To:X:From; " HASHES,
+                                               "From:To:To:X:From", relaxed);
       assert_verdict(&letters[i], signature, record, DKIM_VALID, "");
     }
 }
@@ -322,8 +320,7 @@ static void test_dkim_signature__every_octet_of_the_signature_matters(void **sta
   (void)state;
   EVP_PKEY *key = dkim_signer_key(true, 0);
   CLEANUP_FREE char *record = dkim_signer_record(key);
-  CLEANUP_FREE char *signature =
-      sign_with(key, &ordinary, TAGS_ED "h=From:To; bh=@BH@; b=@B@;", "From:To", false);
+  CLEANUP_FREE char *signature = sign_with(key, &ordinary, TAGS_ED "h=From:To; bh=@BH@; b=@B@;", "From:To", false);
   const char *value = strstr(signature, " b=") + 3;
   for (char *p = signature; *p; p++) {
     const char kept = *p;

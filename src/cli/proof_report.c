@@ -65,10 +65,10 @@ static void judge_item(struct proof *proof, const struct proof_signer *signer, c
   proof->good += item->code == 0;
   proof->failed += item->code != 0;
   if (!item->code) return;
-  const bool several = item->key->version_count > 1 && item->version->server;
+  const bool other = item->version->server && !text_equal(item->version->record, item->key->key->record);
   CLEANUP_FREE char *subject = text_format("signer %s", signer->policy->name);
   CLEANUP_FREE char *text = text_format("%s%s%s", item->text ? item->text : "out of memory",
-                                        several ? ", for whoever asks " : "", several ? item->version->server : "");
+                                        other ? ", with what is served by " : "", other ? item->version->server : "");
   say(proof, &(struct finding){.code = item->code,
                                .subject = subject ? subject : signer->policy->name,
                                .who = (char *)item->key->lineage.domain,
@@ -198,7 +198,7 @@ static void end_json(struct proof *proof) {
   struct json *json = &proof->json;
   json_break(json);
   json_close(json, ']');
-  json_bool(json, "all_right", proof->findings.failed == 0);
+  json_bool(json, "ok", proof->findings.failed == 0);
   json_number(json, "verified", (int64_t)proof->good);
   json_number(json, "failed", (int64_t)proof->failed);
   json_close(json, '}');

@@ -47,7 +47,7 @@ static enum dkim_verdict fail_memory(struct error *error) {
 /* The value of a tag; empty if there is none. */
 static struct span value_of(const struct signature *signature, const char *name) {
   const struct tag *tag = tag_list_find(&signature->tags, name);
-  return tag ? tag->value : (struct span){0};
+  return tag ? tag->value : (struct span){"", 0};
 }
 
 static bool has_space(struct span value) {

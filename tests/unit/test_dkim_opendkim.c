@@ -106,6 +106,10 @@ static char *key_pem(EVP_PKEY *key) {
   return pem;
 }
 
+/* Only a program with the leak sanitizer has them. libopendkim does not free the Ed25519 keys that it signs with. */
+void __lsan_disable(void) __attribute__((weak));
+void __lsan_enable(void) __attribute__((weak));
+
 /* The whole field as libopendkim makes it. Caller frees. */
 static char *their_signature(EVP_PKEY *key, const struct letter *letter, bool relaxed_header, bool relaxed_body) {
   CLEANUP_FREE char *pem = key_pem(key);
@@ -120,7 +124,10 @@ static char *their_signature(EVP_PKEY *key, const struct letter *letter, bool re
                 ed25519 ? DKIM_SIGN_ED25519SHA256 : DKIM_SIGN_RSASHA256, -1, &status);
   assert_non_null(dkim);
   if (feed(dkim, letter, NULL)) fail_msg("%s", dkim_geterror(dkim));
-  assert_int_equal(dkim_eom(dkim, NULL), DKIM_STAT_OK);
+  if (__lsan_disable) __lsan_disable();
+  status = dkim_eom(dkim, NULL);
+  if (__lsan_enable) __lsan_enable();
+  assert_int_equal(status, DKIM_STAT_OK);
   assert_int_equal(dkim_getsighdr_d(dkim, strlen("DKIM-Signature: "), &value, &size), DKIM_STAT_OK);
   char *field = text_format("DKIM-Signature: %.*s", (int)size, (const char *)value);
   dkim_free(dkim);

@@ -97,6 +97,7 @@ int cli_command_rotate(const struct cli *cli);
 int cli_command_status(const struct cli *cli);
 int cli_command_plan(const struct cli *cli);
 int cli_command_check(const struct cli *cli);
+int cli_command_prove(const struct cli *cli);
 int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);

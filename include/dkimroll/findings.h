@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "dkimroll/error.h"
 
@@ -35,6 +36,8 @@ void findings_add(struct findings *findings, const struct finding *finding);
 /* The same for an error, with its code, message and remedy. */
 void findings_add_error(struct findings *findings, enum finding_level level, const char *subject, const char *who,
                         const struct error *error);
+/* Findings of one subject stand together, subjects in the order in which they came up, each with its remedy. */
+void findings_print(const struct findings *findings, FILE *out);
 void findings_release(struct findings *findings);
 
 #endif

@@ -49,6 +49,8 @@ struct observe_server {
   int64_t ttl;           /* of the TXT that it gave, -1 none */
   int64_t ttl_negative;  /* min(SOA.MINIMUM, TTL of the SOA) of its zone (RFC 2308 5), -1 unknown */
   char answer[OBSERVE_ANSWER_TEXT_MAX]; /* "NXDOMAIN", "2 TXT records", "v=DKIM1; k=rsa; p=MII...", "no answer in 6 s" */
+  const char *served;    /* whole content of the only TXT at the name, borrowed as the result is; NULL: none, several, or no usable answer */
+  size_t served_size;
 };
 
 struct observe_result {

@@ -1,6 +1,6 @@
-/* The proof: does the signer sign as it should? Messages from given senders go through its milter socket, and d= and s=
- * of the DKIM-Signature that comes back are read. No message is ever delivered. A new connection is what makes OpenDKIM
- * read its tables after a reload. */
+/* The proof: does the signer sign as it should? Messages from given senders go through its milter socket, and the
+ * DKIM-Signature that comes back is verified against the key record that the name servers serve. No message is ever
+ * delivered. A new connection is what makes OpenDKIM read its tables after a reload. */
 #ifndef DKIMROLL_PROVE_H
 #define DKIMROLL_PROVE_H
 
@@ -20,15 +20,17 @@ enum {
 
 enum prove_verdict {
   PROVE_PENDING = 0,
-  PROVE_SIGNED = 1, /* by the expected key */
-  PROVE_BEFORE = 2, /* by the key that signed until now: the signer has not read its tables yet, or refuses to */
+  PROVE_SIGNED = 1, /* by the expected key, verified, and by no other that is not expected */
+  PROVE_BEFORE = 2, /* (also) by the key that signed until now: the signer has not read its tables yet, or refuses to */
   PROVE_OTHER_SELECTOR = 3, /* of the same domain */
   PROVE_OTHER_DOMAIN = 4,
   PROVE_UNSIGNED = 5,
   PROVE_TEMPFAILED = 6,
   PROVE_REJECTED = 7,
   PROVE_DISCARDED = 8,
-  PROVE_NO_ANSWER = 9, /* the connection failed: refused, closed, timeout, protocol */
+  PROVE_NO_ANSWER = 9,      /* the connection failed: refused, closed, timeout, protocol; or there was no memory */
+  PROVE_BAD_SIGNATURE = 10, /* d= and s= are right, but no receiver would accept it */
+  PROVE_TOO_MANY = 11,      /* the expected signature is good, but there are others that nobody can expect */
 };
 
 /* One sender to prove. Strings are borrowed until done. */
@@ -36,7 +38,9 @@ struct prove_message {
   const char *address;  /* From: and envelope sender */
   const char *domain;   /* d= */
   const char *selector; /* s= */
+  const char *record;   /* content of the TXT RR of that selector, as the authoritative servers serve it */
   const char *before;   /* selector that signed until now; NULL: none */
+  bool others;          /* signatures of other keys may stand beside it (MultipleSignatures) */
   size_t group;         /* whose result it counts for; a group's messages stand together */
 };
 
@@ -51,10 +55,10 @@ struct prove_result {
 struct prove_sight {
   const struct milter_message *message; /* as it was sent */
   const struct milter_answer *answer;   /* with whole DKIM-Signature fields */
+  int64_t now;                          /* UTC seconds */
 };
 
-/* Judges one sight: PROVE_SIGNED, or another verdict and *ret_error, with the likely cause and its remedy. Pure; the
- * place for the check of the signature itself. */
+/* Judges one sight: PROVE_SIGNED, or another verdict and *ret_error, with the likely cause and its remedy. Pure. */
 enum prove_verdict prove_judge(const struct prove_message *expected, const struct prove_sight *sight,
                                struct error *ret_error);
 

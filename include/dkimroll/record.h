@@ -18,6 +18,7 @@ struct record {
   enum key_algorithm algorithm; /* 0: a k= that we do not know */
   bool revoked;                 /* empty p= */
   bool testing;                 /* t=y */
+  bool strict;                  /* t=s: i= of a signature must not be of a subdomain */
   uint8_t *public_key; /* decoded p=: SubjectPublicKeyInfo (RSA; RSAPublicKey is turned into it), raw 32 octets (Ed25519) */
   size_t public_key_size;
 };

@@ -16,8 +16,10 @@ struct signer_item {
   const char *domain;
   const char *selector;          /* ACTIVATE, PROVE: the key that must sign. WITHDRAW: the key whose entry goes. CHECK: NULL if there is no key yet */
   const char *key_path;          /* of that selector; NULL: as the policy has it */
+  const char *record;            /* ACTIVATE, PROVE: content of its TXT RR as the authoritative servers serve it: what signatures must verify with */
   const char *previous_selector; /* ACTIVATE: the key that signs until now, NULL for the first; WITHDRAW: the key that signs */
   const char *previous_key_path;
+  const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
   size_t sender_count;
 };
@@ -36,7 +38,7 @@ struct signer_operation;
 
 struct signer_ops {
   /* Switches items to their new keys: KeyTable entry added (the old one stays), SigningTable switched, reload, proof by a message for each sender on a new
-   * connection; items that fail are taken back by the inverse edit, reloaded, and proved on the old key. Idempotent. */
+   * connection, whose signature is verified; items that fail are taken back by the inverse edit, reloaded, and proved on the old key. Idempotent. */
   int (*activate)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                   signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
   /* Removes the KeyTable entries of keys that do not sign any more. A sender whose SigningTable entry still names one is pointed at previous_selector's key, or removed

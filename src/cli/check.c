@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "dkimroll/cleanup.h"
-#include "dkimroll/columns.h"
 #include "dkimroll/text.h"
 
 void check_say(struct check *check, enum check_part part, const struct finding *finding) {
@@ -49,42 +48,8 @@ static void release_check(struct check *check) {
 
 /* ---- what is told ---- */
 
-static const struct {
-  const char *word, *colour;
-} LEVELS[] = {[FINDING_OK] = {"ok", "\033[32m"},
-              [FINDING_NOTE] = {"note", ""},
-              [FINDING_WARNING] = {"WARNING", "\033[1;33m"},
-              [FINDING_FAILED] = {"FAILED", "\033[1;31m"}};
-
-static void print_finding(FILE *out, const struct finding *finding) {
-  const bool colours = columns_colours_wanted(out);
-  fprintf(out, "  %s%-8s%s ", colours ? LEVELS[finding->level].colour : "", LEVELS[finding->level].word,
-          colours ? "\033[0m" : "");
-  if (finding->who) fputs(finding->who, out);
-  if (finding->others > 0) fprintf(out, " and %zu other%s", finding->others, finding->others == 1 ? "" : "s");
-  if (finding->who) fputs(": ", out);
-  fprintf(out, "%s\n", finding->text);
-  if (finding->remedy[0]) fprintf(out, "           remedy: %s\n", finding->remedy);
-}
-
-static bool subject_was_told(const struct findings *findings, size_t index) {
-  for (size_t i = 0; i < index; i++)
-    if (text_equal(findings->items[i].subject, findings->items[index].subject)) return true;
-  return false;
-}
-
-/* Findings of one subject stand together, subjects in the order in which they came up. */
 static void print_part(const struct check *check, enum check_part part) {
-  const struct findings *findings = &check->parts[part];
-  FILE *out = check->cli->out;
-  for (size_t i = 0; i < findings->count; i++) {
-    if (subject_was_told(findings, i)) continue;
-    fprintf(out, "%s\n", findings->items[i].subject);
-    for (size_t j = i; j < findings->count; j++)
-      if (text_equal(findings->items[i].subject, findings->items[j].subject)) print_finding(out, &findings->items[j]);
-  }
-  if (findings->dropped > 0) fprintf(out, "  and %zu more\n", findings->dropped);
-  fflush(out);
+  findings_print(&check->parts[part], check->cli->out);
 }
 
 static const char *plural(size_t count) {

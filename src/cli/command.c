@@ -20,6 +20,8 @@ const struct cli_command cli_commands[] = {
      CLI_DOMAINS_MAX, cli_command_plan},
     {"check", "[DOMAIN...]", "try everything that a rotation needs: policy, files, rights, DNS, signers", ALWAYS, 0, CLI_DOMAINS_MAX,
      cli_command_check},
+    {"prove", "[DOMAIN...]", "does every signer sign with the active key, and does that verify with what every name server serves?",
+     ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
     {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", ALWAYS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
      cli_command_hold},
     {"release", "DOMAIN...", "end a hold", ALWAYS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/columns.h"
 #include "dkimroll/text.h"
 
 static void finding_release(struct finding *finding) {
@@ -69,4 +70,41 @@ void findings_release(struct findings *findings) {
   for (size_t i = 0; i < findings->count; i++) finding_release(&findings->items[i]);
   free(findings->items);
   *findings = (struct findings){0};
+}
+
+/* ---- for people ---- */
+
+static const struct {
+  const char *word, *colour;
+} LEVELS[] = {[FINDING_OK] = {"ok", "\033[32m"},
+              [FINDING_NOTE] = {"note", ""},
+              [FINDING_WARNING] = {"WARNING", "\033[1;33m"},
+              [FINDING_FAILED] = {"FAILED", "\033[1;31m"}};
+
+static void print_finding(FILE *out, const struct finding *finding) {
+  const bool colours = columns_colours_wanted(out);
+  fprintf(out, "  %s%-8s%s ", colours ? LEVELS[finding->level].colour : "", LEVELS[finding->level].word,
+          colours ? "\033[0m" : "");
+  if (finding->who) fputs(finding->who, out);
+  if (finding->others > 0) fprintf(out, " and %zu other%s", finding->others, finding->others == 1 ? "" : "s");
+  if (finding->who) fputs(": ", out);
+  fprintf(out, "%s\n", finding->text);
+  if (finding->remedy[0]) fprintf(out, "           remedy: %s\n", finding->remedy);
+}
+
+static bool subject_was_told(const struct findings *findings, size_t index) {
+  for (size_t i = 0; i < index; i++)
+    if (text_equal(findings->items[i].subject, findings->items[index].subject)) return true;
+  return false;
+}
+
+void findings_print(const struct findings *findings, FILE *out) {
+  for (size_t i = 0; i < findings->count; i++) {
+    if (subject_was_told(findings, i)) continue;
+    fprintf(out, "%s\n", findings->items[i].subject);
+    for (size_t j = i; j < findings->count; j++)
+      if (text_equal(findings->items[i].subject, findings->items[j].subject)) print_finding(out, &findings->items[j]);
+  }
+  if (findings->dropped > 0) fprintf(out, "  and %zu more\n", findings->dropped);
+  fflush(out);
 }

@@ -183,6 +183,10 @@ void observe_judge(const struct observe_finding *finding, enum observe_kind kind
   server->ttl = finding->ttl;
   server->ttl_negative = finding->ttl_negative;
   server->verdict = OBSERVE_RIGHT;
+  if (finding->usable && finding->text_count == 1) {
+    server->served = finding->texts[0].octets;
+    server->served_size = finding->texts[0].size;
+  }
   if (!finding->usable)
     server->verdict = OBSERVE_SILENT;
   else if (kind == OBSERVE_PRESENT)

@@ -249,8 +249,10 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
     *item = (struct signer_item){.domain = lineage->domain,
                                  .selector = key->selector,
                                  .key_path = own->paths[j],
+                                 .record = key->record,
                                  .previous_selector = previous ? previous->selector : NULL,
                                  .previous_key_path = path_at_signer(previous, policy),
+                                 .previous_record = previous ? previous->record : NULL,
                                  .senders = (const char *const *)lineage->senders,
                                  .sender_count = lineage->sender_count};
     return true;

@@ -211,6 +211,8 @@ static bool opendkim_write_messages(struct signer_operation *operation, bool bef
       *message++ = (struct prove_message){.address = entry->senders[j].address,
                                           .domain = item->domain,
                                           .selector = before ? item->previous_selector : item->selector,
+                                          .record = before ? item->previous_record : item->record,
+                                          .others = operation->signer->policy->multiple_signatures,
                                           .before = before ? item->selector : item->previous_selector,
                                           .group = i};
   }

@@ -178,10 +178,11 @@ static void prove_send_next(struct prove *prove) {
 static void prove_take_answer(struct prove *prove, const struct milter_answer *answer) {
   const struct prove_message *message = &prove->request.messages[prove->current];
   struct prove_result *result = &prove->results[message->group];
-  struct prove_sight sight = {.message = &prove->letter.message, .answer = answer};
+  struct prove_sight sight = {
+      .message = &prove->letter.message, .answer = answer, .now = loop_wall(prove->loop)};
   struct error error = {0};
   enum prove_verdict verdict = prove_judge(message, &sight, &error);
-  result->completed_at = loop_wall(prove->loop);
+  result->completed_at = sight.now;
   prove->seen++;
   if (verdict == PROVE_SIGNED) {
     prove->proved[prove->current] = true;

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -19,15 +20,19 @@
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
 #include "dkimroll/milter_protocol.h"
+#include "dkimroll/text.h"
+#include "dkim_signer.h"
 
-enum { PACKET_MAX = 4096 };
+enum { PACKET_MAX = 4096, FIELDS_MAX = 16 };
 
 struct fake_child {
   const struct fake_script *script;
   int descriptor;
   unsigned connection;
   char sender[256];
-  bool leading_space;
+  char *fields[FIELDS_MAX]; /* owned; of the message so far */
+  size_t field_count;
+  char *body; /* owned; NULL: none */
 };
 
 static void child_write(int descriptor, const void *octets, size_t size) {
@@ -69,15 +74,37 @@ static void child_negotiate(struct fake_child *filter) {
   buffer_release(&data);
 }
 
+static void child_forget(struct fake_child *filter) {
+  while (filter->field_count > 0) free(filter->fields[--filter->field_count]);
+  free(filter->body);
+  filter->body = NULL;
+}
+
+static void child_take_field(struct fake_child *filter, const char *name, size_t size) {
+  const char *value = name + strlen(name) + 1;
+  if (filter->field_count == FIELDS_MAX || strlen(name) + 2 >= size) return;
+  const char *gap = filter->script->steps & MILTER_LEADING_SPACE ? "" : " ";
+  filter->fields[filter->field_count++] = text_format("%s:%s%s", name, gap, value);
+}
+
+/* Line ends as libmilter's filters write them: LF alone. */
+static void add_value(struct buffer *data, const char *value) {
+  for (; *value; value++)
+    if (*value != '\r') buffer_add(data, value, 1);
+  buffer_add_u8(data, 0);
+}
+
 static void child_sign(struct fake_child *filter, const char *selector) {
+  static const char name[] = "DKIM-Signature";
   const char *domain = filter->script->domain;
   if (!domain) domain = strchr(filter->sender, '@') ? strchr(filter->sender, '@') + 1 : "none";
+  CLEANUP_FREE char *field = dkim_signer_sign_plainly(
+      dkim_signer_key(true, filter->script->other_key), domain, selector, (const char *const *)filter->fields,
+      filter->field_count, filter->script->other_body || !filter->body ? "other\r\n" : filter->body);
   struct buffer data = BUFFER_WITH_MAXIMUM(PACKET_MAX);
   if (!filter->script->add_header) buffer_add_u32(&data, 1);
-  buffer_add(&data, "DKIM-Signature", 15);
-  buffer_format(&data, "%sv=1; a=rsa-sha256; c=relaxed/simple;\n\td=%s; s=%s;\n\tt=1; h=From; bh=x=; b=d=no;s=no",
-                filter->script->steps & MILTER_LEADING_SPACE ? " " : "", domain, selector);
-  buffer_add_u8(&data, 0);
+  buffer_add(&data, name, sizeof(name));
+  add_value(&data, field + sizeof(name) + !(filter->script->steps & MILTER_LEADING_SPACE));
   child_packet(filter, filter->script->add_header ? MILTER_REPLY_ADD_HEADER : MILTER_REPLY_INSERT_HEADER, data.data,
                data.size);
   buffer_release(&data);
@@ -120,6 +147,9 @@ static bool child_answer(struct fake_child *filter, char command, const char *da
   const struct fake_script *script = filter->script;
   if (command == MILTER_COMMAND_MAIL && size > 2)
     snprintf(filter->sender, sizeof(filter->sender), "%.*s", (int)strcspn(data + 1, ">"), data + 1);
+  if (command == MILTER_COMMAND_MAIL) child_forget(filter);
+  if (command == MILTER_COMMAND_HEADER) child_take_field(filter, data, size);
+  if (command == MILTER_COMMAND_BODY && !filter->body) filter->body = text_duplicate(data);
   if (command == MILTER_COMMAND_MACRO || command == MILTER_COMMAND_ABORT) return true;
   if (command == MILTER_COMMAND_QUIT) return false;
   if (child_misbehaves(filter, command)) {
@@ -156,6 +186,7 @@ static void child_main(int listener, const struct fake_script *script) {
     filter.descriptor = accept(listener, NULL, NULL);
     if (filter.descriptor < 0) _exit(1);
     child_serve(&filter);
+    child_forget(&filter);
     close(filter.descriptor);
   }
 }
@@ -175,6 +206,8 @@ static int listen_anywhere(char *address, size_t size) {
 void fake_filter_start(struct fake_filter *filter, const struct fake_script *script) {
   CLEANUP_CLOSE int listener = listen_anywhere(filter->address, sizeof(filter->address));
   pid_t parent = getpid();
+  /* Both processes must have the same keys. */
+  for (size_t i = 0; i < DKIM_SIGNER_KEYS; i++) (void)dkim_signer_key(true, i);
   filter->pid = fork();
   assert_true(filter->pid >= 0);
   if (filter->pid == 0) {

@@ -1,5 +1,5 @@
-/* A filter that behaves in every way a filter can: a child process plays it by a script. Needs nothing of the signer.
- */
+/* A filter that behaves in every way a filter can: a child process plays it by a script. Its signatures are real, with
+ * dkim_signer_key(true, 0). Needs nothing of the signer. */
 #ifndef DKIMROLL_TESTS_FAKE_FILTER_H
 #define DKIMROLL_TESTS_FAKE_FILTER_H
 
@@ -18,6 +18,8 @@ struct fake_script {
   const char *selectors[FAKE_FILTER_CONNECTIONS];
   const char *domain;
   const char *more_signatures; /* a second one with this selector */
+  bool other_key;              /* signs with dkim_signer_key(true, 1) */
+  bool other_body;             /* signs another body than it was given */
   bool add_header;             /* instead of inserting it */
   char at;                     /* at this command: */
   char reply;                  /*   another reply instead of continue, */

@@ -32,6 +32,7 @@
 #include "dkimroll/clock.h"
 #include "dkimroll/file.h"
 #include "dkimroll/text.h"
+#include "dkim_signer.h"
 
 enum { FILE_MAX = 64 * 1024 * 1024, PAUSE_MS = 10, START_ATTEMPTS = 5 };
 
@@ -59,8 +60,8 @@ static char *replace_folder(const struct opendkim_host *host, const char *text) 
 }
 
 static void write_config(const struct opendkim_host *host, bool broken) {
-  CLEANUP_FREE char *socket_text = host->unix_socket ? text_format("local:%s/socket", host->folder.path)
-                                                     : text_format("inet:%u@127.0.0.1", host->port);
+  CLEANUP_FREE char *socket_text =
+      host->unix_socket ? text_format("local:%s/socket", host->folder.path) : text_duplicate(host->milter);
   /* Keys lie below /tmp, which OpenDKIM holds for unsafe. */
   CLEANUP_FREE char *text =
       text_format("Socket %s\nPidFile %s\nKeyTable file:%s\nSigningTable %s:%s\n"
@@ -76,7 +77,8 @@ void opendkim_host_break_config(struct opendkim_host *host, bool broken) {
 }
 
 void opendkim_host_make(struct opendkim_host *host, const struct opendkim_setup *setup) {
-  *host = (struct opendkim_host){.unix_socket = setup->unix_socket, .file_table = setup->file_table};
+  *host =
+      (struct opendkim_host){.unix_socket = setup->unix_socket, .inet6 = setup->inet6, .file_table = setup->file_table};
   workplace_make(&host->folder, "/tmp");
   host->config = workplace_path(&host->folder, "opendkim.conf");
   host->key_table = workplace_path(&host->folder, "KeyTable");
@@ -96,10 +98,14 @@ static bool answers(const struct opendkim_host *host) {
   struct sockaddr_un local = {.sun_family = AF_UNIX};
   struct sockaddr_in inet = {
       .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)host->port)};
+  struct sockaddr_in6 inet6 = {
+      .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = htons((uint16_t)host->port)};
   snprintf(local.sun_path, sizeof(local.sun_path), "%s/socket", host->folder.path);
-  CLEANUP_CLOSE int descriptor = socket(host->unix_socket ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int family = host->unix_socket ? AF_UNIX : host->inet6 ? AF_INET6 : AF_INET;
+  CLEANUP_CLOSE int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   assert_true(descriptor >= 0);
   if (host->unix_socket) return connect(descriptor, (struct sockaddr *)&local, sizeof(local)) == 0;
+  if (host->inet6) return connect(descriptor, (struct sockaddr *)&inet6, sizeof(inet6)) == 0;
   return connect(descriptor, (struct sockaddr *)&inet, sizeof(inet)) == 0;
 }
 
@@ -141,7 +147,7 @@ void opendkim_host_start(struct opendkim_host *host) {
   for (int attempt = 0; attempt < START_ATTEMPTS; attempt++) {
     if (!host->unix_socket && host->port == 0) {
       host->port = free_port();
-      snprintf(host->milter, sizeof(host->milter), "inet:%u@127.0.0.1", host->port);
+      snprintf(host->milter, sizeof(host->milter), host->inet6 ? "inet6:%u@::1" : "inet:%u@127.0.0.1", host->port);
     }
     write_config(host, false);
     spawn(host);
@@ -177,23 +183,15 @@ void opendkim_host_remove(struct opendkim_host *host) {
   *host = (struct opendkim_host){0};
 }
 
-static EVP_PKEY *make_key(bool ed25519) {
-  EVP_PKEY *key =
-      ed25519 ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") : EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
-  assert_non_null(key);
-  return key;
-}
-
 char *opendkim_host_key(const struct opendkim_host *host, const char *domain, const char *selector, bool ed25519) {
   static char *pem_texts[2]; /* an RSA key costs a tenth of a second */
   if (!pem_texts[ed25519]) {
     BIO *bio = BIO_new(BIO_s_mem());
-    EVP_PKEY *key = make_key(ed25519);
+    EVP_PKEY *key = dkim_signer_key(ed25519, 0);
     assert_int_equal(PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL), 1);
     char *text = NULL;
     long size = BIO_get_mem_data(bio, &text);
     pem_texts[ed25519] = strndup(text, (size_t)size);
-    EVP_PKEY_free(key);
     BIO_free(bio);
   }
   CLEANUP_FREE char *folder = text_format("%s/%s", host->keys, domain);

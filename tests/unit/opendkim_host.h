@@ -21,14 +21,15 @@ struct opendkim_setup {
   const char *key_table; /* content; NULL: empty. "@FOLDER@" is replaced */
   const char *signing_table;
   bool file_table;     /* SigningTable is file:, else refile: */
-  bool unix_socket;    /* else a free port of 127.0.0.1 */
+  bool unix_socket;    /* else a free port of 127.0.0.1, */
+  bool inet6;          /*   or of ::1 */
   const char *options; /* more lines of opendkim.conf; NULL: none */
 };
 
 struct opendkim_host {
   struct workplace folder;
   pid_t pid; /* 0: not running */
-  bool unix_socket;
+  bool unix_socket, inet6;
   unsigned port;
   char milter[128];
   char *config, *key_table, *signing_table, *pid_file; /* paths */
@@ -46,8 +47,8 @@ void opendkim_host_remove(struct opendkim_host *host);
  * is repaired. */
 void opendkim_host_break_config(struct opendkim_host *host, bool broken);
 
-/* Makes "<keys>/<domain>/<selector>.private" and returns its path; if it is not there yet; caller frees. All RSA keys
- * of a process are the same one. */
+/* Makes "<keys>/<domain>/<selector>.private" and returns its path; if it is not there yet; caller frees. All keys
+ * of one kind are the same one, dkim_signer_key(ed25519, 0). */
 char *opendkim_host_key(const struct opendkim_host *host, const char *domain, const char *selector, bool ed25519);
 /* The tables' content at the moment; caller frees. */
 char *opendkim_host_read(const char *path);

@@ -21,6 +21,7 @@
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/signer.h"
 #include "dkimroll/text.h"
+#include "dkim_signer.h"
 #include "opendkim_host.h"
 
 #define FOREIGN_KEYS "# our keys\n\nfarm\tother.example:farm:/nowhere/farm.private\r\n"
@@ -157,10 +158,21 @@ static inline void assert_tables(const struct stage *stage, const char *keys, co
   assert_file(stage->host.signing_table, senders);
 }
 
+/* The record of every key that opendkim_host_key writes. */
+static inline const char *record_of(bool ed25519) {
+  static char *records[2];
+  if (!records[ed25519]) records[ed25519] = dkim_signer_record(dkim_signer_key(ed25519, 0));
+  return records[ed25519];
+}
+
 /* Item of a domain whose key file is written now. */
 static inline struct signer_item item_of(const struct stage *stage, const char *domain, const char *selector,
                                          const char *previous, bool ed25519) {
-  struct signer_item item = {.domain = domain, .selector = selector, .previous_selector = previous};
+  struct signer_item item = {.domain = domain,
+                             .selector = selector,
+                             .record = record_of(ed25519),
+                             .previous_selector = previous,
+                             .previous_record = record_of(ed25519)};
   item.key_path = opendkim_host_key(&stage->host, domain, selector, ed25519);
   if (previous) item.previous_key_path = opendkim_host_key(&stage->host, domain, previous, ed25519);
   return item;
@@ -173,7 +185,8 @@ static inline void item_release(struct signer_item *item) {
 
 /* One signature of the running opendkim, as `prove` sees it. */
 static inline void assert_signs_with(struct stage *stage, const char *domain, const char *selector) {
-  struct signer_item item = {.domain = domain, .selector = selector};
+  struct signer_item item = {
+      .domain = domain, .selector = selector, .record = record_of(strstr(stage->host.options, "ed25519") != NULL)};
   stage_run(stage, signer_prove, &item, 1, DEADLINE_MS);
   assert_success(stage, 0);
 }

@@ -18,6 +18,7 @@
 #include "dkimroll/milter_protocol.h"
 #include "dkimroll/prove.h"
 #include "dkimroll/text.h"
+#include "dkim_signer.h"
 #include "fake_filter.h"
 #include "workplace.h"
 
@@ -76,7 +77,8 @@ static void stage_prove(struct stage *stage, const struct prove_message *message
   assert_true(stage->done);
 }
 
-static const struct prove_message ordinary = {
+/* Its record, which never changes, is made when the tests begin. */
+static struct prove_message ordinary = {
     .address = "user@example.com", .domain = "example.com", .selector = "new", .before = "old"};
 static const int64_t once[3] = {PLENTY_MS, 0, 0};
 
@@ -99,8 +101,6 @@ static void test_prove__signed_by_the_expected_key(void **state) {
   assert_verdict(&(struct fake_script){.selectors = {"NEW"}}, PROVE_SIGNED, "");
   assert_verdict(&(struct fake_script){.selectors = {"new"}, .domain = "EXAMPLE.com"}, PROVE_SIGNED, "");
   assert_verdict(&(struct fake_script){.selectors = {"new"}, .add_header = true}, PROVE_SIGNED, "");
-  assert_verdict(&(struct fake_script){.selectors = {"new"}, .more_signatures = "old"}, PROVE_SIGNED, "");
-  assert_verdict(&(struct fake_script){.selectors = {"old"}, .more_signatures = "new"}, PROVE_SIGNED, "");
   assert_verdict(&(struct fake_script){.selectors = {"new"}, .progress = 20}, PROVE_SIGNED, "");
 }
 
@@ -114,9 +114,12 @@ static void test_prove__every_negotiation_of_steps_works(void **state) {
       MILTER_NR_HEADERS | MILTER_NR_BODY | MILTER_NR_END_OF_HEADERS,
       MILTER_NR_CONNECT | MILTER_NR_HELO | MILTER_NR_MAIL | MILTER_NR_RCPT | MILTER_NR_DATA | MILTER_NR_HEADERS |
           MILTER_NR_END_OF_HEADERS | MILTER_NR_BODY,
-      MILTER_NO_CONNECT | MILTER_NO_HELO | MILTER_NO_RCPT | MILTER_NO_DATA | MILTER_NO_HEADERS |
-          MILTER_NO_END_OF_HEADERS | MILTER_NO_BODY,
+      MILTER_NO_CONNECT | MILTER_NO_HELO | MILTER_NO_RCPT | MILTER_NO_DATA | MILTER_NO_END_OF_HEADERS,
   };
+  /* One that does not want to see the message signs something else. */
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .steps = MILTER_NO_BODY}, PROVE_BAD_SIGNATURE, "body");
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .steps = MILTER_NO_HEADERS}, PROVE_BAD_SIGNATURE, "h=");
+
   for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
     assert_verdict(&(struct fake_script){.selectors = {"new"}, .steps = steps[i]}, PROVE_SIGNED, "");
 }
@@ -128,6 +131,52 @@ static void test_prove__other_signatures_and_none_are_told_apart(void **state) {
   assert_verdict(&(struct fake_script){.selectors = {"new"}, .domain = "example.net"}, PROVE_OTHER_DOMAIN,
                  "d=example.net");
   assert_verdict(&(struct fake_script){0}, PROVE_UNSIGNED, "unsigned");
+}
+
+static void test_prove__signature_that_no_receiver_would_accept_is_no_proof(void **state) {
+  (void)state;
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .other_key = true}, PROVE_BAD_SIGNATURE,
+                 "does not verify");
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .other_body = true}, PROVE_BAD_SIGNATURE, "body hash");
+  const char *kept = ordinary.record;
+  CLEANUP_FREE char *rsa = dkim_signer_record(dkim_signer_key(false, 0));
+  static const char *const records[] = {"v=DKIM1; k=ed25519; p=", "v=spf1 -all"};
+  for (size_t i = 0; i < ARRAY_SIZE(records); i++) {
+    ordinary.record = records[i];
+    assert_verdict(&(struct fake_script){.selectors = {"new"}}, PROVE_BAD_SIGNATURE, "record");
+  }
+  ordinary.record = rsa;
+  assert_verdict(&(struct fake_script){.selectors = {"new"}}, PROVE_BAD_SIGNATURE, "does not fit the key record");
+  ordinary.record = kept;
+}
+
+static void test_prove__signature_without_a_record_is_never_taken_for_good(void **state) {
+  (void)state;
+  struct prove_message message = ordinary;
+  message.record = NULL;
+  struct stage stage;
+  stage_open(&stage, &(struct fake_script){.selectors = {"new"}});
+  stage_prove(&stage, &message, 1, 1, once);
+  assert_int_equal(stage.results[0].verdict, PROVE_NO_ANSWER);
+  assert_int_equal(stage.results[0].error.code, ERROR_INTERNAL);
+  stage_close(&stage);
+}
+
+static void test_prove__more_signatures_than_expected_are_named(void **state) {
+  (void)state;
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .more_signatures = "old"}, PROVE_BEFORE,
+                 "still with s=old");
+  assert_verdict(&(struct fake_script){.selectors = {"old"}, .more_signatures = "new"}, PROVE_BEFORE,
+                 "still with s=old");
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .more_signatures = "new"}, PROVE_TOO_MANY, "2 times");
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .more_signatures = "farm"}, PROVE_TOO_MANY, "s=farm");
+  ordinary.others = true;
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .more_signatures = "farm"}, PROVE_SIGNED, "");
+  assert_verdict(&(struct fake_script){.selectors = {"farm"}, .more_signatures = "new"}, PROVE_SIGNED, "");
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .more_signatures = "old"}, PROVE_BEFORE,
+                 "still with s=old");
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .more_signatures = "new"}, PROVE_TOO_MANY, "2 times");
+  ordinary.others = false;
 }
 
 static void test_prove__refusals_are_told_with_their_stage_and_text(void **state) {
@@ -385,6 +434,9 @@ int main(void) {
       cmocka_unit_test(test_prove__signed_by_the_expected_key),
       cmocka_unit_test(test_prove__every_negotiation_of_steps_works),
       cmocka_unit_test(test_prove__other_signatures_and_none_are_told_apart),
+      cmocka_unit_test(test_prove__signature_that_no_receiver_would_accept_is_no_proof),
+      cmocka_unit_test(test_prove__signature_without_a_record_is_never_taken_for_good),
+      cmocka_unit_test(test_prove__more_signatures_than_expected_are_named),
       cmocka_unit_test(test_prove__refusals_are_told_with_their_stage_and_text),
       cmocka_unit_test(test_prove__connections_that_fail_are_explained),
       cmocka_unit_test(test_prove__nobody_listening_is_unreachable),
@@ -401,5 +453,7 @@ int main(void) {
       cmocka_unit_test(test_prove__cancelled_proof_is_silent),
   };
   signal(SIGPIPE, SIG_IGN);
+  CLEANUP_FREE char *record = dkim_signer_record(dkim_signer_key(true, 0));
+  ordinary.record = record;
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

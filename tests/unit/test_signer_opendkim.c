@@ -1,11 +1,17 @@
 /* The OpenDKIM signer against a real opendkim: switch, proof, withdrawal, check. */
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "signer_stage.h"
+
+/* Ed25519 needs a relaxed header: see test_dkim_opendkim.c. */
+#define ED25519_OPTIONS "SignatureAlgorithm ed25519-sha256\nCanonicalization relaxed/simple\n"
 
 static void live(bool unix_socket, bool file_table, bool ed25519, bool stable) {
   struct stage stage;
   stage_open(&stage, &(struct opendkim_setup){.unix_socket = unix_socket,
                                               .file_table = file_table,
-                                              .options = ed25519 ? "SignatureAlgorithm ed25519-sha256\n" : NULL});
+                                              .options = ed25519 ? ED25519_OPTIONS : NULL});
   stage.policy.key_name = stable ? NAME_OF_DOMAIN : NAME_OF_KEY;
   stage_connect(&stage);
   struct signer_item first = item_of(&stage, "example.com", "s1", NULL, ed25519);
@@ -38,6 +44,97 @@ static void live(bool unix_socket, bool file_table, bool ed25519, bool stable) {
 static void test_signer_opendkim__first_key_rotation_and_withdrawal_in_every_setup(void **state) {
   (void)state;
   for (int setup = 0; setup < 16; setup++) live(setup & 1, setup & 2, setup & 4, setup & 8);
+}
+
+static bool has_inet6(void) {
+  CLEANUP_CLOSE int descriptor = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in6 place = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+  return descriptor >= 0 && bind(descriptor, (struct sockaddr *)&place, sizeof(place)) == 0;
+}
+
+/* One switch with each kind of socket, algorithm and canonicalization. */
+static void test_signer_opendkim__signatures_verify_over_every_socket_in_every_form(void **state) {
+  (void)state;
+  static const char *const forms[] = {"simple/simple", "simple/relaxed", "relaxed/simple", "relaxed/relaxed"};
+  for (int kind = 0; kind < 3; kind++) {
+    if (kind == 2 && !has_inet6()) continue;
+    for (size_t i = 0; i < ARRAY_SIZE(forms) * 2; i++) {
+      const char *form = forms[i / 2];
+      const bool ed25519 = i % 2, broken = ed25519 && text_starts(form, "simple");
+      if (broken && kind > 0) continue; /* it takes seconds, and the socket has no part in it */
+      CLEANUP_FREE char *options = text_format("Canonicalization %s\nSignatureAlgorithm %s\nOversignHeaders From,To\n",
+                                               form, ed25519 ? "ed25519-sha256" : "rsa-sha256");
+      struct stage stage;
+      stage_open(&stage, &(struct opendkim_setup){.unix_socket = kind == 1, .inet6 = kind == 2, .options = options});
+      stage_connect(&stage);
+      struct signer_item item = item_of(&stage, "example.com", "s1", NULL, ed25519);
+      stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
+      if (broken) {
+        assert_failure(&stage, 0, ERROR_PROOF, "does not verify");
+        assert_non_null(strstr(stage.results[0].error.remedy, "Canonicalization relaxed/simple"));
+        assert_tables(&stage, "", "");
+      } else {
+        assert_success(&stage, 0);
+      }
+      item_release(&item);
+      stage_close(&stage);
+    }
+  }
+}
+
+/* Somebody put another private key where the signer looks for it. */
+static void test_signer_opendkim__key_that_does_not_belong_to_the_record_is_taken_back(void **state) {
+  (void)state;
+  for (int ed25519 = 0; ed25519 < 2; ed25519++) {
+    struct stage stage;
+    stage_open(&stage, &(struct opendkim_setup){.options = ed25519 ? ED25519_OPTIONS : NULL});
+    stage_connect(&stage);
+    struct signer_item first = item_of(&stage, "example.com", "s1", NULL, ed25519);
+    stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
+    assert_success(&stage, 0);
+    CLEANUP_FREE char *keys = opendkim_host_read(stage.host.key_table);
+    CLEANUP_FREE char *senders = opendkim_host_read(stage.host.signing_table);
+    CLEANUP_FREE char *other = dkim_signer_record(dkim_signer_key(ed25519, 1));
+    struct signer_item second = item_of(&stage, "example.com", "s2", "s1", ed25519);
+    second.record = other;
+    stage_run(&stage, signer_activate, &second, 1, DEADLINE_MS);
+    assert_failure(&stage, 0, ERROR_PROOF, "taken back: the signature of mail from");
+    assert_true(stage.results[0].rolled_back);
+    assert_non_null(strstr(stage.results[0].error.remedy, "private key"));
+    assert_tables(&stage, keys, senders);
+    assert_signs_with(&stage, "example.com", "s1");
+    first.record = other;
+    stage_run(&stage, signer_prove, &first, 1, DEADLINE_MS);
+    assert_failure(&stage, 0, ERROR_PROOF, "does not verify with the key of the record");
+    item_release(&first);
+    item_release(&second);
+    stage_close(&stage);
+  }
+}
+
+/* A line of somebody else that signs too, which the policy does not know of. */
+static void test_signer_opendkim__second_signature_needs_a_policy_that_says_so(void **state) {
+  (void)state;
+  for (int known = 0; known < 2; known++) {
+    struct stage stage;
+    stage_open(&stage,
+               &(struct opendkim_setup){.options = "MultipleSignatures yes\n",
+                                        .key_table = "farm farm.example:f1:@FOLDER@/keys/example.com/s1.private\n",
+                                        .signing_table = "* farm\n"});
+    stage.policy.multiple_signatures = true;
+    stage_connect(&stage);
+    struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
+    stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
+    assert_success(&stage, 0);
+    stage.policy.multiple_signatures = known;
+    stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
+    if (known)
+      assert_success(&stage, 0);
+    else
+      assert_failure(&stage, 0, ERROR_PROOF, "and also with d=farm.example s=f1");
+    item_release(&item);
+    stage_close(&stage);
+  }
 }
 
 static void test_signer_opendkim__foreign_lines_stay_octet_for_octet(void **state) {
@@ -217,7 +314,7 @@ static void test_signer_opendkim__proof_tells_what_the_signer_does_instead(void 
                                 {.domain = "unsigned.example", .selector = "s1"},
                                 {.domain = "broken.example", .selector = "s1"},
                                 {.domain = "away.example", .selector = "s1"},
-                                {.domain = "example.com", .selector = "S1"}};
+                                {.domain = "example.com", .selector = "S1", .record = record_of(false)}};
   stage_run(&stage, signer_prove, items, ARRAY_SIZE(items), DEADLINE_MS);
   assert_failure(&stage, 0, ERROR_PROOF, "d=example.com s=s1, and not with d=example.com s=s9");
   assert_failure(&stage, 1, ERROR_PROOF, "pass unsigned");
@@ -316,8 +413,7 @@ static void test_signer_opendkim__thousand_domains_in_one_activation(void **stat
   enum { DOMAINS = 1000 };
   for (int file_table = 0; file_table < 2; file_table++) {
     struct stage stage;
-    stage_open(&stage,
-               &(struct opendkim_setup){.file_table = file_table, .options = "SignatureAlgorithm ed25519-sha256\n"});
+    stage_open(&stage, &(struct opendkim_setup){.file_table = file_table, .options = ED25519_OPTIONS});
     stage_connect(&stage);
     char(*domains)[32] = calloc(DOMAINS, sizeof(*domains));
     struct signer_item *items = calloc(DOMAINS, sizeof(*items));
@@ -351,6 +447,9 @@ static void test_signer_opendkim__key_path_is_the_policys(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_signer_opendkim__first_key_rotation_and_withdrawal_in_every_setup),
+      cmocka_unit_test(test_signer_opendkim__signatures_verify_over_every_socket_in_every_form),
+      cmocka_unit_test(test_signer_opendkim__key_that_does_not_belong_to_the_record_is_taken_back),
+      cmocka_unit_test(test_signer_opendkim__second_signature_needs_a_policy_that_says_so),
       cmocka_unit_test(test_signer_opendkim__foreign_lines_stay_octet_for_octet),
       cmocka_unit_test(test_signer_opendkim__symbolic_links_to_tables_stay),
       cmocka_unit_test(test_signer_opendkim__every_sender_is_switched_and_proved),

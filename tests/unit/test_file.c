@@ -240,9 +240,10 @@ enum { FULL_DISK_RIGHT, FULL_DISK_WRONG, FULL_DISK_NOT_PERMITTED };
 
 /* In a mount name space of its own, so that nothing of it is seen outside or left behind. */
 static int fill_a_small_disk(const char *folder, const char *old, const char *new_path) {
-  if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-      mount("tmpfs", folder, "tmpfs", 0, "size=64k") < 0)
-    return FULL_DISK_NOT_PERMITTED;
+  if (unshare(CLONE_NEWNS) < 0) return FULL_DISK_NOT_PERMITTED;
+  /* EINVAL: in a chroot "/" is no mount point, and nothing is propagated from there. */
+  if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 && errno != EINVAL) return FULL_DISK_NOT_PERMITTED;
+  if (mount("tmpfs", folder, "tmpfs", 0, "size=64k") < 0) return FULL_DISK_NOT_PERMITTED;
   struct error error = {0};
   if (file_create(old, "old", 3, &private_rights, &error) < 0) return FULL_DISK_WRONG;
   if (!failing_writes_change_nothing(folder, old, new_path)) return FULL_DISK_WRONG;
@@ -254,10 +255,11 @@ static int fill_a_small_disk(const char *folder, const char *old, const char *ne
 }
 
 static void test_file__a_full_disk_changes_nothing_and_says_so(void **state) {
-  CLEANUP_FREE char *old = workplace_path(*state, "old");
-  CLEANUP_FREE char *new_path = workplace_path(*state, "new");
+  char *old = workplace_path(*state, "old"), *new_path = workplace_path(*state, "new");
   pid_t child = fork();
   if (child == 0) _exit(fill_a_small_disk(((struct workplace *)*state)->path, old, new_path));
+  free(old); /* not by the scope's end, which skip() never reaches */
+  free(new_path);
   int status = 0;
   assert_int_equal(waitpid(child, &status, 0), child);
   assert_true(WIFEXITED(status));

@@ -127,7 +127,7 @@ static void test_life__rotation_in_every_state_brings_a_new_key_within_a_day(voi
       if (life->rotations == before) oracle_fail(life, "no rotation came of it");
       assert_false(life->builder.lineage.rotate_requested);
       life_expect_well(life);
-      life_run(life, YEAR);
+      life_run(life, 50 * DAY);
       life_expect_well(life);
     }
 }
@@ -211,7 +211,7 @@ static void fail_in_two_rotations(struct life_fault fault) {
 static void test_life__each_step_may_fail_a_few_times(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof effects / sizeof effects[0]; i++)
-    for (unsigned times = 1; times <= 7; times += 3) {
+    for (unsigned times = 1; times <= 7; times += 6) {
       fail_in_two_rotations((struct life_fault){.action = effects[i], .times = times, .code = ERROR_TIMEOUT, .retryable = true});
       fail_in_two_rotations((struct life_fault){.action = effects[i], .times = times, .code = ERROR_REFUSED});
     }
@@ -220,7 +220,7 @@ static void test_life__each_step_may_fail_a_few_times(void **state) {
 static void test_life__each_step_may_be_cut_off_after_its_effect(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof effects / sizeof effects[0]; i++)
-    for (unsigned times = 1; times <= 3; times++) fail_in_two_rotations((struct life_fault){.action = effects[i], .times = times, .effect = true});
+    for (unsigned times = 1; times <= 3; times += 2) fail_in_two_rotations((struct life_fault){.action = effects[i], .times = times, .effect = true});
 }
 
 static void test_life__a_taken_selector_costs_its_number(void **state) {
@@ -357,14 +357,14 @@ static void calm(struct life *life) {
 static void test_life__random_faults_heal_when_they_stop(void **state) {
   (void)state;
   size_t rotations = 0, failures = 0;
-  for (uint64_t seed = 1; seed <= 120; seed++) {
+  for (uint64_t seed = 1; seed <= 24; seed++) {
     struct life *life = &world;
     life_end(life);
     life_begin(life, seed);
     life->server_count = 2 + seed % 3;
     life->builder.rules.standby = seed % 5 == 0 ? 2 : seed % 3 == 0;
     life->builder.rules.tombstone = seed % 2 ? BUILDER_TOMBSTONE : 0;
-    for (int round = 0; round < 4; round++) {
+    for (int round = 0; round < 2; round++) {
       for (int i = 0; i < 40; i++) {
         shake(life);
         life_run(life, (int64_t)life_random(life, 3 * DAY));
@@ -376,8 +376,8 @@ static void test_life__random_faults_heal_when_they_stop(void **state) {
     rotations += life->rotations;
     failures += life->failures;
   }
-  assert_true(rotations > 1000);
-  assert_true(failures > 10000);
+  assert_true(rotations > 100);
+  assert_true(failures > 1000);
 }
 
 int main(void) {

@@ -374,6 +374,7 @@ static void act(struct life *life, const struct plan *plan) {
   struct key *key = index < lineage->key_count ? &lineage->keys[index] : NULL;
   life_trace(life, "%s %s", plan_action_name(plan->action), key ? key->selector : "");
   oracle_judge_step(life, plan->action, key);
+  if (life->watcher) life->watcher(life, plan->action, key);
   if (key) {
     doing.record = life_record(life, key->selector);
     doing.publisher = publisher_of(lineage, plan->action, key);
@@ -383,7 +384,7 @@ static void act(struct life *life, const struct plan *plan) {
       key->intent_at = life->clock.now;
     }
   }
-  if (plan->action != PLAN_READY) life->moment += 1 + (int64_t)life_random(life, 4);
+  if (plan->action != PLAN_READY && !life->instant) life->moment += 1 + (int64_t)life_random(life, 4);
   const bool hit = is_hit(life, plan->action);
   if (!hit || life->fault.effect) take_effect(life, &doing, key);
   doing.outcome.at = plan->action == PLAN_READY ? life->clock.now : wall(life);

@@ -92,6 +92,8 @@ struct life {
   size_t steps_of_hour;
   char trace[LIFE_TRACE][160];
   struct plan plan; /* the last one */
+  bool instant;     /* steps take no time */
+  void (*watcher)(struct life *life, enum plan_action action, const struct key *key); /* NULL, or told of each step before it is done */
 };
 
 /* A world without faults, with two servers: seed decides what random there is. */

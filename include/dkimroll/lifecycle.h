@@ -266,7 +266,7 @@ int lifecycle_reserve(struct lineage *lineage, int64_t now, unsigned number, siz
 int invariant_permits(const struct lineage *lineage, enum plan_action action, size_t key, const struct plan_clock *clock,
                       struct error *error) ERROR_USE_RESULT;
 /* What held before must hold after: at most one active key; a lineage that had an active key has one; no state went back except to published; no
- * key is missing. */
+ * key is missing; no retire window shrank. */
 int invariant_holds(const struct lineage *before, const struct lineage *after, struct error *error) ERROR_USE_RESULT;
 
 #endif

@@ -277,6 +277,12 @@ static int take_reports(struct application *a, struct error *error, struct error
   return 0;
 }
 
+/* A window that a longer one in the policy has extended stays so when the policy is shortened again: mail may have been queued by the longer one. */
+static void keep_windows(struct lineage *lineage) {
+  for (size_t i = 0; i < lineage->key_count; i++)
+    if (lineage->keys[i].state == KEY_RETIRED) lineage->keys[i].revoke_at = timing_revoke(&lineage->keys[i], lineage->rules);
+}
+
 static int check_outcome(const struct lineage *lineage, const struct outcome *outcome, struct error *error) {
   const bool exists = outcome->key < lineage->key_count;
   const bool reported = outcome->sighting_count > 0 || outcome->placement_count > 0;
@@ -298,6 +304,7 @@ int lifecycle_apply(struct lineage *lineage, const struct outcome *outcome, int6
   struct application a = {.lineage = lineage, .outcome = outcome, .failure = outcome->error, .now = now, .events = events};
   a.key = outcome->key < lineage->key_count ? &lineage->keys[outcome->key] : NULL;
   if (a.key) a.key->intent_open = false;
+  keep_windows(lineage);
   result = take_reports(&a, error, &limit);
   const char *missing = result || a.failure ? NULL : find_missing(&a);
   if (missing) {

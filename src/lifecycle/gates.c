@@ -289,7 +289,7 @@ const struct step plan_steps[] = {
     {KEY_ACTIVE, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_RETIRED, PLAN_WITHDRAW,
-     GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(back_off))},
+     GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_REVOKE,
      GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
            GATE(retire_window), GATE(clock_attested), GATE(back_off))},

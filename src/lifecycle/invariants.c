@@ -69,6 +69,15 @@ static const char *forbids_activation(const struct lineage *lineage, const struc
   return NULL;
 }
 
+/* F2: a connection that was open at the switch signs with the old tables until it ends. */
+static const char *forbids_withdrawal(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
+  if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) return "it may sign";
+  if (count_active(lineage) == 0) return "no other key signs";
+  if (key->state == KEY_REVOKED) return NULL;
+  if (clock->now < timing_last_signature(key, lineage->rules)) return "connections that were open at the switch may still sign with it";
+  return clock->attested ? NULL : "the clock is not attested";
+}
+
 int invariant_permits(const struct lineage *lineage, enum plan_action action, size_t key_index, const struct plan_clock *clock,
                       struct error *error) {
   const struct key *key = key_index < lineage->key_count ? &lineage->keys[key_index] : NULL;
@@ -79,10 +88,7 @@ int invariant_permits(const struct lineage *lineage, enum plan_action action, si
   case PLAN_GENERATE: why = key->state == KEY_RESERVED ? NULL : "it exists already"; break;
   case PLAN_PUBLISH: why = forbids_publication(key); break;
   case PLAN_ACTIVATE: why = forbids_activation(lineage, key, clock); break;
-  case PLAN_WITHDRAW:
-    if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) why = "it may sign";
-    if (!why && count_active(lineage) == 0) why = "no other key signs";
-    break;
+  case PLAN_WITHDRAW: why = forbids_withdrawal(lineage, key, clock); break;
   case PLAN_REVOKE:
   case PLAN_DELETE: why = forbids_ending(lineage, action, key, clock); break;
   case PLAN_DESTROY: why = forbids_destruction(lineage, key, clock); break;
@@ -108,6 +114,8 @@ int invariant_holds(const struct lineage *before, const struct lineage *after, s
     if (now->state < old->state && !(old->state == KEY_READY && now->state == KEY_PUBLISHED))
       return error_set(error, ERROR_INTERNAL, "%s of %s would go back from %s to %s (this is a defect of dkimroll)", now->selector,
                        after->domain, key_state_name(old->state), key_state_name(now->state));
+    if (now->revoke_at < old->revoke_at)
+      return error_set(error, ERROR_INTERNAL, "the window of %s of %s would shrink (this is a defect of dkimroll)", now->selector, after->domain);
   }
   return 0;
 }

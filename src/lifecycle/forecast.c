@@ -81,18 +81,31 @@ static void drop_removed(struct lineage *lineage) {
   lineage->key_count = kept;
 }
 
+/* The number of selector among those of one stamp: 1 for the bare one, n for "-n", 0 if it is of another stamp. */
+static unsigned number_of(const char *selector, const char *bare) {
+  const size_t size = strlen(bare);
+  unsigned number = 0;
+  if (!text_starts(selector, bare)) return 0;
+  if (!selector[size]) return 1;
+  if (selector[size] != '-') return 0;
+  for (const char *digit = selector + size + 1; *digit; digit++) {
+    if (*digit < '0' || *digit > '9' || number > SELECTOR_NUMBER_MAX) return 0;
+    number = number * 10 + (unsigned)(*digit - '0');
+  }
+  return number <= SELECTOR_NUMBER_MAX ? number : 0;
+}
+
+/* Selectors are used once for ever. The store knows them all, a lineage only the living; but the last one of a stamp is the last to die. */
 static int reserve(struct lineage *lineage, int64_t now, struct plan *plan, struct error *error) {
   struct event_list events = {0};
-  const struct policy_key *rule = lineage_rule(lineage);
-  unsigned number = 1;
-  char selector[SELECTOR_SIZE];
-  int result = rule ? 0 : error_set(error, ERROR_INTERNAL, "%s: no rules for key %s", lineage->domain, lineage->slot);
-  while (!result) {
-    result = selector_make(rule->selector, now, number, selector, error);
-    if (result || !lineage_find_key(lineage, selector)) break;
-    number++;
+  unsigned last = 0;
+  char bare[SELECTOR_SIZE];
+  int result = selector_make(lineage_rule(lineage)->selector, now, 1, bare, error);
+  for (size_t i = 0; i < lineage->key_count && !result; i++) {
+    const unsigned number = number_of(lineage->keys[i].selector, bare);
+    if (number > last) last = number;
   }
-  if (!result) result = lifecycle_reserve(lineage, now, number, &plan->key, &events, error);
+  if (!result) result = lifecycle_reserve(lineage, now, last + 1, &plan->key, &events, error);
   event_list_release(&events);
   return result;
 }

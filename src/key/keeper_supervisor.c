@@ -307,6 +307,15 @@ static void supervisor_kill_overdue(struct supervisor *supervisor, int64_t now) 
 /* What poll(2) is asked for: the stream, the parent's end, and the worker of each place. */
 enum { POLL_STREAM = 0, POLL_PARENT = 1, POLL_WORKERS = 2, POLL_COUNT = POLL_WORKERS + KEEPER_WORKERS_MAX };
 
+/* Jobs wait for nothing but the moment at which a dead worker's place may be filled again. */
+static bool supervisor_waits_for_respawn(const struct supervisor *supervisor) {
+  if (supervisor->job_count == 0 || supervisor->output.octets >= KEEPER_MESSAGE_MAX) return false;
+  for (size_t i = 0; i < supervisor->supervision->workers; i++) {
+    if (supervisor->workers[i].pid == 0) return true;
+  }
+  return false;
+}
+
 static int supervisor_prepare_poll(const struct supervisor *supervisor, struct pollfd polled[POLL_COUNT]) {
   bool room = keeper_output_is_empty(&supervisor->output);
   short stream = (short)((supervisor->finishing ? 0 : POLLIN) | (room ? 0 : POLLOUT));
@@ -315,7 +324,8 @@ static int supervisor_prepare_poll(const struct supervisor *supervisor, struct p
   if (supervisor->finishing) polled[POLL_PARENT].fd = -1;
   int64_t next = supervisor->finishing ? supervisor->finish_at : TIME_NEVER;
   int64_t now = clock_boottime();
-  if (supervisor->job_count > 0 && supervisor->respawn_at > now) next = time_min(next, supervisor->respawn_at);
+  /* Even if it has passed since the last look: nothing else would wake us. */
+  if (supervisor_waits_for_respawn(supervisor)) next = time_min(next, supervisor->respawn_at);
   for (size_t i = 0; i < KEEPER_WORKERS_MAX; i++) {
     const struct worker *worker = &supervisor->workers[i];
     polled[POLL_WORKERS + i] = (struct pollfd){.fd = -1};

@@ -747,6 +747,19 @@ static void test_keeper__one_job_done_between_two_deaths_starts_the_count_anew(v
   }
 }
 
+/* The moment passed between the supervisor's look at its jobs and its sleep, about once in two hundred deaths. */
+static void test_keeper__a_respawn_that_became_due_just_before_the_sleep_is_not_slept_over(void **state) {
+  struct fixture *fixture = *state;
+  start_impatient(fixture);
+  for (int i = 0; i < 300; i++) {
+    struct outcome *death = new_outcome(fixture), *next = new_outcome(fixture);
+    submit_text(fixture, JOB_DIE, "", death);
+    submit_text(fixture, JOB_ECHO, "", next);
+    assert_ended(fixture, death, ERROR_SYSTEM);
+    assert_ended(fixture, next, 0);
+  }
+}
+
 /* The keeper without processes, over a virtual clock. */
 static void start_direct(struct fixture *fixture) {
   const struct clock_reading start = {.wall = 1700000000, .boottime = 1000};
@@ -826,6 +839,7 @@ int main(void) {
       TEST(test_keeper__a_job_that_hangs_long_after_its_deadline_gives_its_worker_free),
       TEST(test_keeper__when_workers_die_one_after_the_other_it_gives_up_and_says_so),
       TEST(test_keeper__one_job_done_between_two_deaths_starts_the_count_anew),
+      TEST(test_keeper__a_respawn_that_became_due_just_before_the_sleep_is_not_slept_over),
       TEST(test_keeper__the_direct_one_answers_in_the_same_way),
       TEST(test_keeper__the_direct_one_cancels_what_it_has_not_done),
       TEST(test_keeper__the_direct_one_does_not_begin_after_the_deadline),

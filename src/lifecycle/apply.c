@@ -302,8 +302,10 @@ int lifecycle_apply(struct lineage *lineage, const struct outcome *outcome, int6
   int result = check_outcome(lineage, outcome, error);
   if (result) return result;
   struct application a = {.lineage = lineage, .outcome = outcome, .failure = outcome->error, .now = now, .events = events};
-  a.key = outcome->key < lineage->key_count ? &lineage->keys[outcome->key] : NULL;
-  if (a.key) a.key->intent_open = false;
+  if (outcome->key < lineage->key_count) {
+    a.key = &lineage->keys[outcome->key];
+    a.key->intent_open = false;
+  }
   keep_windows(lineage);
   result = take_reports(&a, error, &limit);
   const char *missing = result || a.failure ? NULL : find_missing(&a);

@@ -48,7 +48,12 @@ verifies "$world/first.eml" || fail "the message signed with $first does not ver
 echo "    the message that $first signed before still verifies: its record stays until no mail can be on its way"
 
 say "5. dkimroll run again, as its timer would: once no mail of the old key can be on its way, it is revoked."
-dkimroll run --budget 14s | show
+# Short runs, so that a slow machine shows the tombstone too, and not only its end.
+for ((pass = 0; pass < 60; pass++)); do
+  dkimroll run --budget 1s | grep -v '^Nothing is due\|^0 steps' | show
+  [[ $(record "$first") != *"p=" ]] || break
+  read -rt 0.5 <> <(:) || :
+done
 [[ $(record "$first") == *"p=" ]] || fail "$first is not revoked: $(record "$first")"
 echo "    $first._domainkey.$zone now says: $(record "$first")   (empty p= means revoked, RFC 6376 3.6.1)"
 verifies "$world/first.eml" && fail "a message of the revoked key still verifies"

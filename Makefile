@@ -11,6 +11,7 @@ DESTDIR ?=
 BUILD ?= build
 CC := gcc
 SANITIZE ?=
+COVERAGE ?=
 # Jobs of our own, whether or not make was called with -j.
 JOBS := $(shell nproc)
 
@@ -27,6 +28,11 @@ OPTIMISE := -O2 -D_FORTIFY_SOURCE=2
 else
 OPTIMISE := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 endif
+ifneq ($(COVERAGE),)
+# Without optimisation gcc guesses lengths worse.
+OPTIMISE := -O0 --coverage -Wno-format-truncation
+LDFLAGS += --coverage -Wl,--wrap=_exit $(BUILD)/tests/tools/coverage_exit.o
+endif
 CPPFLAGS += -Iinclude -D_GNU_SOURCE -DDKIMROLL_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 -g $(OPTIMISE) $(WARNINGS) $(HARDENING) -MMD -MP
 LDFLAGS += -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=address$(comma)undefined)
@@ -40,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench clean install unit integration lint packages-build packages-demo packages-check tests-build
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build
 
 all: $(BUILD)/dkimroll
 
@@ -88,6 +94,15 @@ check: packages-check
 bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/bench/bench.sh
+
+# How much of src/ the tests of check run; COVERAGE_MISSED=1 names what they do not.
+coverage: packages-check
+	@tests/tools/install-packages lcov
+	@find build-coverage -name '*.gcda' -delete 2>/dev/null || true
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 build-coverage/tests/tools/coverage_exit.o
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 tests-build
+	@-$(MAKE) --no-print-directory -s BUILD=build-coverage COVERAGE=1 unit integration
+	@tests/tools/coverage build-coverage
 
 # ---- parts of check ----
 

@@ -112,10 +112,13 @@ static void oracle_event(void *context, const struct milter_answer *answer, cons
 
 static void oracle_ask(struct oracle *oracle, const char *address) {
   struct error error = {0};
+  struct connector *connector = NULL;
   assert_int_equal(loop_sd_event_new(&oracle->loop, &error), 0);
+  assert_int_equal(connector_sockets_new(oracle->loop, &connector, &error), 0);
   int64_t deadline = loop_boottime(oracle->loop) + DEADLINE_MS;
-  assert_int_equal(milter_open(oracle->loop, address, deadline, oracle_event, oracle, &oracle->milter, &error), 0);
+  assert_int_equal(milter_open(connector, address, deadline, oracle_event, oracle, &oracle->milter, &error), 0);
   assert_int_equal(loop_run(oracle->loop, &error), 0);
+  connector_destroy(connector);
   loop_destroy(oracle->loop);
 }
 

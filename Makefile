@@ -40,7 +40,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench clean install unit integration lint packages-build packages-demo packages-check tests-build
+.PHONY: all check demo bench crash clean install unit integration crash-sample lint packages-build packages-demo packages-check tests-build
 
 all: $(BUILD)/dkimroll
 
@@ -66,7 +66,11 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/lib
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+# What kills the program at a chosen system call.
+$(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
+tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # ---- what users and CI call ----
 
@@ -89,6 +93,11 @@ bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/bench/bench.sh
 
+# Killed at every system call that changes something; POINT=LIFE:CALL:before or :after for one of them.
+crash: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests-build
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
+
 # ---- parts of check ----
 
 unit: tests-build
@@ -96,6 +105,9 @@ unit: tests-build
 
 integration: $(BUILD)/dkimroll
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD) $(sort $(wildcard tests/integration/scenario-*.sh))
+
+crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
 
 lint:
 	@tests/tools/lint

@@ -44,7 +44,7 @@ RULES = """    selector: "server-%%Y%%m%%d"
     rotate-every: 90d
     publish: {ttl: 1s, safety: 0s}
     confirm: {sightings: 1, every: 1s, warn-after: 1m}
-    retire: {queue-lifetime: 0s, queue-backoff: 0s, drain: 2s, verify-window: 0s, safety: 0s, %s}
+    retire: {queue-lifetime: 0s, queue-backoff: 0s, verify-window: 0s, safety: 0s, %s}
 """
 POLICY = """state: %(folder)s/state/state.db
 policies:
@@ -66,10 +66,11 @@ domains:
 
 # What becomes of a retired key, by policy; a life names one of these.
 ENDINGS = {
-    "long": "tombstone: 30d, private-key: destroy",
-    "short": "tombstone: 2s, private-key: destroy",
-    "none": "tombstone: 0s, private-key: destroy",
-    "archive": "tombstone: 2s, private-key: archive, archive-directory: %(folder)s/archive/%%d",
+    "never": "drain: 7d, tombstone: 30d, private-key: destroy",
+    "long": "drain: 2s, tombstone: 30d, private-key: destroy",
+    "short": "drain: 2s, tombstone: 2s, private-key: destroy",
+    "none": "drain: 2s, tombstone: 0s, private-key: destroy",
+    "archive": "drain: 2s, tombstone: 2s, private-key: archive, archive-directory: %(folder)s/archive/%%d",
 }
 
 
@@ -83,8 +84,8 @@ class Life:
 
 
 LIVES = [
-    Life("first", "long", [], ["run", "--budget", "5s"], ["active"]),
-    Life("rotate", "long", ["active"], ["rotate", "ZONE", "--budget", "1s"], ["retired", "active"], repeated=True),
+    Life("first", "never", [], ["run", "--budget", "5s"], ["active"]),
+    Life("rotate", "never", ["active"], ["rotate", "ZONE", "--budget", "1s"], ["retired", "active"], repeated=True),
     Life("revoke", "long", ["retired", "active"], ["run", "--budget", "1s"], ["revoked", "active"]),
     Life("remove", "short", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("remove-at-once", "none", ["retired", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
@@ -171,9 +172,22 @@ class World:
             raise Wrong("named refuses the prepared records: %s" % answer.rcode())
 
     def reload(self):
+        """Until new connections follow the tables: the signal only sets a flag, which is looked at when one comes."""
         with open(os.path.join(self.folder, "opendkim.pid")) as file:
             os.kill(int(file.read()), signal.SIGUSR1)
-        mail.Milter("inet:%d@127.0.0.1" % self.milter).close()
+        active = [row[0] for row in self.query("SELECT selector FROM key WHERE state = 4")] or [None]
+        end = time.monotonic() + 10
+        while [self.signing_selector()] != active:
+            if time.monotonic() > end:
+                raise Wrong("opendkim does not follow the prepared tables")
+            time.sleep(0.02)
+
+    def signing_selector(self):
+        """Of a message on a new connection; None: accepted without a signature; "tempfail" or "rejected"."""
+        connection = mail.Milter("inet:%d@127.0.0.1" % self.milter)
+        verdict, headers, added = connection.message("anna@" + self.zone)
+        connection.close()
+        return mail.selector_of(mail.text_of(headers, added)) if verdict == "accepted" else verdict
 
     # ---- prepared beginnings ----
 
@@ -231,13 +245,15 @@ class World:
     # ---- what is there ----
 
     def files(self):
-        """Path, mode, owner, group of everything that dkimroll may have made."""
+        """Path, mode, owner, group of everything that dkimroll may have made. The log of SQLite belongs to the store; who only looks leaves it."""
         found = []
         for top, folders, names in os.walk(self.folder):
             if top == self.folder:
                 folders[:] = [name for name in folders if name != "saved"]
                 names = [name for name in names if name.endswith("Table") or "dkimroll" in name]
             for name in folders + names:
+                if name in ("state.db-wal", "state.db-shm"):
+                    continue
                 status = os.lstat(os.path.join(top, name))
                 found.append((os.path.relpath(os.path.join(top, name), self.folder), oct(status.st_mode), status.st_uid, status.st_gid))
         return sorted(found)
@@ -289,14 +305,15 @@ class Sender(threading.Thread):
         self.sent, self.problem = 0, None
         self.serves = mail.lookup(world.server)
 
-    def judge(self, verdict, headers, added):
+    def judge(self, signed, verdict, headers, added):
+        """signed: the connection was opened when mail was signed already; an older one keeps the old tables."""
         self.sent += 1
         if verdict != "accepted":
             return "a message was answered by %s" % verdict
         selector = mail.selector_of(mail.text_of(headers, added))
         if not selector:
-            return "a message was not signed" if self.signed else None
-        self.signed = True  # once signed, always signed
+            return "a message was not signed" if signed else None
+        self.signed = True
         record = self.serves("%s._domainkey.%s" % (selector, self.world.zone))
         if not record or record.rstrip().endswith(b"p="):
             return "a message was signed with %s, whose record is %r" % (selector, record)
@@ -310,9 +327,9 @@ class Sender(threading.Thread):
                 if kept is None or time.monotonic() - opened > KEPT_SECONDS:
                     if kept:
                         kept.close()
-                    kept, opened = mail.Milter(where), time.monotonic()
-                fresh = mail.Milter(where)
-                self.problem = self.judge(*kept.message(sender)) or self.judge(*fresh.message(sender))
+                    kept, opened, kept_signed = mail.Milter(where), time.monotonic(), self.signed
+                fresh, fresh_signed = mail.Milter(where), self.signed
+                self.problem = self.judge(kept_signed, *kept.message(sender)) or self.judge(fresh_signed, *fresh.message(sender))
                 fresh.close()
                 self.over.wait(PAUSE_SECONDS)
         except Exception as problem:

@@ -46,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample
 
 all: $(BUILD)/dkimroll
 
@@ -76,7 +76,11 @@ $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+# What kills the program at a chosen system call.
+$(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
+tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # ---- what users and CI call ----
 
@@ -108,6 +112,11 @@ coverage: packages-check
 	@-$(MAKE) --no-print-directory -s BUILD=build-coverage COVERAGE=1 unit integration
 	@tests/tools/coverage build-coverage
 
+# Killed at every system call that changes something; POINT=LIFE:CALL:before or :after for one of them.
+crash: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests-build
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
+
 # ---- parts of check ----
 
 unit: tests-build
@@ -115,6 +124,9 @@ unit: tests-build
 
 integration: $(BUILD)/dkimroll
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD) $(sort $(wildcard tests/integration/scenario-*.sh))
+
+crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
 
 lint:
 	@tests/tools/lint

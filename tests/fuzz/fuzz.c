@@ -15,9 +15,9 @@ void fuzz_fail(const char *file, int line, const char *condition, const char *fo
   abort();
 }
 
-static bool is_printable(const char *text) {
+bool fuzz_is_printable(const char *text) {
   for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-    if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f) return false;
+    if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)) return false;
   return true;
 }
 
@@ -25,8 +25,8 @@ void fuzz_expect_error(int result, const struct error *error) {
   FUZZ_HOLDS(result < 0, "a failure returned %d", result);
   FUZZ_HOLDS(error->code == result, "the code is %d, but %d was returned: %s", error->code, result, error->message);
   FUZZ_HOLDS(error->message[0] != '\0', "%s without a message", error_code_name(result));
-  FUZZ_HOLDS(is_printable(error->message), "a control character in: %s", error->message);
-  FUZZ_HOLDS(is_printable(error->remedy), "a control character in: %s", error->remedy);
+  FUZZ_HOLDS(fuzz_is_printable(error->message), "a control character in: %s", error->message);
+  FUZZ_HOLDS(fuzz_is_printable(error->remedy), "a control character in: %s", error->remedy);
   FUZZ_HOLDS(result != ERROR_INTERNAL, "an internal error: %s", error->message);
 }
 

@@ -22,6 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 _Noreturn void fuzz_fail(const char *file, int line, const char *condition, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* Nothing in text controls a terminal. */
+bool fuzz_is_printable(const char *text);
+
 /* A failure has its code in error, a message that is printable text, and a remedy that is, too. */
 void fuzz_expect_error(int result, const struct error *error);
 

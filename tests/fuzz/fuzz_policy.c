@@ -21,6 +21,7 @@ static void expect_findings(const struct policy_findings *findings, const uint8_
   for (size_t i = 0; i < findings->count; i++) {
     const struct policy_finding *finding = &findings->items[i];
     FUZZ_HOLDS(finding->message && finding->message[0], "finding %zu has no message", i);
+    FUZZ_HOLDS(fuzz_is_printable(finding->message), "a control character in %s", finding->message);
     FUZZ_HOLDS(finding->place.line > 0 && finding->place.column > 0, "%s has no place", finding->message);
     FUZZ_HOLDS(finding->place.line <= lines + 1, "line %u of %u: %s", finding->place.line, lines, finding->message);
     FUZZ_HOLDS(text_equal(finding->file, "fuzz.yaml"), "%s", finding->file);

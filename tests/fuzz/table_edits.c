@@ -152,7 +152,12 @@ static void expect_foreign_lines(struct piece before, struct piece after, const 
   struct piece old, new;
   bool old_last = false, new_last = false;
   while (next_foreign(&before, edits, is_keys, &old, &old_last)) {
-    FUZZ_HOLDS(next_foreign(&after, edits, is_keys, &new, &new_last), "a line is gone: %.*s", (int)old.size, old.text);
+    if (!next_foreign(&after, edits, is_keys, &new, &new_last)) {
+      /* A file without a final line end stays one, so an empty line that has become the last one cannot be seen any more. */
+      FUZZ_HOLDS(old.size == 0 || (old.size == 1 && old.text[0] == '\r'), "a line is gone: %.*s", (int)old.size, old.text);
+      FUZZ_HOLDS(!next_foreign(&before, edits, is_keys, &old, &old_last), "a line is gone: %.*s", (int)old.size, old.text);
+      return;
+    }
     FUZZ_HOLDS(line_same(old, new, old_last || new_last), "a line changed from\n%.*s\nto\n%.*s", (int)old.size, old.text,
                (int)new.size, new.text);
   }

@@ -17,7 +17,7 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang-tidy cppcheck mandoc bash-completion
+PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
@@ -46,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke
 
 all: $(BUILD)/dkimroll
 
@@ -131,6 +131,40 @@ crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 lint:
 	@tests/tools/lint
 
+# ---- fuzzing: libFuzzer needs clang; every other build is gcc's ----
+
+FUZZ_BUILD ?= build-fuzz
+FUZZ_CC := clang
+# One target after the other, or make fuzz FUZZ_JOBS=2 for two at a time; SECONDS is of each.
+FUZZ_JOBS ?= 1
+TARGET ?=
+FUZZ_CFLAGS := -std=gnu17 -g -O1 -w -fno-common -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=$(FUZZ_BUILD)/fuzz_%)
+FUZZ_SHARED := $(patsubst %.c,$(FUZZ_BUILD)/%.o,$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
+FUZZ_LIBRARY := $(FUZZ_BUILD)/libdkimroll.a
+
+fuzz-build: $(FUZZ_PROGRAMS)
+
+$(FUZZ_BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+
+$(FUZZ_LIBRARY): $(SOURCES:%.c=$(FUZZ_BUILD)/%.o) $(FUZZ_SHARED)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIBRARY)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+
+# The seconds of make fuzz have the name that bash gives its own clock, which is why the shell gets them as an argument.
+fuzz: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) fuzz-build
+	@tests/tools/fuzz $(FUZZ_BUILD) $(or $(SECONDS),600) $(FUZZ_JOBS) $(or $(TARGET),$(FUZZ_TARGETS))
+
+fuzz-smoke: fuzz-build
+	@FUZZ_BUILD=$(FUZZ_BUILD) tests/tools/run-tests $(FUZZ_BUILD) tests/tools/fuzz-smoke
+
 # ---- installation ----
 
 install: all
@@ -151,4 +185,4 @@ install: all
 clean:
 	rm -rf build build-*
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(FUZZ_BUILD) -name '*.d' 2>/dev/null)

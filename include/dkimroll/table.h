@@ -117,7 +117,7 @@ int table_sender_pattern(enum table_kind kind, const char *sender, char **ret_pa
 /* An address that the sender stands for: each "*" becomes "dkimroll-proof", a domain part of "*" alone becomes domain:
  * "*@example.com" is dkimroll-proof@example.com, "user@example.com" itself, "*@*.example.com"
  * dkimroll-proof@dkimroll-proof.example.com, "*" dkimroll-proof@DOMAIN. ERROR_CONFIG for a sender with characters of
- * regular expressions. Caller frees. */
+ * regular expressions, ERROR_LIMIT over TABLE_LINE_MAX. Caller frees. */
 int table_sender_address(const char *sender, const char *domain, char **ret_address,
                          struct error *error) ERROR_USE_RESULT;
 

@@ -104,14 +104,19 @@ static void tell(struct work *work, const struct survey_key *key) {
   buffer_add_field(body, key->public_half.public_key, key->public_half.public_key ? key->public_half.public_key_size : 0);
 }
 
+/* 0: nobody can tell. */
+static int64_t file_modified(const char *path) {
+  struct stat status;
+  return stat(path, &status) == 0 ? status.st_mtim.tv_sec : 0;
+}
+
 /* Fills in what the file says of itself. */
 static void look_at_file(struct survey_key *key, struct error *error) {
-  struct stat status;
   if (key->path[0] != '/') {
     error_set(error, ERROR_INVALID, "its path %s depends on where OpenDKIM was started", key->path);
     return;
   }
-  if (stat(key->path, &status) == 0) key->modified = status.st_mtim.tv_sec;
+  key->modified = file_modified(key->path);
   (void)!keypair_read_public(key->path, &key->public_half, error);
 }
 

@@ -6,12 +6,13 @@
 #include "dkimroll/cli.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/survey.h"
 
 /* What the keeper may touch, and its handlers. Filled in before the fork and read-only afterwards, in the children too. */
 static struct {
   struct key_roots keys;
   struct opendkim_roots signers;
-  struct keeper_handler handlers[KEY_JOBS_COUNT + 3];
+  struct keeper_handler handlers[KEY_JOBS_COUNT + 3 + SURVEY_JOBS_COUNT];
 } keeper_rights;
 
 static int allow_signer(const struct policy_signer *signer, struct error *error) {
@@ -30,6 +31,7 @@ static int start_keeper(const struct policy *policy, const struct policy_signer 
   if (result) return result;
   size_t count = key_jobs_handlers(&keeper_rights.keys, keeper_rights.handlers);
   count += opendkim_jobs_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
+  count += survey_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
   return keeper_process_start(keeper_rights.handlers, count, 0, ret_descriptor, ret_pid, error);
 }
 

@@ -48,12 +48,13 @@ enum cli_option {
   CLI_UNTIL = 1 << 3,
   CLI_REASON = 1 << 4,
   CLI_BUDGET = 1 << 5,
+  CLI_APPLY = 1 << 6,
   CLI_HELP = 1 << 7,
 };
 
 struct cli_arguments {
   const char *policy;
-  bool json, no_wait;
+  bool json, no_wait, apply;
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;
@@ -99,6 +100,7 @@ int cli_command_status(const struct cli *cli);
 int cli_command_plan(const struct cli *cli);
 int cli_command_check(const struct cli *cli);
 int cli_command_prove(const struct cli *cli);
+int cli_command_import(const struct cli *cli);
 int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);

@@ -21,7 +21,7 @@ enum {
   KEEPER_DEATHS_MAX = 10, /* workers that died in a row without one job done between: the supervisor gives up and ends */
 };
 
-/* What a job does; the payload's shape is fixed by the module that owns the kind (key_jobs.h, opendkim_jobs.h). */
+/* What a job does; the payload's shape is fixed by the module that owns the kind (key_jobs.h, opendkim_jobs.h, survey.h). */
 enum keeper_job {
   KEEPER_GENERATE = 1,
   KEEPER_READ_PUBLIC = 2,
@@ -32,6 +32,8 @@ enum keeper_job {
   KEEPER_EDIT_TABLES = 16,
   KEEPER_READ_TABLES = 17,
   KEEPER_RELOAD = 18,
+  KEEPER_SURVEY = 19,
+  KEEPER_KEY_USERS = 20,
 };
 
 /* Ends one job: result->code 0 and the reply's octets (borrowed during the call), or the error that the worker reported. */

@@ -261,6 +261,38 @@ int lifecycle_apply(struct lineage *lineage, const struct outcome *outcome, int6
 int lifecycle_reserve(struct lineage *lineage, int64_t now, unsigned number, size_t *ret_index, struct event_list *events,
                       struct error *error) ERROR_USE_RESULT;
 
+/* A key that was not made here: what was found of it in the tables of signers, in files and in DNS. Strings are borrowed. */
+struct adoption_place {
+  int64_t signer_id;      /* 0: signer is a version that is not stored yet (store.h) */
+  const struct policy_signer *signer; /* the tables that name it, with the key directory and key name that it really has. Borrowed as long as the lineage lives */
+  const char *key_path;   /* NULL: the key stands in the table itself, so there is no file to be destroyed */
+  bool named;             /* its tables name the key */
+};
+struct adoption {
+  const char *selector;
+  enum key_algorithm algorithm;
+  unsigned bits;
+  enum key_state state;   /* KEY_ACTIVE, KEY_RETIRED, KEY_REVOKED; KEY_REMOVED: only the selector is reserved */
+  const char *record;     /* octet for octet as it is served; if no server has it, what it should be, or NULL */
+  bool unserved;          /* no server has it. KEY_ACTIVE: it will be published; KEY_RETIRED: it counts as deleted */
+  bool replace;           /* KEY_ACTIVE: a successor is wanted at once */
+  int64_t since;          /* since when it signs, or exists, as far as anybody can tell; at most now */
+  uint32_t ttl;
+  int64_t ttl_negative;   /* -1 unknown */
+  const char *zone, *owner; /* NULL: unknown */
+  const struct adoption_place *places;
+  size_t place_count;
+  const struct sighting_report *sightings;
+  size_t sighting_count;
+  const char *reason;     /* for the log */
+};
+/* Takes the key into lineage, with an event of kind "imported". Nothing shortens the window of a retired one: it counts from now, because nobody knows when it signed
+ * last. ERROR_CONFLICT: the lineage has that selector, or an active key already, or the adoption lacks what its state needs; ERROR_LIMIT: no room. Nothing was changed then. */
+int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, int64_t now, struct event_list *events,
+                    struct error *error) ERROR_USE_RESULT;
+/* Was the key adopted rather than made here? */
+bool key_is_adopted(const struct key *key);
+
 /* Invariants: may this step be started? Independent of the planner, and stricter than nothing it can propose: a refusal is a defect (ERROR_INTERNAL), is
  * logged and parks the lineage. */
 int invariant_permits(const struct lineage *lineage, enum plan_action action, size_t key, const struct plan_clock *clock,

@@ -22,6 +22,8 @@ const struct cli_command cli_commands[] = {
      cli_command_check},
     {"prove", "[DOMAIN...]", "does every signer sign with the active key, and does that verify with what every name server serves?",
      ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
+    {"import", "[DOMAIN...]", "what signs today, and what would be taken over of it; with --apply it is", ALWAYS | CLI_APPLY, 0, CLI_DOMAINS_MAX,
+     cli_command_import},
     {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", ALWAYS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
      cli_command_hold},
     {"release", "DOMAIN...", "end a hold", ALWAYS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
@@ -88,7 +90,7 @@ static const struct option long_options[] = {
     {"policy", required_argument, NULL, CLI_POLICY}, {"json", no_argument, NULL, CLI_JSON},
     {"no-wait", no_argument, NULL, CLI_NO_WAIT},     {"until", required_argument, NULL, CLI_UNTIL},
     {"reason", required_argument, NULL, CLI_REASON}, {"budget", required_argument, NULL, CLI_BUDGET},
-    {"help", no_argument, NULL, CLI_HELP},
+    {"apply", no_argument, NULL, CLI_APPLY},         {"help", no_argument, NULL, CLI_HELP},
     {NULL, 0, NULL, 0},
 };
 
@@ -97,6 +99,7 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   switch (option) {
   case CLI_POLICY: arguments->policy = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
+  case CLI_APPLY: arguments->apply = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
   case CLI_REASON: arguments->reason = value; return 0;
   case CLI_UNTIL:

@@ -20,7 +20,7 @@ bool key_may_be_served(const struct key *key) {
 static bool share_file(const struct key *a, const struct key *b) {
   for (size_t i = 0; i < a->placement_count; i++)
     for (size_t j = 0; j < b->placement_count; j++)
-      if (text_equal(a->placements[i].key_path, b->placements[j].key_path)) return true;
+      if (a->placements[i].key_path && text_equal(a->placements[i].key_path, b->placements[j].key_path)) return true;
   return false;
 }
 

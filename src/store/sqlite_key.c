@@ -149,6 +149,13 @@ static int rows_trim(struct sqlite_store *store, const char *sql, int64_t key_id
   return sqlite_query_run(&query, NULL, error);
 }
 
+static int signer_intern(struct sqlite_store *store, const struct policy_signer *signer, int64_t *ret_id,
+                         struct error *error) {
+  CLEANUP_FREE char *text = NULL;
+  const int code = policy_signer_format(signer, &text, error);
+  return code ? code : sqlite_version_intern(store, &SQLITE_SIGNERS, signer->name, text, ret_id, error);
+}
+
 /* A row that is as it should be is left alone, which spares the write-ahead log most of them. */
 static int placements_write(struct sqlite_store *store, int64_t key_id, const struct key *key, struct error *error) {
   static const char sql_trim[] = "DELETE FROM placement WHERE key_id = ? AND position >= ?";
@@ -165,9 +172,12 @@ static int placements_write(struct sqlite_store *store, int64_t key_id, const st
   if (!code) code = sqlite_query_begin(store, sql_put, &query, error);
   for (size_t i = 0; i < key->placement_count && !code; i++) {
     const struct placement *placement = &key->placements[i];
+    int64_t signer_id = placement->signer_id;
+    if (signer_id == 0) code = signer_intern(store, placement->signer, &signer_id, error);
+    if (code) break;
     sqlite_bind_number(&query, key_id);
     sqlite_bind_number(&query, (int64_t)i);
-    sqlite_bind_number(&query, placement->signer_id);
+    sqlite_bind_number(&query, signer_id);
     sqlite_bind_text(&query, placement->key_path);
     sqlite_bind_number(&query, placement->file_made);
     sqlite_bind_moment(&query, placement->switched_at);

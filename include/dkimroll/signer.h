@@ -20,6 +20,7 @@ struct signer_item {
   const char *previous_selector; /* ACTIVATE: the key that signs until now, NULL for the first; WITHDRAW: the key that signs */
   const char *previous_key_path;
   const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
+  bool stays;                    /* ACTIVATE: the key signs already by what dkimroll knows, and its lines are put right: nothing is taken back */
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
   size_t sender_count;
 };

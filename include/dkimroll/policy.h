@@ -56,6 +56,7 @@ struct policy_rules {
   struct policy_key *keys;
   size_t key_count;
   int64_t rotate_every; /* TIME_NEVER: only on demand */
+  int64_t prove_every;  /* within which each key that signs is proved by signature; TIME_NEVER: only when it takes over */
   unsigned standby;
   uint32_t publish_ttl;
   int64_t publish_safety; /* Spub */

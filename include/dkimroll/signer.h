@@ -24,6 +24,7 @@ struct signer_item {
   const char *previous_key_name;
   bool shared_file;              /* WITHDRAW: other lines may go on naming the key's file, which is looked after when it is to be destroyed */
   const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
+  bool stays;                    /* ACTIVATE: the key signs already by what dkimroll knows, and its lines are put right: nothing is taken back */
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
   size_t sender_count;
 };

@@ -15,11 +15,11 @@ COVERAGE ?=
 # Jobs of our own, whether or not make was called with -j.
 JOBS := $(shell nproc)
 
-PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev
+PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
 PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion
 
-LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols
+LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
 HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE
 comma := ,
@@ -178,7 +178,8 @@ install: all
 	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
-	install -m 644 systemd/dkimroll-run.timer $(DESTDIR)$(UNITDIR)/dkimroll-run.timer
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-keeper@.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-keeper@.service
+	install -m 644 systemd/dkimroll-run.timer systemd/dkimroll-keeper.socket $(DESTDIR)$(UNITDIR)/
 	install -m 644 systemd/dkimroll.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/dkimroll.conf
 	install -m 644 systemd/dkimroll.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/dkimroll.conf
 

@@ -40,7 +40,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench clean install unit integration lint packages-build packages-demo packages-check tests-build
+.PHONY: all check demo bench sim clean install unit integration lint packages-build packages-demo packages-check tests-build
 
 all: $(BUILD)/dkimroll
 
@@ -66,7 +66,12 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/lib
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+# The simulator (tests/sim/README.md).
+SIMULATE := $(BUILD)/tests/sim/simulate
+$(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll
 
 # ---- what users and CI call ----
 
@@ -84,6 +89,13 @@ demo: packages-demo
 
 check: packages-check
 	@tests/tools/check $(JOBS)
+
+# Fresh seeds until the time is over or something is violated: make sim HOURS=8
+HOURS ?= 1
+SEED ?= $(shell date +%s)
+sim: packages-build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(SIMULATE)
+	@$(SIMULATE) --hours $(HOURS) --seed $(SEED)
 
 bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all

@@ -61,7 +61,11 @@ $(BUILD)/tests/unit/libhelpers.a: $(UNIT_HELPERS)
 	ar rcs $@ $^
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
-	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/tests/unit/libhelpers.a $(LIBRARY) $(LDLIBS) -lcmocka
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY) $(LDLIBS) -lcmocka
+
+# Parts of the simulator have unit tests of their own.
+$(BUILD)/tests/unit/test_sim_signer: $(addprefix $(BUILD)/tests/sim/,sim_signer.o sim_tables.o sim_filter_stream.o)
+$(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim

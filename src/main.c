@@ -40,12 +40,13 @@ static int make_publisher(void *context, const struct policy_publisher *policy, 
 
 static int make_signer(void *context, const struct policy_signer *policy, struct signer **ret_signer, struct error *error) {
   const struct cli_backends *backends = context;
-  return signer_opendkim_new(backends->loop, backends->keeper, backends->entropy, policy, ret_signer, error);
+  return signer_opendkim_new(backends->connector, backends->keeper, backends->entropy, policy, ret_signer, error);
 }
 
 static void release_backends(struct cli_backends *backends) {
   observer_destroy(backends->observer);
   transport_destroy(backends->transport);
+  connector_destroy(backends->connector);
   keeper_destroy(backends->keeper);
   loop_destroy(backends->loop);
   memset(backends, 0, sizeof *backends);
@@ -58,6 +59,7 @@ static int make_backends(int keeper_descriptor, pid_t keeper_pid, struct cli_bac
   int result = loop_sd_event_new(&backends->loop, error);
   if (!result) result = keeper_connect(backends->loop, keeper_descriptor, keeper_pid, &backends->keeper, error);
   if (!result) result = transport_sockets_new(backends->loop, &backends->transport, error);
+  if (!result) result = connector_sockets_new(backends->loop, &backends->connector, error);
   if (!result) result = observer_dns_new(backends->loop, backends->transport, backends->entropy, &backends->observer, error);
   if (result) {
     release_backends(backends);

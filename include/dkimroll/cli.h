@@ -24,6 +24,7 @@ struct cli_backends {
   struct loop *loop;
   struct keeper *keeper;
   struct transport *transport;
+  struct connector *connector;
   struct observer *observer;
   struct entropy *entropy;
   struct engine_factory factory;

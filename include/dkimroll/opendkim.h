@@ -53,6 +53,7 @@ typedef size_t opendkim_edits(const struct opendkim_entry *entry, struct table_e
 
 struct signer_opendkim {
   struct signer signer; /* first */
+  struct connector *connector;
   struct loop *loop;
   struct keeper *keeper;
   struct entropy *entropy;

@@ -2,6 +2,7 @@
 #ifndef DKIMROLL_SIGNER_H
 #define DKIMROLL_SIGNER_H
 
+#include "dkimroll/connector.h"
 #include "dkimroll/entropy.h"
 #include "dkimroll/error.h"
 #include "dkimroll/keeper.h"
@@ -73,8 +74,9 @@ int signer_check(struct signer *signer, const struct signer_item *items, size_t 
 void signer_cancel(struct signer *signer, struct signer_operation **operation);
 void signer_destroy(struct signer *signer); /* NULL is fine */
 
-/* OpenDKIM: tables and reload through keeper, the proof through a milter connection of its own. policy is borrowed. */
-int signer_opendkim_new(struct loop *loop, struct keeper *keeper, struct entropy *entropy,
+/* OpenDKIM: tables and reload through keeper, the proof through a milter connection of its own, by connector and its loop. policy is
+ * borrowed. */
+int signer_opendkim_new(struct connector *connector, struct keeper *keeper, struct entropy *entropy,
                         const struct policy_signer *policy, struct signer **ret_signer, struct error *error)
     ERROR_USE_RESULT;
 

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/milter_connection.h"
@@ -119,7 +118,7 @@ static void milter_flush(struct milter *milter) {
     return;
   }
   while (milter->connected && milter->output.size > 0) {
-    ssize_t sent = send(milter->descriptor, milter->output.data, milter->output.size, MSG_NOSIGNAL);
+    ssize_t sent = stream_write(milter->stream, milter->output.data, milter->output.size);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
     if (sent < 0) {
@@ -134,9 +133,8 @@ static void milter_flush(struct milter *milter) {
 
 void milter_can_write(struct milter *milter) {
   if (!milter->connected) {
-    int failure = 0;
-    socklen_t size = sizeof(failure);
-    if (getsockopt(milter->descriptor, SOL_SOCKET, SO_ERROR, &failure, &size) < 0) failure = errno;
+    int failure = stream_connected(milter->stream);
+    if (failure == EINPROGRESS) return;
     if (failure) {
       milter_fail_errno(milter, failure, "cannot connect");
       return;

@@ -54,7 +54,7 @@ static const struct signer_ops opendkim_ops = {.activate = opendkim_activate,
                                                .cancel = opendkim_cancel,
                                                .destroy = opendkim_destroy};
 
-int signer_opendkim_new(struct loop *loop, struct keeper *keeper, struct entropy *entropy,
+int signer_opendkim_new(struct connector *connector, struct keeper *keeper, struct entropy *entropy,
                         const struct policy_signer *policy, struct signer **ret_signer, struct error *error) {
   struct sockaddr_storage address;
   socklen_t size = 0;
@@ -70,8 +70,12 @@ int signer_opendkim_new(struct loop *loop, struct keeper *keeper, struct entropy
   }
   struct signer_opendkim *opendkim = calloc(1, sizeof(*opendkim));
   if (!opendkim) return error_set(error, ERROR_NO_MEMORY, "signer %s: out of memory", policy->name);
-  *opendkim = (struct signer_opendkim){
-      .signer = {.ops = &opendkim_ops}, .loop = loop, .keeper = keeper, .entropy = entropy, .policy = policy};
+  *opendkim = (struct signer_opendkim){.signer = {.ops = &opendkim_ops},
+                                       .connector = connector,
+                                       .loop = connector->loop,
+                                       .keeper = keeper,
+                                       .entropy = entropy,
+                                       .policy = policy};
   *ret_signer = &opendkim->signer;
   return 0;
 }

@@ -181,8 +181,8 @@ void opendkim_step_reach(struct signer_operation *operation, int64_t deadline, o
   operation->next = next;
   struct prove_request request = {.milter = signer->policy->milter, .deadline = deadline, .patience = deadline};
   struct error error;
-  if (prove_start(signer->loop, signer->entropy, &request, opendkim_reach_done, operation, &operation->prove, &error) <
-      0)
+  if (prove_start(signer->connector, signer->entropy, &request, opendkim_reach_done, operation, &operation->prove,
+                  &error) < 0)
     opendkim_end_step(operation, &error);
 }
 
@@ -252,8 +252,8 @@ void opendkim_step_prove(struct signer_operation *operation, enum opendkim_state
   }
   request.messages = operation->messages;
   struct error error;
-  if (prove_start(signer->loop, signer->entropy, &request, opendkim_prove_done, operation, &operation->prove, &error) <
-      0)
+  if (prove_start(signer->connector, signer->entropy, &request, opendkim_prove_done, operation, &operation->prove,
+                  &error) < 0)
     opendkim_end_step(operation, &error);
 }
 

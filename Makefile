@@ -46,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim
 
 all: $(BUILD)/dkimroll
 
@@ -82,6 +82,13 @@ $(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
 
 tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
+# The simulator (tests/sim/README.md).
+SIMULATE := $(BUILD)/tests/sim/simulate
+$(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll
+
 # ---- what users and CI call ----
 
 packages-build:
@@ -98,6 +105,13 @@ demo: packages-demo
 
 check: packages-check
 	@tests/tools/check $(JOBS)
+
+# Fresh seeds until the time is over or something is violated: make sim HOURS=8
+HOURS ?= 1
+SEED ?= $(shell date +%s)
+sim: packages-build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(SIMULATE)
+	@$(SIMULATE) --hours $(HOURS) --seed $(SEED)
 
 bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all

@@ -80,14 +80,13 @@ $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 $(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # The simulator (tests/sim/README.md).
 SIMULATE := $(BUILD)/tests/sim/simulate
 $(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll
+tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # ---- what users and CI call ----
 

@@ -71,6 +71,7 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/lib
 
 # Parts of the simulator have unit tests of their own.
 $(BUILD)/tests/unit/test_sim_signer: $(addprefix $(BUILD)/tests/sim/,sim_signer.o sim_tables.o sim_filter_stream.o)
+$(BUILD)/tests/unit/test_sim_disk: $(addprefix $(BUILD)/tests/sim/,sim_disk.o sim_disk_file.o)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # The second opinion on signatures; no other program is linked with it.

@@ -132,18 +132,20 @@ static int keep_signer(void *context, const void *row) {
   return 0;
 }
 
-static int read_old_signers(struct session *session, struct error *error) {
+/* Whoever may write finishes what a killed process left unfinished in the store, and an older schema: no reader can. */
+static int read_old_signers(struct session *session, bool writer, struct error *error) {
   static const struct store_filter all;
   struct store *store = NULL;
   int result = session->cli->wiring->open_store(session->state, true, &store, error);
   if (result == ERROR_NOT_FOUND) return 0; /* nothing has run yet */
+  if (result && writer) result = session->cli->wiring->open_store(session->state, false, &store, error);
   if (result) return result;
   result = store->ops->select(store, STORE_SELECT_SIGNERS, &all, keep_signer, session, error);
   store_close(store);
   return result;
 }
 
-int session_start_backends(struct session *session, struct error *error) {
+static int start_backends(struct session *session, bool writer, struct error *error) {
   const struct cli_wiring *wiring = session->cli->wiring;
   int descriptor = -1;
   pid_t pid = -1;
@@ -153,7 +155,7 @@ int session_start_backends(struct session *session, struct error *error) {
   if (!result) result = find_state(session, error);
   store_close(session->store);
   session->store = NULL;
-  if (!result) result = read_old_signers(session, error);
+  if (!result) result = read_old_signers(session, writer, error);
   if (!result)
     result = wiring->start_keeper(session->policy, (const struct policy_signer *const *)session->old_signers, session->old_signer_count,
                                   &descriptor, &pid, error);
@@ -163,8 +165,10 @@ int session_start_backends(struct session *session, struct error *error) {
   return 0;
 }
 
+int session_start_backends(struct session *session, struct error *error) { return start_backends(session, false, error); }
+
 int session_open(struct session *session, struct error *error) {
-  int result = session_start_backends(session, error);
+  int result = start_backends(session, true, error);
   return result ? result : session->cli->wiring->open_store(session->state, false, &session->store, error);
 }
 

@@ -22,6 +22,12 @@ static int fail_code(int code, int system_errno, const char **ret_remedy) {
     return code == SQLITE_IOERR_NOMEM ? ERROR_NO_MEMORY : ERROR_SYSTEM;
   case SQLITE_NOMEM: *ret_remedy = ""; return ERROR_NO_MEMORY;
   case SQLITE_READONLY:
+    /* A reader found what a killed writer left, before the store was in WAL mode: only a writer can undo that. */
+    if (code == SQLITE_READONLY_ROLLBACK) {
+      *ret_remedy = "dkimroll run repairs it: a process was killed while it made the store";
+      return ERROR_CONFLICT;
+    }
+    __attribute__((fallthrough));
   case SQLITE_PERM:
   case SQLITE_AUTH:
     *ret_remedy = "run as the user who owns the store, and see that its file system is not mounted read-only";

@@ -155,7 +155,7 @@ TARGET ?=
 FUZZ_CFLAGS := -std=gnu17 -g -O1 -w -fno-common -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=$(FUZZ_BUILD)/fuzz_%)
-FUZZ_SHARED := $(patsubst %.c,$(FUZZ_BUILD)/%.o,$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
+FUZZ_SHARED := $(patsubst %.c,$(FUZZ_BUILD)/%.o,$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)) tests/unit/dkim_signer.c)
 FUZZ_LIBRARY := $(FUZZ_BUILD)/libdkimroll.a
 
 fuzz-build: $(FUZZ_PROGRAMS)
@@ -169,7 +169,7 @@ $(FUZZ_LIBRARY): $(SOURCES:%.c=$(FUZZ_BUILD)/%.o) $(FUZZ_SHARED)
 	ar rcs $@ $^
 
 $(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIBRARY)
-	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS) -lcmocka
 
 # The seconds of make fuzz have the name that bash gives its own clock, which is why the shell gets them as an argument.
 fuzz: packages-check

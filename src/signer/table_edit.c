@@ -329,7 +329,8 @@ static bool table_do_key_set(const struct table_step *step, uint8_t *ret_made) {
     return table_add_entry(keys, edit->name, edit->value,
                            edit->beside ? table_first_of_key(keys, edit->beside) : TABLE_NO_LINE);
   }
-  if (!edit->before || !table_span_equal(&keys->lines[line].value, edit->before)) return true;
+  const struct table_span *value = &keys->lines[line].value;
+  if (table_span_equal(value, edit->value) || !edit->before || !table_span_equal(value, edit->before)) return true;
   *ret_made = TABLE_MADE_REPLACED;
   return table_replace_value(keys, line, edit->value);
 }

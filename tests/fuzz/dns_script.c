@@ -175,63 +175,92 @@ static void build(struct dns_script *script, const struct dns_script_reply *repl
 
 /* ---- TSIG ---- */
 
+/* Where a TSIG is wrong: the upper half of RCODE. */
+enum damage {
+  DAMAGE_NONE,
+  DAMAGE_MAC,
+  DAMAGE_TIME,
+  DAMAGE_NAME,
+  DAMAGE_ALGORITHM,
+  DAMAGE_CUT,     /* half of the MAC */
+  DAMAGE_BADTIME, /* the server says that our clock is wrong, and signs that */
+  DAMAGE_BADKEY,  /* this and the next: the server's error, unsigned */
+  DAMAGE_BADSIG,
+};
+
+struct tsig {
+  enum damage damage;
+  struct tsig_record asked; /* of the request */
+  uint64_t now;
+  uint16_t error;
+  uint8_t mac[EVP_MAX_MD_SIZE];
+  unsigned mac_size;
+};
+
 static void add_u48(struct buffer *octets, uint64_t value) {
   buffer_add_u16(octets, (uint16_t)(value >> 32));
   buffer_add_u32(octets, (uint32_t)value);
 }
 
-/* RFC 8945 4.3, put together here a second time. Where the reply is damaged, one part is wrong: 0 the MAC, 1 the time, 2 the name, 3 the algorithm, 4 the MAC
- * is cut, 5 BADTIME with the server's time, 6 BADKEY unsigned, 7 BADSIG unsigned. */
-static bool sign(const struct dns_script *script, const struct dns_script_reply *reply, const struct request *request,
-                 struct buffer *octets) {
-  struct tsig_record asked;
-  if (tsig_record_find(request->octets, request->size, &asked, NULL) < 0 || !asked.present) return false;
-  const unsigned damage = reply->flags & DNS_SCRIPT_DAMAGED ? (reply->rcode >> 4) % 8 + 1 : 0;
-  const uint64_t now = (uint64_t)script->now + (damage == 2 || damage == 6 ? 4000 : 0);
-  const uint16_t error = damage == 6 ? 18 : damage == 7 ? 17 : damage == 8 ? 16 : 0;
-  static const uint8_t other_name[] = "\5other";
+static void add_error(struct buffer *octets, const struct tsig *tsig) {
+  buffer_add_u16(octets, tsig->error);
+  buffer_add_u16(octets, tsig->damage == DAMAGE_BADTIME ? 6 : 0);
+  if (tsig->damage == DAMAGE_BADTIME) add_u48(octets, tsig->now);
+}
+
+/* RFC 8945 4.3, put together here a second time. */
+static bool make_mac(const struct dns_script *script, const struct buffer *octets, struct tsig *tsig) {
   CLEANUP(buffer_release) struct buffer input = BUFFER_WITH_MAXIMUM(2 * MESSAGE_MAX);
-  buffer_add_u16(&input, (uint16_t)asked.mac_size);
-  buffer_add(&input, asked.mac, asked.mac_size);
+  buffer_add_u16(&input, (uint16_t)tsig->asked.mac_size);
+  buffer_add(&input, tsig->asked.mac, tsig->asked.mac_size);
   buffer_add(&input, octets->data, octets->size);
-  buffer_add(&input, asked.name.octets, asked.name.size);
+  buffer_add(&input, tsig->asked.name.octets, tsig->asked.name.size);
   buffer_add_u16(&input, 255);
   buffer_add_u32(&input, 0);
-  buffer_add(&input, asked.algorithm.octets, asked.algorithm.size);
-  add_u48(&input, now);
+  buffer_add(&input, tsig->asked.algorithm.octets, tsig->asked.algorithm.size);
+  add_u48(&input, tsig->now);
   buffer_add_u16(&input, 300);
-  buffer_add_u16(&input, error);
-  buffer_add_u16(&input, damage == 6 ? 6 : 0);
-  if (damage == 6) add_u48(&input, now);
-  uint8_t mac[EVP_MAX_MD_SIZE] = {0};
-  unsigned mac_size = 0;
-  if (input.failed || !HMAC(EVP_sha256(), script->key->secret, (int)script->key->secret_size, input.data, input.size, mac, &mac_size))
-    return false;
-  if (damage == 1) mac[reply->rcode % mac_size] ^= 1;
-  if (damage == 5) mac_size = 16;
-  if (damage >= 7) mac_size = 0;
-  if (damage == 3)
-    buffer_add(octets, other_name, sizeof other_name);
-  else
-    buffer_add(octets, asked.name.octets, asked.name.size);
+  add_error(&input, tsig);
+  const struct tsig_key *key = script->key;
+  return !input.failed && HMAC(EVP_sha256(), key->secret, (int)key->secret_size, input.data, input.size, tsig->mac, &tsig->mac_size);
+}
+
+static void add_tsig(struct buffer *octets, const struct request *request, const struct tsig *tsig) {
+  static const struct tsig_name other = {.octets = "\5other", .size = 7};
+  const struct tsig_name *name = tsig->damage == DAMAGE_NAME ? &other : &tsig->asked.name;
+  const struct tsig_name *algorithm = tsig->damage == DAMAGE_ALGORITHM ? &other : &tsig->asked.algorithm;
+  buffer_add(octets, name->octets, name->size);
   buffer_add_u16(octets, 250);
   buffer_add_u16(octets, 255);
   buffer_add_u32(octets, 0);
-  const bool other_algorithm = damage == 4;
-  const size_t algorithm_size = other_algorithm ? sizeof other_name : asked.algorithm.size;
-  buffer_add_u16(octets, (uint16_t)(algorithm_size + 16 + mac_size + (damage == 6 ? 6 : 0)));
-  buffer_add(octets, other_algorithm ? other_name : asked.algorithm.octets, algorithm_size);
-  add_u48(octets, now);
+  buffer_add_u16(octets, (uint16_t)(algorithm->size + 16 + tsig->mac_size + (tsig->damage == DAMAGE_BADTIME ? 6 : 0)));
+  buffer_add(octets, algorithm->octets, algorithm->size);
+  add_u48(octets, tsig->now);
   buffer_add_u16(octets, 300);
-  buffer_add_u16(octets, (uint16_t)mac_size);
-  buffer_add(octets, mac, mac_size);
+  buffer_add_u16(octets, (uint16_t)tsig->mac_size);
+  buffer_add(octets, tsig->mac, tsig->mac_size);
   buffer_add(octets, request->octets, 2);
-  buffer_add_u16(octets, error);
-  buffer_add_u16(octets, damage == 6 ? 6 : 0);
-  if (damage == 6) add_u48(octets, now);
+  add_error(octets, tsig);
   if (!octets->failed) set_u16(octets, 10, (size_t)(octets->data[10] << 8 | octets->data[11]) + 1);
-  /* A signed BADTIME is verified, too, and says that our clock is wrong (RFC 8945 5.2.3). */
-  return damage == 0;
+}
+
+static void sign(struct dns_script *script, const struct dns_script_reply *reply, const struct request *request,
+                 struct buffer *octets) {
+  struct tsig tsig = {.now = (uint64_t)script->now};
+  if (tsig_record_find(request->octets, request->size, &tsig.asked, NULL) < 0 || !tsig.asked.present) return;
+  if (reply->flags & DNS_SCRIPT_DAMAGED) tsig.damage = (enum damage)((reply->rcode >> 4) % 8 + 1);
+  if (tsig.damage == DAMAGE_TIME || tsig.damage == DAMAGE_BADTIME) tsig.now += 4000;
+  tsig.error = tsig.damage == DAMAGE_BADTIME  ? TSIG_BADTIME
+               : tsig.damage == DAMAGE_BADKEY ? TSIG_BADKEY
+               : tsig.damage == DAMAGE_BADSIG ? TSIG_BADSIG
+                                              : TSIG_NOERROR;
+  if (!make_mac(script, octets, &tsig)) return;
+  if (tsig.damage == DAMAGE_MAC) tsig.mac[reply->rcode % tsig.mac_size] ^= 1;
+  if (tsig.damage == DAMAGE_CUT) tsig.mac_size /= 2;
+  if (tsig.damage == DAMAGE_BADKEY || tsig.damage == DAMAGE_BADSIG) tsig.mac_size = 0;
+  add_tsig(octets, request, &tsig);
+  script->signed_right += tsig.damage == DAMAGE_NONE;
+  script->signed_by_key += tsig.damage == DAMAGE_NONE || tsig.damage == DAMAGE_BADTIME;
 }
 
 /* ---- answering ---- */
@@ -258,8 +287,7 @@ const struct dns_script_reply *dns_script_answer(struct dns_script *script, cons
     buffer_add(octets, reply->body.data, reply->body.size);
   } else {
     build(script, reply, &asked, octets);
-    if (script->key && !(reply->flags & DNS_SCRIPT_UNSIGNED) && !octets->failed && sign(script, reply, &asked, octets))
-      script->signed_right++;
+    if (script->key && !(reply->flags & DNS_SCRIPT_UNSIGNED) && !octets->failed) sign(script, reply, &asked, octets);
   }
   if (octets->failed || octets->size == 0 || octets->size > MESSAGE_MAX) return NULL;
   if (script->record && memmem(octets->data, octets->size, script->record, strlen(script->record)))

@@ -45,6 +45,7 @@ struct dns_script {
   int64_t now;                /* UTC seconds */
   /* What was said, for properties. */
   size_t signed_right;  /* replies with a TSIG that is right in every respect */
+  size_t signed_by_key; /* these, and those that say BADTIME with a right MAC (RFC 8945 5.2.3) */
   bool record_was_said; /* some reply held the record */
 };
 

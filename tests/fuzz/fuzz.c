@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/evp.h>
+
 void fuzz_fail(const char *file, int line, const char *condition, const char *format, ...) {
   va_list arguments;
   fprintf(stderr, "%s:%d: this does not hold: %s\n", file, line, condition);
@@ -66,4 +68,13 @@ struct fuzz_input fuzz_take_until(struct fuzz_input *input, uint8_t separator) {
 char *fuzz_take_text(struct fuzz_input *input, uint8_t separator) {
   struct fuzz_input piece = fuzz_take_until(input, separator);
   return fuzz_text(piece.data, piece.size);
+}
+
+EVP_PKEY *fuzz_key(unsigned number) {
+  static EVP_PKEY *keys[2];
+  uint8_t secret[32] = {1, 2, 3, (uint8_t)number};
+  EVP_PKEY **key = &keys[number % 2];
+  if (!*key) *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, secret, sizeof secret);
+  FUZZ_HOLDS(*key, "no key");
+  return *key;
 }

@@ -31,6 +31,10 @@ void fuzz_expect_error(int result, const struct error *error);
 /* Octets of the fuzzer as a terminated string without NUL octets (each becomes a space), which the caller frees. */
 char *fuzz_text(const uint8_t *data, size_t size);
 
+/* Ed25519 keys that are always the same, so that a case is, too; 0 or 1. They live as long as the process. */
+struct evp_pkey_st;
+struct evp_pkey_st *fuzz_key(unsigned number);
+
 /* Pieces of the fuzzer's octets, used up from the front: never fails, gives zeros and empty pieces at the end. */
 struct fuzz_input {
   const uint8_t *data;

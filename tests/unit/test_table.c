@@ -604,6 +604,16 @@ static void test_table__sender_whose_address_would_be_too_long_is_refused(void *
   assert_non_null(strstr(error.remedy, "shorter sender"));
 }
 
+static void test_table__a_value_that_is_there_already_is_not_replaced_by_itself(void **state) {
+  (void)state;
+  struct scene scene = scene_of(TABLE_SIGNING_REFILE, NEW_NAME " " NEW_VALUE "\n", "");
+  const struct table_edit edit = set_key(NEW_VALUE, NULL);
+  assert_int_equal(scene_apply(&scene, &edit, 1), 0);
+  assert_int_equal(scene.outcome.made[0], TABLE_MADE_NOTHING);
+  assert_false(table_is_changed(scene.keys));
+  scene_release(&scene);
+}
+
 /* regcomp(3) of the second one would take all memory. */
 static void test_table__counts_in_a_foreign_pattern_cost_no_memory(void **state) {
   (void)state;
@@ -673,6 +683,7 @@ int main(void) {
       cmocka_unit_test(test_table__sender_patterns),
       cmocka_unit_test(test_table__sender_addresses_match_their_own_patterns),
       cmocka_unit_test(test_table__sender_whose_address_would_be_too_long_is_refused),
+      cmocka_unit_test(test_table__a_value_that_is_there_already_is_not_replaced_by_itself),
       cmocka_unit_test(test_table__counts_in_a_foreign_pattern_cost_no_memory),
       cmocka_unit_test(test_table__thousands_of_edits_in_a_large_table_cost_little_more_than_reading_it),
   };

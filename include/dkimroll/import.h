@@ -11,7 +11,7 @@ enum {
   IMPORT_OBSERVE_SECONDS = 60,  /* for one round of OBSERVE_ITEMS_MAX records */
   IMPORT_PROVE_SECONDS = 120,   /* for the proofs of one signer */
   IMPORT_ADOPTED_MAX = 20,      /* keys of one lineage that are taken over at once: below LINEAGE_KEYS_MAX there must be room for rotations */
-  IMPORT_VERSIONS_MAX = 500,    /* directories and names that differ from the policy's: each is a version of a signer, which every keeper must know */
+  IMPORT_VERSIONS_MAX = 100,    /* directories and names that differ from the policy's: each is a version of a signer, of which an engine works with ENGINE_SIGNERS_MAX */
   IMPORT_WEAK_BITS = 2048,      /* RFC 8301 3.2: signers should use at least so many */
   IMPORT_LEAST_BITS = 1024,     /* the same: verifiers reject less */
 };

@@ -209,6 +209,7 @@ struct placement_report {
   int64_t switched_at;   /* 0: not */
   int64_t completed_at;  /* wall seconds; 0: failed */
   const char *failure;   /* NULL: success */
+  bool kept;             /* DESTROY: the file stays, because others use it */
 };
 
 /* What an operation brought for one lineage. Strings are borrowed. */

@@ -48,31 +48,27 @@ static void judge_age(const struct import *import, struct import_key *key) {
 
 /* ---- DNS ---- */
 
-static bool belongs(const struct import_key *key, const char *text, bool *ret_revoked) {
+static bool is_revoked(const char *text) {
   struct record record = {0};
   struct error unused = {0};
-  const struct keypair_public *half = &key->first->public_half;
-  *ret_revoked = false;
   if (record_parse(text, strlen(text), &record, &unused)) return false;
-  *ret_revoked = record.revoked;
-  const bool same = half->public_key && record.algorithm == half->algorithm && record.public_key_size == half->public_key_size &&
-                    memcmp(record.public_key, half->public_key, half->public_key_size) == 0;
+  const bool revoked = record.revoked;
   record_release(&record);
-  return same && !*ret_revoked;
+  return revoked;
 }
 
 /* Which of the records that servers serve is the one that counts: one that belongs to the private key, else the first. */
 static void choose_record(struct import_key *key) {
+  const struct keypair_public *half = &key->first->public_half;
   for (size_t i = 0; i < key->server_count; i++) {
-    bool revoked = false;
     const char *text = key->servers[i].record;
     if (!text || (key->served && key->belongs)) continue;
-    const bool good = belongs(key, text, &revoked);
+    const bool good = record_holds(text, half->algorithm, half->public_key, half->public_key_size);
     if (key->served && !good) continue;
     key->served = true;
     key->record = text;
     key->belongs = good;
-    key->revoked = revoked;
+    key->revoked = is_revoked(text);
   }
   for (size_t i = 0; i < key->server_count; i++) {
     if (!key->record || !text_equal(key->servers[i].record, key->record)) continue;

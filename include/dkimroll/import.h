@@ -95,6 +95,7 @@ struct import_signer {
   struct survey survey;
   const struct survey_key **by_name;   /* owned; sorted by name, then line */
   const struct survey_key **by_domain; /* owned; sorted by domain, selector, line */
+  const struct survey_key **by_path;   /* owned; sorted by path, then line */
   uint32_t *by_value;                  /* owned; indexes of SigningTable entries, sorted by key name, then line */
   size_t line_count;
   struct signer *signer;               /* owned */
@@ -139,6 +140,9 @@ struct import_signer *import_signer_of(const struct import *import, const struct
 /* SigningTable lines that name key at one signer: next after `after` (0: the first) whose pattern is, or is not, one of the domain's senders; 0: none. ret_pattern: borrowed. */
 unsigned import_next_line(const struct import_signer *signer, const struct import_key *key, size_t place, bool own, unsigned after,
                           struct table_span *ret_pattern);
+
+/* Another entry of that signer's KeyTable that names the same file; NULL: none. */
+const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry);
 
 /* import_judge.c, pure: what DNS, proofs and age mean, and what becomes of each key. import->now counts. */
 void import_judge(struct import *import);

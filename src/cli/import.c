@@ -16,6 +16,7 @@ static void release_signer(struct import_signer *signer) {
   survey_release(&signer->survey);
   free(signer->by_name);
   free(signer->by_domain);
+  free(signer->by_path);
   free(signer->by_value);
   free(signer->items);
   free(signer->proved);

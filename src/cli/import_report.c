@@ -29,14 +29,29 @@ static void print_kind(FILE *out, const struct import_key *key) {
   fputc('\n', out);
 }
 
+/* Which lines of the SigningTable name it, and why they do not count. */
+static void print_lines(FILE *out, const struct import_signer *signer, const struct import_key *key, size_t place) {
+  enum { SHOWN = 4 };
+  struct table_span pattern;
+  unsigned line = 0;
+  size_t count = 0;
+  while ((line = import_next_line(signer, key, place, true, line, &pattern)) > 0 && count < SHOWN)
+    fprintf(out, "%s %u", count++ ? "," : "; SigningTable line", line);
+  if (line > 0) fputs(", ...", out);
+  if (key->role == IMPORT_SIGNS && count == 0) fprintf(out, "; %s", key->domain->lines);
+  if (key->role == IMPORT_SIGNS || key->at[place]->line == 0) return;
+  if (count == 0) fputs("; no line of the SigningTable names it", out);
+  if (count > 0 && key->domain->signs) fprintf(out, ", below the line of %s: the first match signs", key->domain->signs->selector);
+}
+
 /* Where it stands at each signer. */
 static void print_places(FILE *out, const struct import *import, const struct import_key *key) {
   const struct import_domain *domain = key->domain;
   for (size_t i = 0; i < domain->policy->signer_count; i++) {
     const struct survey_key *entry = key->at[i];
     const struct import_signer *signer = import_signer_of(import, domain, i);
-    struct table_span pattern;
     if (!entry) continue;
+    const struct survey_key *sharer = import_find_sharer(signer, entry);
     fputs("      ", out);
     if (domain->policy->signer_count > 1) fprintf(out, "%s: ", signer->policy->name);
     if (entry->line == 0)
@@ -46,14 +61,10 @@ static void print_places(FILE *out, const struct import *import, const struct im
     if (key->copies > 0) fprintf(out, " (and %zu more that say%s the same)", key->copies, key->copies == 1 ? "s" : "");
     if (entry->every) fputs(", \"%\" for any domain", out);
     if (entry->place == SURVEY_INLINE) fputs(", with the private key in the table itself", out);
-    unsigned line = 0;
-    size_t shown = 0;
-    while ((line = import_next_line(signer, key, i, true, line, &pattern)) > 0 && shown < 4)
-      fprintf(out, "%s %u", shown++ ? "," : "; SigningTable line", line);
-    if (shown == 0 && entry->line > 0 && key->role != IMPORT_SIGNS) fputs("; no line of the SigningTable names it", out);
-    if (shown > 0 && key->role != IMPORT_SIGNS && domain->signs) fprintf(out, ", below the line of %s: the first match signs", domain->signs->selector);
-    if (key->role == IMPORT_SIGNS && shown == 0) fprintf(out, "; %s", domain->lines);
+    print_lines(out, signer, key, i);
     fputc('\n', out);
+    if (sharer)
+      fprintf(out, "      its private key file is also that of %s (KeyTable line %u), and stays as long as any line names it\n", sharer->domain, sharer->line);
   }
 }
 

@@ -75,5 +75,44 @@ usual_policy '    selector: "server-%Y%m%d"
 echo "- the first look changes nothing"
 before=$(tables)
 expect imports
-cat "$world/run.log"
+
 [[ $(tables) == "$before" ]] || fail "import changed a table"
+says() { # DOMAIN PATTERN...: the paragraph of the domain
+  local domain=$1 pattern
+  shift
+  sed -n "/^$domain\$/,/^[^ ]/p" "$world/run.log" >"$world/paragraph"
+  for pattern; do grep -qE -- "$pattern" "$world/paragraph" || fail "of $domain the output does not say: $pattern"; done
+}
+says old.example.test 'signs today +server-20260101 +rsa 2048, since 2026-01-01 by its name' 'served by 2 of 2 servers and belongs' \
+  'a message of each sender was signed with it' '-> becomes active' 'never signs +server-20260401' 'below the line of server-20260101: the first match signs' \
+  'never signs +server-20260701' 'no server has its record' '-> becomes retired; its lines and its file go'
+says weak.example.test 'rsa 1024 \(weak' 'a new key follows at once'
+says orphan.example.test 'never signs +server-20260202' 'no line of the SigningTable names it'
+says two.example.test 'its private key file is also that of one.example.test'
+expect_log '8 keys found: 5 active, 3 retired'
+expect_log 'Nothing was changed'
+[[ -e $world/state/state.db ]] && fail "import made a store"
+dkimroll check old.example.test >"$world/run.log" 2>&1
+expect_log 'dkimroll import'
+grep -q 'did not write that line' "$world/run.log" && fail "check says that the line is in the way"
+
+echo "- --apply takes over, twice is once"
+expect imports --apply
+[[ $(tables) == "$before" ]] || fail "import --apply changed a table"
+expect_log '5 active, 3 retired'
+states >"$world/states"
+expect imports --apply
+expect_log 'There was nothing to take over'
+states | cmp -s - "$world/states" || fail "a second import changed something"
+dkimroll history old.example.test | grep -q 'imported' || fail "the history does not tell of the import"
+
+echo "- rotations under constant mail"
+domains=(old.example.test weak.example.test one.example.test two.example.test orphan.example.test)
+"$python" "$here/load.py" "$milter" "$secondary" 40 8 4 "${domains[@]}" >"$world/load.log" 2>&1 &
+load=$!
+dkimroll run --budget 30s >"$world/run.log" 2>&1 || fail "a run failed"
+wait "$load" || { cat "$world/load.log"; fail "mail was lost"; }
+cat "$world/load.log"
+grep -E 'failed|alarm|lost' "$world/run.log" && fail "something failed"
+states | sort >"$world/states"
+cat "$world/states"

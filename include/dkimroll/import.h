@@ -31,6 +31,7 @@ enum import_fate {
   IMPORT_RETIRED = 3,
   IMPORT_REVOKED = 4,
   IMPORT_RESERVED = 5, /* only its selector: never used again */
+  IMPORT_UNRELATED = 6, /* an entry for any domain that this one does not use: it is not told of */
 };
 
 /* One server's answer for the record of a key. */

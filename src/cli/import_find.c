@@ -122,6 +122,7 @@ const struct survey_key *import_find_sharer(const struct import_signer *signer, 
   }
   for (; entry->path[0] && low < signer->survey.count && text_equal(signer->by_path[low]->path, entry->path); low++) {
     const struct survey_key *other = signer->by_path[low];
+    if (entry->line > 0 && other->line == entry->line) continue; /* one entry for any domain */
     if (!text_equal(other->domain, entry->domain) || !text_equal_nocase(other->selector, entry->selector)) return other;
   }
   return NULL;
@@ -337,6 +338,15 @@ static int find_match(struct import *import, struct match *match, struct error *
   return 0;
 }
 
+/* An entry for any domain is a key of those that have a line for it. */
+static void set_unrelated(const struct import *import, struct import_key *key) {
+  struct table_span pattern;
+  bool used = key == key->domain->signs || !key->first->every;
+  for (size_t i = 0; i < key->domain->policy->signer_count && !used; i++)
+    used = import_next_line(import_signer_of(import, key->domain, i), key, i, true, 0, &pattern) > 0;
+  if (!used) key->fate = IMPORT_UNRELATED;
+}
+
 int import_find_signing(struct import *import, struct import_domain *domain, struct error *error) {
   const struct policy_domain *policy = domain->policy;
   const size_t count = policy->sender_count > 0 ? policy->sender_count : 1;
@@ -349,5 +359,6 @@ int import_find_signing(struct import *import, struct import_domain *domain, str
       result = find_match(import, &match, error);
     }
   }
+  for (size_t i = 0; i < domain->key_count && !result; i++) set_unrelated(import, &domain->keys[i]);
   return result;
 }

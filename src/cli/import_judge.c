@@ -250,7 +250,7 @@ static void limit_keys(struct import_domain *domain) {
   struct import_key **order = calloc(domain->key_count + 1, sizeof(struct import_key *));
   size_t count = 0, room = IMPORT_ADOPTED_MAX;
   for (size_t i = 0; order && i < domain->key_count; i++)
-    if (domain->keys[i].fate > IMPORT_ACTIVE) order[count++] = &domain->keys[i];
+    if (domain->keys[i].fate > IMPORT_ACTIVE && domain->keys[i].fate != IMPORT_UNRELATED) order[count++] = &domain->keys[i];
   if (order) qsort(order, count, sizeof(struct import_key *), compare_since);
   for (size_t i = room; i < count; i++)
     leave(order[i], "more old keys than are taken over at once", "import again when the first of them are removed");
@@ -264,7 +264,7 @@ void import_judge(struct import *import) {
     if (domain->signs && domain->signs->fate != IMPORT_KNOWN) judge_signing(import, domain->signs);
     for (size_t j = 0; j < domain->key_count; j++) {
       struct import_key *key = &domain->keys[j];
-      if (key->fate == IMPORT_KNOWN || key->role == IMPORT_SIGNS) continue;
+      if (key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED || key->role == IMPORT_SIGNS) continue;
       if (key->role == IMPORT_UNNAMED)
         judge_unnamed(import, key);
       else

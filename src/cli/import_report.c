@@ -88,6 +88,7 @@ static const char *fate_text(const struct import_key *key) {
   case IMPORT_REVOKED: return "becomes revoked";
   case IMPORT_RESERVED: return "is left alone; its selector is never used again";
   case IMPORT_KNOWN: return "dkimroll has it already";
+  case IMPORT_UNRELATED:
   case IMPORT_LEFT: break;
   }
   return "is left alone";
@@ -133,13 +134,13 @@ static void print_domain(FILE *out, const struct import *import, const struct im
   if (domain->signs && domain->unsigned_sender)
     fprintf(out, "  note: no line matches mail of %s, so it is not signed; from the next rotation on it is\n", domain->unsigned_sender);
   for (size_t i = 0; i < domain->key_count; i++)
-    if (&domain->keys[i] != domain->signs) print_key(out, import, &domain->keys[i]);
+    if (&domain->keys[i] != domain->signs && domain->keys[i].fate != IMPORT_UNRELATED) print_key(out, import, &domain->keys[i]);
 }
 
 /* Domains that have nothing that is new are not worth a paragraph each. */
 static bool is_worth_telling(const struct import_domain *domain) {
   for (size_t i = 0; i < domain->key_count; i++)
-    if (domain->keys[i].fate != IMPORT_KNOWN) return true;
+    if (domain->keys[i].fate != IMPORT_KNOWN && domain->keys[i].fate != IMPORT_UNRELATED) return true;
   return domain->obstacle[0] != '\0';
 }
 
@@ -152,7 +153,7 @@ static void count_keys(const struct import *import, struct counts *counts) {
     counts->quiet += !is_worth_telling(&import->domains[i]);
     for (size_t j = 0; j < import->domains[i].key_count; j++) {
       const enum import_fate fate = import->domains[i].keys[j].fate;
-      counts->all++;
+      counts->all += fate != IMPORT_UNRELATED;
       counts->active += fate == IMPORT_ACTIVE;
       counts->retired += fate == IMPORT_RETIRED || fate == IMPORT_REVOKED;
       counts->reserved += fate == IMPORT_RESERVED;

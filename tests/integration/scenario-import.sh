@@ -54,15 +54,56 @@ howto 20260201 2048 one.example.test
 howto 20260202 2048 orphan.example.test
 sed -i '/^\*@orphan.example.test/d' "$world/opendkim/SigningTable"
 howto 20260303 2048 orphan.example.test
-record=$(mail txt "$secondary" server-20260201._domainkey.one.example.test | sed 's/.\{200\}/& /g')
-update "add server-20260201._domainkey.two.example.test 1 TXT $(for part in $record; do :; done; mail txt "$secondary" server-20260201._domainkey.one.example.test | fold -w 200 | sed 's/.*/"&"/' | tr '\n' ' ')"
-deadline 20 serves server-20260201._domainkey.two.example.test
-printf '\nserver-20260201._domainkey.two.example.test two.example.test:server-20260201:%s\n' "$keys/one.example.test/server-20260201.private" >>"$world/opendkim/KeyTable"
-printf '\n*@two.example.test server-20260201._domainkey.two.example.test\n' >>"$world/opendkim/SigningTable"
+publish() { # NAME RECORD: as strings of at most 200 octets
+  update "add $1 1 TXT $(fold -w 200 <<<"$2" | sed 's/.*/"&"/' | tr '\n' ' ')" || fail "nsupdate"
+  deadline 20 serves "$1"
+}
+public_of() { openssl pkey -in "$1" -pubout -outform DER 2>/dev/null | base64 -w 0; }
+private_key() { # FILE [BITS]
+  mkdir -p "$(dirname "$1")"
+  openssl genrsa -traditional "${2:-2048}" 2>/dev/null >"$1"
+  chown opendkim: "$1"; chmod 600 "$1"
+}
+entry() { # SENDER-PATTERN NAME VALUE
+  printf '\n%s %s\n' "$2" "$3" >>"$world/opendkim/KeyTable"
+  printf '\n%s %s\n' "$1" "$2" >>"$world/opendkim/SigningTable"
+}
+publish server-20260201._domainkey.two.example.test "$(mail txt "$secondary" server-20260201._domainkey.one.example.test)"
+entry '*@two.example.test' server-20260201._domainkey.two.example.test two.example.test:server-20260201:"$keys/one.example.test/server-20260201.private"
+# keep: a stranger, who is not in the policy, has the same key file.
+howto 20260505 2048 keep.example.test
+entry '*@stranger.test' stranger "stranger.test:s:$keys/keep.example.test/server-20260505.private"
+# One "%" entry serves whoever sends; a stranger uses it too.
+private_key "$keys/all.private"
+publish all._domainkey.percent.example.test "v=DKIM1; p=$(public_of "$keys/all.private")"
+entry '*@percent.example.test' all "%:all:$keys/all.private"
+printf '*@foreign.test all\n' >>"$world/opendkim/SigningTable"
+# The private key stands in the table itself.
+private_key "$world/inline.key" 1024
+publish in._domainkey.inline.example.test "v=DKIM1; k=rsa; p=$(public_of "$world/inline.key")"
+entry '*@inline.example.test' inline "inline.example.test:in:$(openssl rsa -in "$world/inline.key" -traditional -outform DER 2>/dev/null | base64 -w 0)"
+# A name and a directory that are not the policy's.
+private_key "$world/elsewhere/odd.key"
+publish sel._domainkey.odd.example.test "v=DKIM1; k=rsa; s=email; p=$(public_of "$world/elsewhere/odd.key")"
+entry '*@odd.example.test' odd "odd.example.test:sel:$world/elsewhere/odd.key"
+# wrong: the record is that of another key. lost: it is not there.
+private_key "$keys/wrong.example.test/mail.private"
+publish mail._domainkey.wrong.example.test "v=DKIM1; k=rsa; p=$(public_of "$keys/all.private")"
+entry '*@wrong.example.test' mail._domainkey.wrong.example.test "wrong.example.test:mail:$keys/wrong.example.test/mail.private"
+howto 20260606 2048 lost.example.test
+withdraw server-20260606._domainkey.lost.example.test
+# side: one more sender, whom the policy does not know. caught: a pattern that takes more than the domain.
+howto 20260607 2048 side.example.test
+printf 'info@sideways.example.test server-20260607._domainkey.side.example.test\n' >>"$world/opendkim/SigningTable"
+howto 20260608 2048 caught.example.test
+sed -i 's/^\*@caught.example.test /*@caught.* /' "$world/opendkim/SigningTable"
+# A file of some other program lies beside the keys.
+private_key "$keys/old.example.test/rspamd.private"
+
 reload
 
 lines=''
-for domain in old weak one two orphan; do
+for domain in old weak one two orphan keep percent inline odd wrong lost side caught; do
   lines+="  $domain.example.test: {policy: standard, publisher: primary, signers: [local]}"$'\n'
 done
 usual_policy '    selector: "server-%Y%m%d"
@@ -113,6 +154,6 @@ load=$!
 dkimroll run --budget 30s >"$world/run.log" 2>&1 || fail "a run failed"
 wait "$load" || { cat "$world/load.log"; fail "mail was lost"; }
 cat "$world/load.log"
-grep -E 'failed|alarm|lost' "$world/run.log" && fail "something failed"
+grep -E ': failed|alarm|: lost' "$world/run.log" && fail "something failed"
 states | sort >"$world/states"
 cat "$world/states"

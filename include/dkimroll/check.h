@@ -39,6 +39,7 @@ struct check_key {
   char selector[SELECTOR_SIZE];    /* empty: none signs yet */
   char *record;                    /* owned; NULL */
   char *paths[POLICY_SIGNERS_MAX]; /* owned, by domain->signers; NULL: the policy's path for it */
+  char *names[POLICY_SIGNERS_MAX]; /* owned; its name in KeyTable; NULL: the policy's */
 };
 
 struct check_dns;

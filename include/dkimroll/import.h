@@ -11,7 +11,7 @@ enum {
   IMPORT_OBSERVE_SECONDS = 60,  /* for one round of OBSERVE_ITEMS_MAX records */
   IMPORT_PROVE_SECONDS = 120,   /* for the proofs of one signer */
   IMPORT_ADOPTED_MAX = 20,      /* keys of one lineage that are taken over at once: below LINEAGE_KEYS_MAX there must be room for rotations */
-  IMPORT_VERSIONS_MAX = 500,    /* directories and names that differ from the policy's: each is a version of a signer, which every keeper must know */
+  IMPORT_VERSIONS_MAX = 100,    /* directories and names that differ from the policy's: each is a version of a signer, of which an engine works with ENGINE_SIGNERS_MAX */
   IMPORT_WEAK_BITS = 2048,      /* RFC 8301 3.2: signers should use at least so many */
   IMPORT_LEAST_BITS = 1024,     /* the same: verifiers reject less */
 };
@@ -31,6 +31,7 @@ enum import_fate {
   IMPORT_RETIRED = 3,
   IMPORT_REVOKED = 4,
   IMPORT_RESERVED = 5, /* only its selector: never used again */
+  IMPORT_UNRELATED = 6, /* an entry for any domain that this one does not use: it is not told of */
 };
 
 /* One server's answer for the record of a key. */
@@ -95,6 +96,7 @@ struct import_signer {
   struct survey survey;
   const struct survey_key **by_name;   /* owned; sorted by name, then line */
   const struct survey_key **by_domain; /* owned; sorted by domain, selector, line */
+  const struct survey_key **by_path;   /* owned; sorted by path, then line */
   uint32_t *by_value;                  /* owned; indexes of SigningTable entries, sorted by key name, then line */
   size_t line_count;
   struct signer *signer;               /* owned */
@@ -139,6 +141,9 @@ struct import_signer *import_signer_of(const struct import *import, const struct
 /* SigningTable lines that name key at one signer: next after `after` (0: the first) whose pattern is, or is not, one of the domain's senders; 0: none. ret_pattern: borrowed. */
 unsigned import_next_line(const struct import_signer *signer, const struct import_key *key, size_t place, bool own, unsigned after,
                           struct table_span *ret_pattern);
+
+/* Another entry of that signer's KeyTable that names the same file; NULL: none. */
+const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry);
 
 /* import_judge.c, pure: what DNS, proofs and age mean, and what becomes of each key. import->now counts. */
 void import_judge(struct import *import);

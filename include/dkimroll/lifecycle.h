@@ -238,6 +238,7 @@ struct placement_report {
   int64_t completed_at;  /* wall seconds; 0: failed */
   enum placement_damage damage; /* PROVE that failed: what is wrong */
   const char *failure;   /* NULL: success */
+  bool kept;             /* DESTROY: the file stays, because others use it */
 };
 
 /* What an operation brought for one lineage. Strings are borrowed. */

@@ -13,7 +13,7 @@ enum {
   SURVEY_KEYS_MAX = 1000000,      /* entries of one KeyTable and files beside it */
   SURVEY_FILES_MAX = 1000,        /* private key files that are looked at in one directory */
   SURVEY_DOMAINS_MAX = 2000000,   /* as many as a policy has */
-  SURVEY_PATHS_MAX = 1000,        /* of one question for users: a batch of destructions */
+  SURVEY_PATHS_MAX = 8000,        /* of one question for users: a batch of 1000 destructions at 8 signers */
 };
 
 /* Where the private key of an entry is. */

@@ -191,10 +191,12 @@ static int keep_active(const struct policy *policy, const struct key *key, struc
   for (size_t i = 0; i < kept->domain->signer_count; i++)
     for (size_t j = 0; j < key->placement_count; j++) {
       if (!text_equal(key->placements[j].signer->name, policy->signers[kept->domain->signers[i]].name) ||
-          kept->paths[i])
+          kept->names[i])
         continue;
       kept->paths[i] = text_duplicate(key->placements[j].key_path);
       if (key->placements[j].key_path && !kept->paths[i]) return ERROR_NO_MEMORY;
+      kept->names[i] = policy_signer_key_name(key->placements[j].signer, kept->domain->name, key->selector);
+      if (!kept->names[i]) return ERROR_NO_MEMORY;
     }
   return 0;
 }

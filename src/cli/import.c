@@ -16,6 +16,7 @@ static void release_signer(struct import_signer *signer) {
   survey_release(&signer->survey);
   free(signer->by_name);
   free(signer->by_domain);
+  free(signer->by_path);
   free(signer->by_value);
   free(signer->items);
   free(signer->proved);
@@ -238,7 +239,7 @@ static void observe_next(struct import *import) {
   for (; import->observed < import->key_count && count < OBSERVE_ITEMS_MAX; import->observed++) {
     struct import_key *key = &import->keys[import->observed];
     const struct policy_publisher *publisher = &import->policy->publishers[key->domain->policy->publisher];
-    if (!key->name[0] || key->fate == IMPORT_KNOWN) continue;
+    if (!key->name[0] || key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED) continue;
     import->asking[count] = key;
     import->asked[count++] = (struct observe_item){.name = key->name,
                                                    .record = key->expected ? key->expected : "",

@@ -132,6 +132,7 @@ static enum key_state fate_state(enum import_fate fate) {
   case IMPORT_RETIRED: return KEY_RETIRED;
   case IMPORT_REVOKED: return KEY_REVOKED;
   case IMPORT_RESERVED:
+  case IMPORT_UNRELATED:
   case IMPORT_LEFT:
   case IMPORT_KNOWN: break;
   }
@@ -201,7 +202,7 @@ static struct lineage *choose_slot(struct writing *writing, size_t first, const 
 }
 
 static bool is_adopted(const struct import_key *key) {
-  return key->fate != IMPORT_LEFT && key->fate != IMPORT_KNOWN;
+  return key->fate != IMPORT_LEFT && key->fate != IMPORT_KNOWN && key->fate != IMPORT_UNRELATED;
 }
 
 /* The key that signs goes where the others go, so that they have a successor. */

@@ -21,6 +21,12 @@ static int compare_names(const void *a, const void *b) {
   return order != 0 ? order : compare_lines(x->line, y->line);
 }
 
+static int compare_paths(const void *a, const void *b) {
+  const struct survey_key *x = *(const struct survey_key *const *)a, *y = *(const struct survey_key *const *)b;
+  const int order = strcmp(x->path, y->path);
+  return order != 0 ? order : compare_lines(x->line, y->line);
+}
+
 /* KeyTable entries (with a line) stand before files of the same selector. */
 static int compare_keys(const void *a, const void *b) {
   const struct survey_key *x = *(const struct survey_key *const *)a, *y = *(const struct survey_key *const *)b;
@@ -54,11 +60,14 @@ int import_index(struct import_signer *signer, struct error *error) {
   while (table_read_entry(survey->signing, lines, &key, &value, &line)) lines++;
   signer->by_name = calloc(survey->count + 1, sizeof(const struct survey_key *));
   signer->by_domain = calloc(survey->count + 1, sizeof(const struct survey_key *));
+  signer->by_path = calloc(survey->count + 1, sizeof(const struct survey_key *));
   signer->by_value = calloc(lines + 1, sizeof *signer->by_value);
-  if (!signer->by_name || !signer->by_domain || !signer->by_value) return error_set(error, ERROR_NO_MEMORY, "out of memory for the tables");
-  for (size_t i = 0; i < survey->count; i++) signer->by_name[i] = signer->by_domain[i] = &survey->keys[i];
+  if (!signer->by_name || !signer->by_domain || !signer->by_path || !signer->by_value)
+    return error_set(error, ERROR_NO_MEMORY, "out of memory for the tables");
+  for (size_t i = 0; i < survey->count; i++) signer->by_name[i] = signer->by_domain[i] = signer->by_path[i] = &survey->keys[i];
   qsort(signer->by_name, survey->count, sizeof *signer->by_name, compare_names);
   qsort(signer->by_domain, survey->count, sizeof *signer->by_domain, compare_keys);
+  qsort(signer->by_path, survey->count, sizeof *signer->by_path, compare_paths);
   for (uint32_t i = 0; i < lines; i++)
     if (table_read_entry(survey->signing, i, &key, &value, &line) && key.size > 0) signer->by_value[signer->line_count++] = i;
   qsort_r(signer->by_value, signer->line_count, sizeof *signer->by_value, compare_values, survey->signing);
@@ -100,6 +109,23 @@ static const struct survey_key *find_entry(const struct import_signer *signer, c
     if (text_equal(same->domain, domain)) return same;
   }
   return found;
+}
+
+const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry) {
+  size_t low = 0, high = signer->survey.count;
+  while (low < high && entry->path[0]) {
+    const size_t middle = low + (high - low) / 2;
+    if (strcmp(signer->by_path[middle]->path, entry->path) < 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  for (; entry->path[0] && low < signer->survey.count && text_equal(signer->by_path[low]->path, entry->path); low++) {
+    const struct survey_key *other = signer->by_path[low];
+    if (entry->line > 0 && other->line == entry->line) continue; /* one entry for any domain */
+    if (!text_equal(other->domain, entry->domain) || !text_equal_nocase(other->selector, entry->selector)) return other;
+  }
+  return NULL;
 }
 
 /* ---- keys ---- */
@@ -312,6 +338,15 @@ static int find_match(struct import *import, struct match *match, struct error *
   return 0;
 }
 
+/* An entry for any domain is a key of those that have a line for it. */
+static void set_unrelated(const struct import *import, struct import_key *key) {
+  struct table_span pattern;
+  bool used = key == key->domain->signs || !key->first->every;
+  for (size_t i = 0; i < key->domain->policy->signer_count && !used; i++)
+    used = import_next_line(import_signer_of(import, key->domain, i), key, i, true, 0, &pattern) > 0;
+  if (!used) key->fate = IMPORT_UNRELATED;
+}
+
 int import_find_signing(struct import *import, struct import_domain *domain, struct error *error) {
   const struct policy_domain *policy = domain->policy;
   const size_t count = policy->sender_count > 0 ? policy->sender_count : 1;
@@ -324,5 +359,6 @@ int import_find_signing(struct import *import, struct import_domain *domain, str
       result = find_match(import, &match, error);
     }
   }
+  for (size_t i = 0; i < domain->key_count && !result; i++) set_unrelated(import, &domain->keys[i]);
   return result;
 }

@@ -48,31 +48,27 @@ static void judge_age(const struct import *import, struct import_key *key) {
 
 /* ---- DNS ---- */
 
-static bool belongs(const struct import_key *key, const char *text, bool *ret_revoked) {
+static bool is_revoked(const char *text) {
   struct record record = {0};
   struct error unused = {0};
-  const struct keypair_public *half = &key->first->public_half;
-  *ret_revoked = false;
   if (record_parse(text, strlen(text), &record, &unused)) return false;
-  *ret_revoked = record.revoked;
-  const bool same = half->public_key && record.algorithm == half->algorithm && record.public_key_size == half->public_key_size &&
-                    memcmp(record.public_key, half->public_key, half->public_key_size) == 0;
+  const bool revoked = record.revoked;
   record_release(&record);
-  return same && !*ret_revoked;
+  return revoked;
 }
 
 /* Which of the records that servers serve is the one that counts: one that belongs to the private key, else the first. */
 static void choose_record(struct import_key *key) {
+  const struct keypair_public *half = &key->first->public_half;
   for (size_t i = 0; i < key->server_count; i++) {
-    bool revoked = false;
     const char *text = key->servers[i].record;
     if (!text || (key->served && key->belongs)) continue;
-    const bool good = belongs(key, text, &revoked);
+    const bool good = record_holds(text, half->algorithm, half->public_key, half->public_key_size);
     if (key->served && !good) continue;
     key->served = true;
     key->record = text;
     key->belongs = good;
-    key->revoked = revoked;
+    key->revoked = is_revoked(text);
   }
   for (size_t i = 0; i < key->server_count; i++) {
     if (!key->record || !text_equal(key->servers[i].record, key->record)) continue;
@@ -254,7 +250,7 @@ static void limit_keys(struct import_domain *domain) {
   struct import_key **order = calloc(domain->key_count + 1, sizeof(struct import_key *));
   size_t count = 0, room = IMPORT_ADOPTED_MAX;
   for (size_t i = 0; order && i < domain->key_count; i++)
-    if (domain->keys[i].fate > IMPORT_ACTIVE) order[count++] = &domain->keys[i];
+    if (domain->keys[i].fate > IMPORT_ACTIVE && domain->keys[i].fate != IMPORT_UNRELATED) order[count++] = &domain->keys[i];
   if (order) qsort(order, count, sizeof(struct import_key *), compare_since);
   for (size_t i = room; i < count; i++)
     leave(order[i], "more old keys than are taken over at once", "import again when the first of them are removed");
@@ -268,7 +264,7 @@ void import_judge(struct import *import) {
     if (domain->signs && domain->signs->fate != IMPORT_KNOWN) judge_signing(import, domain->signs);
     for (size_t j = 0; j < domain->key_count; j++) {
       struct import_key *key = &domain->keys[j];
-      if (key->fate == IMPORT_KNOWN || key->role == IMPORT_SIGNS) continue;
+      if (key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED || key->role == IMPORT_SIGNS) continue;
       if (key->role == IMPORT_UNNAMED)
         judge_unnamed(import, key);
       else

@@ -29,14 +29,29 @@ static void print_kind(FILE *out, const struct import_key *key) {
   fputc('\n', out);
 }
 
+/* Which lines of the SigningTable name it, and why they do not count. */
+static void print_lines(FILE *out, const struct import_signer *signer, const struct import_key *key, size_t place) {
+  enum { SHOWN = 4 };
+  struct table_span pattern;
+  unsigned line = 0;
+  size_t count = 0;
+  while ((line = import_next_line(signer, key, place, true, line, &pattern)) > 0 && count < SHOWN)
+    fprintf(out, "%s %u", count++ ? "," : "; SigningTable line", line);
+  if (line > 0) fputs(", ...", out);
+  if (key->role == IMPORT_SIGNS && count == 0) fprintf(out, "; %s", key->domain->lines);
+  if (key->role == IMPORT_SIGNS || key->at[place]->line == 0) return;
+  if (count == 0) fputs("; no line of the SigningTable names it", out);
+  if (count > 0 && key->domain->signs) fprintf(out, ", below the line of %s: the first match signs", key->domain->signs->selector);
+}
+
 /* Where it stands at each signer. */
 static void print_places(FILE *out, const struct import *import, const struct import_key *key) {
   const struct import_domain *domain = key->domain;
   for (size_t i = 0; i < domain->policy->signer_count; i++) {
     const struct survey_key *entry = key->at[i];
     const struct import_signer *signer = import_signer_of(import, domain, i);
-    struct table_span pattern;
     if (!entry) continue;
+    const struct survey_key *sharer = import_find_sharer(signer, entry);
     fputs("      ", out);
     if (domain->policy->signer_count > 1) fprintf(out, "%s: ", signer->policy->name);
     if (entry->line == 0)
@@ -46,14 +61,10 @@ static void print_places(FILE *out, const struct import *import, const struct im
     if (key->copies > 0) fprintf(out, " (and %zu more that say%s the same)", key->copies, key->copies == 1 ? "s" : "");
     if (entry->every) fputs(", \"%\" for any domain", out);
     if (entry->place == SURVEY_INLINE) fputs(", with the private key in the table itself", out);
-    unsigned line = 0;
-    size_t shown = 0;
-    while ((line = import_next_line(signer, key, i, true, line, &pattern)) > 0 && shown < 4)
-      fprintf(out, "%s %u", shown++ ? "," : "; SigningTable line", line);
-    if (shown == 0 && entry->line > 0 && key->role != IMPORT_SIGNS) fputs("; no line of the SigningTable names it", out);
-    if (shown > 0 && key->role != IMPORT_SIGNS && domain->signs) fprintf(out, ", below the line of %s: the first match signs", domain->signs->selector);
-    if (key->role == IMPORT_SIGNS && shown == 0) fprintf(out, "; %s", domain->lines);
+    print_lines(out, signer, key, i);
     fputc('\n', out);
+    if (sharer)
+      fprintf(out, "      its private key file is also that of %s (KeyTable line %u), and stays as long as any line names it\n", sharer->domain, sharer->line);
   }
 }
 
@@ -77,6 +88,7 @@ static const char *fate_text(const struct import_key *key) {
   case IMPORT_REVOKED: return "becomes revoked";
   case IMPORT_RESERVED: return "is left alone; its selector is never used again";
   case IMPORT_KNOWN: return "dkimroll has it already";
+  case IMPORT_UNRELATED:
   case IMPORT_LEFT: break;
   }
   return "is left alone";
@@ -122,13 +134,13 @@ static void print_domain(FILE *out, const struct import *import, const struct im
   if (domain->signs && domain->unsigned_sender)
     fprintf(out, "  note: no line matches mail of %s, so it is not signed; from the next rotation on it is\n", domain->unsigned_sender);
   for (size_t i = 0; i < domain->key_count; i++)
-    if (&domain->keys[i] != domain->signs) print_key(out, import, &domain->keys[i]);
+    if (&domain->keys[i] != domain->signs && domain->keys[i].fate != IMPORT_UNRELATED) print_key(out, import, &domain->keys[i]);
 }
 
 /* Domains that have nothing that is new are not worth a paragraph each. */
 static bool is_worth_telling(const struct import_domain *domain) {
   for (size_t i = 0; i < domain->key_count; i++)
-    if (domain->keys[i].fate != IMPORT_KNOWN) return true;
+    if (domain->keys[i].fate != IMPORT_KNOWN && domain->keys[i].fate != IMPORT_UNRELATED) return true;
   return domain->obstacle[0] != '\0';
 }
 
@@ -141,7 +153,7 @@ static void count_keys(const struct import *import, struct counts *counts) {
     counts->quiet += !is_worth_telling(&import->domains[i]);
     for (size_t j = 0; j < import->domains[i].key_count; j++) {
       const enum import_fate fate = import->domains[i].keys[j].fate;
-      counts->all++;
+      counts->all += fate != IMPORT_UNRELATED;
       counts->active += fate == IMPORT_ACTIVE;
       counts->retired += fate == IMPORT_RETIRED || fate == IMPORT_REVOKED;
       counts->reserved += fate == IMPORT_RESERVED;

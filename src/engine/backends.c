@@ -1,3 +1,4 @@
+#include "dkimroll/text.h"
 #include "engine_internal.h"
 
 int engine_find_publisher(struct engine *engine, int64_t id, const struct policy_publisher *policy, struct publisher **ret_publisher,
@@ -46,4 +47,15 @@ void engine_release_backends(struct engine *engine) {
   for (size_t i = 0; i < engine->publisher_count; i++) publisher_destroy(engine->publishers[i].publisher);
   for (size_t i = 0; i < engine->signer_count; i++) engine->signers[i].signer->ops->destroy(engine->signers[i].signer);
   engine->publisher_count = engine->signer_count = 0;
+}
+
+const struct placement *key_placement_at(const struct key *key, const struct policy_signer *signer) {
+  for (size_t i = 0; key && i < key->placement_count; i++)
+    if (text_equal(key->placements[i].signer->name, signer->name)) return &key->placements[i];
+  return NULL;
+}
+
+char *key_name_at(const struct lineage *lineage, const struct key *key, const struct policy_signer *signer) {
+  const struct placement *placement = key_placement_at(key, signer);
+  return placement ? policy_signer_key_name(placement->signer, lineage->domain, key->selector) : NULL;
 }

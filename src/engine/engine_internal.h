@@ -132,6 +132,11 @@ void operation_fail(struct operation *operation, size_t i, const struct error *e
 void operation_finish(struct operation *operation);
 struct key *operation_key(const struct operation *operation, size_t i);
 
+/* Where key (NULL: none) is at a signer of that name; NULL: not there. And the name of its entry in KeyTable, by the version of the signer that it was placed with; caller
+ * frees, NULL: not there, or out of memory, and then the policy's name has to do. (backends.c) */
+const struct placement *key_placement_at(const struct key *key, const struct policy_signer *signer);
+char *key_name_at(const struct lineage *lineage, const struct key *key, const struct policy_signer *signer);
+
 /* Cancels all; outcomes are lost, intents stay open in the store. */
 void engine_abandon_operations(struct engine *engine);
 

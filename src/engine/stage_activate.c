@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/record.h"
 #include "dkimroll/text.h"
@@ -24,6 +25,7 @@ struct activation {
     struct placement_report reports[KEY_PLACEMENTS_MAX]; /* at most one for each signer of the lineage */
     size_t report_count;
     char *failures[KEY_PLACEMENTS_MAX];
+    char *previous_name; /* in KeyTable, of the key that signs until now, at the signer that is at work */
   } items[];
 };
 
@@ -39,6 +41,7 @@ static void activation_free(struct operation *operation) {
   for (size_t i = 0; i < operation->count; i++) {
     struct activation_item *item = &activation->items[i];
     kept_sightings_release(&item->sightings);
+    free(item->previous_name);
     for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->failures[j]);
     for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) free(item->paths[j]);
   }
@@ -94,17 +97,14 @@ static void check_end(struct operation *operation) {
 
 int key_check_file(const struct key *key, const struct error *result, const uint8_t *reply, size_t size, struct error *error) {
   struct keypair_public public_key = {0};
-  char *record = NULL;
   *error = *result;
   int failed = error->code;
   if (!failed) failed = key_jobs_read_public(reply, size, &public_key, error);
-  if (!failed) failed = record_build(public_key.algorithm, public_key.public_key, public_key.public_key_size, &record, error);
-  if (!failed && !text_equal(record, key->record)) {
+  if (!failed && !record_holds(key->record, public_key.algorithm, public_key.public_key, public_key.public_key_size)) {
     failed = error_set(error, ERROR_CONFLICT, "the private key of %s does not belong to its published record", key->selector);
     error_remedy(error, "somebody replaced the file; `dkimroll rotate` makes a new key");
   }
   keypair_public_release(&public_key);
-  free(record);
   return failed;
 }
 
@@ -198,9 +198,8 @@ static const struct key *last_retired_key(const struct lineage *lineage) {
 }
 
 static const char *path_at_signer(const struct key *key, const struct policy_signer *signer) {
-  for (size_t i = 0; key && i < key->placement_count; i++)
-    if (text_equal(key->placements[i].signer->name, signer->name)) return key->placements[i].key_path;
-  return NULL;
+  const struct placement *placement = key_placement_at(key, signer);
+  return placement ? placement->key_path : NULL;
 }
 
 /* The item for the signer, or false: nothing to do there. */
@@ -213,6 +212,8 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
   if (operation->outcomes[i].error) return false;
   for (size_t j = 0; j < lineage->signer_count; j++) {
     if (lineage->signers[j] != policy || !own->paths[j]) continue;
+    free(TAKE_PTR(own->previous_name));
+    own->previous_name = key_name_at(lineage, previous, policy);
     own->reports[own->report_count] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = own->paths[j]};
     *item = (struct signer_item){.domain = lineage->domain,
                                  .selector = key->selector,
@@ -220,6 +221,7 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
                                  .record = key->record,
                                  .previous_selector = previous ? previous->selector : NULL,
                                  .previous_key_path = path_at_signer(previous, policy),
+                                 .previous_key_name = own->previous_name,
                                  .previous_record = previous ? previous->record : NULL,
                                  .stays = repair,
                                  .senders = (const char *const *)lineage->senders,

@@ -33,7 +33,7 @@ static bool has_other_user(const struct lineage *lineage, const struct key *key)
     if (other == key || other->state == KEY_REMOVED || other->absent_at != TIME_UNSET) continue;
     for (size_t j = 0; j < other->placement_count; j++)
       for (size_t k = 0; k < key->placement_count; k++)
-        if (text_equal(other->placements[j].key_path, key->placements[k].key_path)) return true;
+        if (key->placements[k].key_path && text_equal(other->placements[j].key_path, key->placements[k].key_path)) return true;
   }
   return false;
 }

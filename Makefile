@@ -40,7 +40,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench clean install unit integration lint packages-build packages-demo packages-check tests-build
+.PHONY: all check check-host demo bench clean install unit integration lint packages-build packages-demo packages-check tests-build
 
 all: $(BUILD)/dkimroll
 
@@ -66,6 +66,10 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/lib
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 
+# Run in the place of dkimroll, or against its keeper, on a host of its own.
+$(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS)
+
 tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
 
 # ---- what users and CI call ----
@@ -84,6 +88,11 @@ demo: packages-demo
 
 check: packages-check
 	@tests/tools/check $(JOBS)
+
+# A Debian 12 of its own is installed and booted in a folder, by tools that lie beside the checkout: not a part of check.
+check-host: packages-demo
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
+	@BUILD=$(abspath $(BUILD)) tests/host/check-host.sh
 
 bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all

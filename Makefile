@@ -46,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host
 
 all: $(BUILD)/dkimroll
 
@@ -89,6 +89,12 @@ $(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(LIBRARY)
 
 tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
+# Run in the place of dkimroll, or against its keeper, on a host of its own.
+$(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS)
+
+tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+
 # ---- what users and CI call ----
 
 packages-build:
@@ -112,6 +118,11 @@ SEED ?= $(shell date +%s)
 sim: packages-build
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(SIMULATE)
 	@$(SIMULATE) --hours $(HOURS) --seed $(SEED)
+
+# A Debian 12 of its own is installed and booted in a folder, by tools that lie beside the checkout: not a part of check.
+check-host: packages-demo
+	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
+	@BUILD=$(abspath $(BUILD)) tests/host/check-host.sh
 
 bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all

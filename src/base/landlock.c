@@ -99,14 +99,14 @@ static void denied_release(struct denied_paths *denied) {
   free(denied->items);
 }
 
-/* The real path, of which the last part need not exist yet. Caller frees. */
+/* The real path, of which the last part need not exist yet, nor be within reach: links there are not followed. Caller frees. */
 static int denied_resolve_one(const char *path, char **ret_real, struct error *error) {
   CLEANUP_FREE char *existing = text_duplicate(path);
   CLEANUP_FREE char *real = NULL;
   if (!existing || path[0] != '/') return error_set(error, ERROR_INVALID, "%s is no absolute path, or memory ran out", path);
   size_t length = strlen(existing);
   int result = file_resolve(existing, &real, error);
-  while (result == ERROR_NOT_FOUND && length > 1) {
+  while ((result == ERROR_NOT_FOUND || result == ERROR_PERMISSION) && length > 1) {
     do length--;
     while (length > 1 && existing[length] != '/');
     existing[length] = '\0';

@@ -1,0 +1,306 @@
+#!/usr/bin/env bash
+# check-host: dkimroll as it is installed, on a Debian 12 of its own that is booted in a folder: a first key and rotations by its units, and then everything that its
+# two sides must not be able to do, tried by programs in their place.
+#
+#   SHARED_TOOLS    where fresh-host and systemd-host are; default: ../shared/tools beside the main checkout
+#   BUILD           the folder with the built programs; default: build
+#   KEEP=1          keeps the folder of the host
+#
+# Needs root. The host shares no network with this one, has no route, and is removed at the end.
+set -u
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+BUILD=${BUILD:-$top/build}
+SHARED_TOOLS=${SHARED_TOOLS:-$(dirname "$(git -C "$top" rev-parse --path-format=absolute --git-common-dir)")/../shared/tools}
+python=${PYTHON:-/usr/bin/python3}
+zone=example.test
+# What a mail host has, and the libraries that dkimroll is linked with.
+packages=(opendkim opendkim-tools bind9 bind9-dnsutils bind9-utils libldns3 libyaml-0-2 libsqlite3-0 libsmartcols1 libseccomp2 libssl3 libsystemd0 procps)
+passed=0 failed=0 init=''
+
+give_up() { echo "check-host: $*" >&2; exit 1; }
+[[ $(id -u) == 0 ]] || give_up "needs root"
+[[ -x $SHARED_TOOLS/systemd-host && -x $SHARED_TOOLS/fresh-host ]] || give_up "there is no systemd-host in $SHARED_TOOLS: set SHARED_TOOLS"
+mkdir -p /var/tmp/dkimroll-check-host
+work=$(mktemp -d /var/tmp/dkimroll-check-host/run.XXXXXX) || exit 1
+root=$work/root
+
+clean_up() {
+  local status=$?
+  [[ -z $init ]] || "$SHARED_TOOLS/systemd-host" stop "$init" >/dev/null 2>&1
+  if [[ -n ${KEEP:-} ]]; then echo "kept: $work" >&2; else rm -rf --one-file-system "$work"; fi
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+# test NAME COMMAND...: its output is shown if it fails.
+test_that() {
+  local name=$1
+  shift
+  if "$@" >"$work/log" 2>&1; then
+    echo "[       OK ] $name"
+    passed=$((passed + 1))
+  else
+    echo "[  FAILED  ] $name"
+    sed 's/^/    /' "$work/log" | tail -n "${TEST_LOG_LINES:-40}"
+    failed=$((failed + 1))
+  fi
+}
+say() { echo "== $* ($SECONDS s)"; }
+in_host() { "$SHARED_TOOLS/systemd-host" run "$init" "$@"; }
+# Programs of this host in the other one's network.
+beside() { nsenter --target "$init" --net "$@"; }
+deadline() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || { echo "not in time: $*"; return 1; }
+    read -rt 0.1 <> <(:) || :
+  done
+}
+
+# ---- the host ----
+
+# The packages are installed once, and copied afterwards.
+prepare_base() {
+  local base=/var/tmp/dkimroll-check-host/base stamp fresh
+  stamp=$(echo "${packages[*]}" | sha256sum | cut -c 1-16)
+  exec 9>/var/tmp/dkimroll-check-host/lock
+  flock 9
+  if [[ ! -e $base/.dkimroll-$stamp ]]; then
+    fresh=$("$SHARED_TOOLS/fresh-host" --base) || give_up "no base system"
+    rm -rf --one-file-system "$base"
+    cp -a "$fresh" "$base"
+    printf '#!/bin/sh\nexit 101\n' >"$base/usr/sbin/policy-rc.d"
+    chmod 755 "$base/usr/sbin/policy-rc.d"
+    cp /etc/resolv.conf "$base/etc/resolv.conf"
+    DEBIAN_FRONTEND=noninteractive chroot "$base" sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends ${packages[*]}" >"$work/install.log" 2>&1 ||
+      { tail -n 20 "$work/install.log" >&2; give_up "the packages could not be installed"; }
+    rm -f "$base/usr/sbin/policy-rc.d"
+    touch "$base/.dkimroll-$stamp"
+  fi
+  cp -a --reflink=auto "$base" "$root"
+  exec 9>&-
+}
+
+# What is there before it is booted.
+install_files() {
+  make --no-print-directory -s -C "$top" BUILD="$BUILD" DESTDIR="$root" install >/dev/null || give_up "make install"
+  echo "127.0.0.1 localhost" >"$root/etc/hosts"
+  install -m 755 "$BUILD/tests/host/probe" "$root/usr/local/bin/probe"
+  install -m 4755 "$BUILD/tests/host/probe" "$root/usr/local/bin/probe-suid"
+  install -m 755 "$BUILD/tests/host/fake_loop" "$root/usr/local/bin/fake_loop"
+}
+
+boot() {
+  init=$(unshare --net sh -c 'ip link set lo up && exec "$0" boot "$1"' "$SHARED_TOOLS/systemd-host" "$root") || { tail -n 20 "$root.boot.log" >&2; give_up "it did not boot"; }
+}
+
+# As README.md says it, sections 1 to 4; with times of seconds.
+configure() {
+  in_host sh -ec '
+    systemd-sysusers dkimroll.conf && systemd-tmpfiles --create dkimroll.conf && systemctl daemon-reload
+    tsig-keygen -a hmac-sha256 dkimroll | install -m 0640 -g dkimroll /dev/stdin /etc/dkimroll/tsig.key
+    install -m 0640 -g bind /etc/dkimroll/tsig.key /etc/bind/dkimroll.key
+    for table in KeyTable SigningTable; do install -o opendkim -g opendkim -m 0644 /dev/null /etc/dkimkeys/$table; done
+    sed -i "/^Socket/d" /etc/opendkim.conf
+    useradd --create-home visitor
+    echo secret >/home/visitor/letter
+    ' >"$work/log" 2>&1 || { cat "$work/log" >&2; give_up "the first steps of the README"; }
+  cat >>"$root/etc/opendkim.conf" <<CONF
+KeyTable      /etc/dkimkeys/KeyTable
+SigningTable  refile:/etc/dkimkeys/SigningTable
+Socket        inet:8891@localhost
+CONF
+  cat >>"$root/etc/bind/named.conf.local" <<CONF
+include "/etc/bind/dkimroll.key";
+zone "$zone" {
+  type primary;
+  file "/var/lib/bind/$zone.zone";
+  update-policy { grant dkimroll. wildcard *._domainkey.$zone. TXT; };
+};
+CONF
+  cat >"$root/var/lib/bind/$zone.zone" <<ZONE
+\$TTL 1
+@ 1 IN SOA ns1.$zone. hostmaster.$zone. 1 60 30 86400 1
+@ IN NS ns1.$zone.
+ns1 IN A 127.0.0.1
+ZONE
+  sed -e "s/example\.com/$zone/" -e 's/rotate-every: .*/rotate-every: 1h/' -e 's/tombstone: .*/tombstone: 2s/' \
+    -e 's/\(ttl\|safety\|drain\|verify-window\|queue-lifetime\|queue-backoff\): [0-9a-z]*/\1: 1s/' -e 's/every: 10s/every: 1s/' \
+    "$top/policies/small-server.yaml" >"$root/etc/dkimroll/policy.yaml"
+  in_host sh -c "chown bind:bind /var/lib/bind/$zone.zone && systemctl restart named opendkim" >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; in_host journalctl --no-pager -n 40 >&2; give_up "named or opendkim did not start"; }
+}
+
+# ---- a life of keys, by the units ----
+
+milter=inet:8891@127.0.0.1
+signing_selector() { beside "$python" "$top/tests/integration/mail.py" sign "$milter" "anna@$zone" >"$work/mail.eml" && beside "$python" "$top/tests/integration/mail.py" verify 127.0.0.1:53 "$work/mail.eml"; }
+run_unit() { in_host systemctl start dkimroll-run.service || { in_host journalctl --no-pager -n 40 -u dkimroll-run -u 'dkimroll-keeper@*'; return 1; }; }
+first_key() { run_unit && first=$(signing_selector) && [[ -n $first ]]; }
+rotation() { in_host dkimroll rotate "$zone" && second=$(signing_selector) && [[ -n $second && $second != "$first" ]]; }
+removal() { run_unit && [[ ! -e $root/etc/dkimkeys/keys/$zone/$first.private && -e $root/etc/dkimkeys/keys/$zone/$second.private ]]; }
+reload_by_bus() { in_host journalctl --no-pager -u opendkim | grep -qi reload; }
+state_is_dkimrolls() { [[ -z $(find "$root/var/lib/dkimroll" ! -user "$uid") ]]; }
+says() { # PATTERN COMMAND...
+  local pattern=$1
+  shift
+  "$@" >"$work/said" 2>&1
+  grep -qE -- "$pattern" "$work/said" || { echo "it does not say: $pattern"; cat "$work/said"; return 1; }
+}
+says_all() { # COMMAND -- PATTERN...
+  local -a command=()
+  while [[ $1 != -- ]]; do command+=("$1"); shift; done
+  shift
+  local pattern
+  "${command[@]}" >"$work/said" 2>&1
+  for pattern in "$@"; do grep -qE -- "$pattern" "$work/said" || { echo "it does not say: $pattern"; cat "$work/said"; return 1; }; done
+}
+
+# ---- what must not be possible ----
+
+# in_place_of UNIT INSTANCE EXPECTATION...: probe instead of dkimroll, in the sandbox of the unit.
+in_place_of() {
+  local unit=$1 instance=$2 status=0
+  shift 2
+  mkdir -p "$work/drop"
+  { echo '[Service]'; echo 'ExecStart='; echo "ExecStart=/usr/local/bin/probe $*"; echo 'Type=oneshot'; echo 'StandardOutput=append:/var/log/probe.log'; } |
+    in_host sh -c "mkdir -p /run/systemd/system/$unit.d && cat >/run/systemd/system/$unit.d/probe.conf && rm -f /var/log/probe.log && systemctl daemon-reload"
+  in_host systemctl start "$instance" || status=1
+  in_host cat /var/log/probe.log
+  in_host sh -c "rm -f /run/systemd/system/$unit.d/probe.conf && systemctl daemon-reload"
+  ! grep -q WRONG "$root/var/log/probe.log" && [[ -s $root/var/log/probe.log ]] && return "$status"
+  return 1
+}
+as_root() { in_host probe "$@"; }
+
+# taken_over USER DEED...: what the keeper says to a loop side that lies.
+taken_over() {
+  local user=$1
+  shift
+  in_host setpriv --reuid="$user" --regid="$user" --init-groups fake_loop /run/dkimroll/keeper.sock "$@"
+}
+refuses() { # DEED...: every one of them
+  local -a deeds=("$@")
+  taken_over dkimroll "${deeds[@]}" >"$work/said" 2>&1 || { cat "$work/said"; return 1; }
+  cat "$work/said"
+  ! grep -q ^DONE "$work/said" && (($(grep -c '^refused .*: \(permission\|invalid\|protocol\)' "$work/said") == ${#deeds[@]}))
+}
+unharmed() { [[ $(in_host sha256sum /etc/shadow /etc/passwd /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable) == "$sums" ]]; }
+# A link in the directory of keys, made by the signer's user, to whom it belongs.
+link_out() {
+  in_host setpriv --reuid=opendkim --regid=opendkim --clear-groups ln -sfn /etc "/etc/dkimkeys/keys/out" || return 1
+  refuses "destroy /etc/dkimkeys/keys/out/shadow" "generate /etc/dkimkeys/keys/out/evil.private" "read /etc/dkimkeys/keys/out/shadow"
+}
+exposure() { # UNIT: at most 1.5
+  local figure
+  in_host systemd-analyze --no-pager security "$1" >"$work/security" 2>&1
+  figure=$(sed -n 's/.*Overall exposure level for .*: \([0-9.]*\) .*/\1/p' "$work/security")
+  echo "   $1: ${figure:-?}" >>"$work/figures"
+  [[ -n $figure ]] && awk "BEGIN {exit !($figure <= 1.5)}" || { cat "$work/security"; return 1; }
+}
+# The walls of processes that work: in the middle of a rotation.
+status_of() { in_host sh -c "cat /proc/\$(pgrep -o -x $1)/status"; }
+processes() {
+  local status
+  in_host systemctl start --no-block dkimroll-run.service
+  deadline 20 in_host pgrep -x dkimroll-keeper || return 1
+  deadline 5 in_host pgrep -x dkimroll || return 1
+  status=$(status_of dkimroll)
+  echo "$status"
+  grep -qE "^Uid:\s$uid\s$uid\s$uid\s$uid$" <<<"$status" && grep -qE '^CapEff:\s0+$' <<<"$status" && grep -qE '^CapBnd:\s0+$' <<<"$status" &&
+    grep -qE '^NoNewPrivs:\s1$' <<<"$status" || return 1
+  status=$(status_of dkimroll-keeper)
+  echo "$status"
+  grep -qE '^NoNewPrivs:\s1$' <<<"$status" && grep -qE '^Seccomp:\s2$' <<<"$status" || return 1
+}
+
+# ---- all of it ----
+
+say "a Debian 12 with opendkim and named"
+prepare_base
+install_files
+boot
+configure
+uid=$(in_host id -u dkimroll)
+
+say "a life of keys"
+test_that "before the first run check finds everything that it needs, and the walls that stand" \
+  says_all in_host dkimroll check -- "runs as user $uid, without capabilities" 'a process of this command, as root' 'the keeper has no network' 'A rotation can run|All right'
+test_that "the first key is made, published and signs" first_key
+test_that "root rotates by hand, through the socket" rotation
+test_that "the old key is revoked and removed" removal
+test_that "opendkim was reloaded by its unit over D-Bus" reload_by_bus
+test_that "nothing in the state belongs to root" state_is_dkimrolls
+test_that "check tells of the walls" says_all in_host dkimroll check -- "runs as user $uid, without capabilities" 'reached by /run/dkimroll/keeper.sock, as root' 'the keeper has no network'
+test_that "prove proves" in_host dkimroll prove
+in_host systemctl stop dkimroll-keeper.socket
+test_that "without the socket root forks the keeper itself, and gives up its own rights all the same" \
+  says_all in_host dkimroll check -- "runs as user $uid, without capabilities" 'a process of this command, as root' 'the keeper has no network'
+test_that "and rotates" in_host dkimroll rotate "$zone"
+test_that "the run that must reach the socket brings it back" run_unit
+second=$(signing_selector)
+test_that "still nothing in the state belongs to root" state_is_dkimrolls
+test_that "the working processes have the rights that they should have" processes
+in_host systemctl stop dkimroll-run.service >/dev/null 2>&1
+
+say "what the loop side cannot do"
+key=/etc/dkimkeys/keys/$zone/$second.private
+opendkim_pid=$(in_host pgrep -o -x opendkim)
+test_that "the probe finds all of it possible for root without a unit" \
+  as_root +read:$key +write:/etc/dkimkeys/KeyTable +make:/etc/probe +signal:"$opendkim_pid" +socket:inet +call:namespace +call:device +read:/home/visitor/letter +list:/var/lib/dkimroll
+test_that "private keys, tables, the signer, the system" in_place_of dkimroll-run.service dkimroll-run.service \
+  +socket:inet +connect:53 +unix:/run/dkimroll/keeper.sock +make:/var/lib/dkimroll/probe +read:/etc/dkimroll/policy.yaml +read:/etc/dkimroll/tsig.key \
+  -read:$key -list:/etc/dkimkeys -read:/etc/dkimkeys/KeyTable -write:/etc/dkimkeys/KeyTable -make:/etc/dkimkeys/probe -list:/var/lib/dkimroll-keeper \
+  -read:/etc/shadow -read:/etc/bind/rndc.key -write:/etc/dkimroll/policy.yaml -make:/etc/probe -make:/usr/local/bin/probe-2 -read:/home/visitor/letter -make:/run/dkimroll/probe \
+  -signal:"$opendkim_pid" -signal:1 -trace:"$opendkim_pid" -memory:"$opendkim_pid" -root -gain:/usr/local/bin/probe-suid \
+  -socket:netlink -socket:packet -socket:raw -call:module -call:mount -call:clock -call:hostname -call:namespace -call:device -call:executable-memory
+
+say "what the keeper cannot do"
+test_that "the network, the rest of the system" in_place_of dkimroll-keeper@.service dkimroll-keeper@probe.service \
+  +read:$key +write:/etc/dkimkeys/KeyTable +make:/etc/dkimkeys/probe +signal:"$opendkim_pid" +unix:/run/dbus/system_bus_socket +make:/var/lib/dkimroll-keeper/probe \
+  -socket:inet -socket:inet6 -socket:netlink -socket:packet -socket:vsock -connect:53 -make:/etc/probe -write:/etc/shadow -write:/etc/dkimroll/policy.yaml -make:/usr/local/bin/probe-2 \
+  -read:/home/visitor/letter -list:/var/lib/dkimroll -make:/var/lib/dkimroll/probe -make:/root/probe -make:/run/probe -trace:"$opendkim_pid" -memory:"$opendkim_pid" \
+  -call:module -call:mount -call:clock -call:hostname -call:namespace -call:device -call:executable-memory
+
+say "what the keeper does not do for a loop side that was taken over"
+in_host systemctl start dkimroll-keeper.socket
+in_host install -o opendkim -g opendkim -m 0600 "$key" /etc/dkimkeys/elsewhere.private
+sums=$(in_host sha256sum /etc/shadow /etc/passwd /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable)
+test_that "the fake reaches the keeper: the public half of the key that signs is nobody's secret" says '^DONE read' taken_over dkimroll "read $key"
+test_that "destroy, read, archive, make or copy files outside of the policy" refuses "destroy /etc/shadow" "destroy /etc/dkimkeys/elsewhere.private" "read /etc/shadow" \
+  "read /etc/ssl/private/ssl-cert-snakeoil.key" "archive $key /var/lib/dkimroll" "archive /etc/shadow /etc/dkimkeys/keys/x" "generate /etc/cron.d/evil" "generate /etc/dkimkeys/evil.private" \
+  "copy $key /var/lib/dkimroll/stolen" "copy /etc/shadow /etc/dkimkeys/keys/x/shadow"
+test_that "paths that lead upwards" refuses "destroy /etc/dkimkeys/keys/../../shadow" "read /etc/dkimkeys/keys/$zone/../../../shadow" "generate /etc/dkimkeys/keys/../../cron.d/evil" "destroy ../etc/shadow"
+test_that "a link that leads out" link_out
+test_that "other tables, and other keys in the right ones" refuses "tables /etc/passwd /etc/shadow" "tables /etc/dkimkeys/KeyTable /etc/shadow" "tables /etc/dkimkeys/../passwd /etc/dkimkeys/SigningTable" \
+  "point /etc/dkimkeys/KeyTable refile:/etc/dkimkeys/SigningTable $zone:evil:/etc/shadow" "point /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable $zone:evil:/etc/shadow" \
+  "point /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable $zone:evil:/etc/dkimkeys/keys/../../shadow"
+test_that "other reloads, and no reload at all" refuses "unit ssh.service" "unit named.service" "pid-file /run/named/named.pid" "command /bin/sh" "command /usr/bin/touch /etc/evil" "nonsense x"
+test_that "nothing of that was done" unharmed
+test_that "a file for everybody" refuses "generate /etc/dkimkeys/keys/$zone/open.private nobody:nogroup:x"
+test_that "another user is not let in by the socket" says 'Permission denied' taken_over visitor "read $key"
+in_host chmod 0666 /run/dkimroll/keeper.sock
+test_that "nor by the keeper, if the socket were open" says 'closed the connection|unreachable' taken_over visitor "read $key"
+in_host chmod 0660 /run/dkimroll/keeper.sock
+in_host chown dkimroll /etc/dkimroll/policy.yaml
+test_that "a policy that the loop side could write is not obeyed" says "refused read .*root's alone" taken_over dkimroll "read $key"
+in_host chown root /etc/dkimroll/policy.yaml
+test_that "the keeper has put down what the policy grants, where only root can write" \
+  says '^signer .*/etc/dkimkeys/keys/%d' in_host cat /var/lib/dkimroll-keeper/grants
+in_host sed -i 's|/etc/dkimkeys/keys/%d|/etc/dkimkeys/new/%d|' /etc/dkimroll/policy.yaml
+test_that "a path that left the policy is still granted to keys that live" says '^DONE read' taken_over dkimroll "read $key"
+in_host sed -i 's|/etc/dkimkeys/new/%d|/etc/dkimkeys/keys/%d|' /etc/dkimroll/policy.yaml
+
+say "systemd-analyze security"
+for unit in dkimroll-run.service dkimroll-keeper@.service; do test_that "the exposure of $unit is at most 1.5" exposure "${unit/@./@x.}"; done
+cat "$work/figures"
+test_that "after all that the host still signs" signing_selector
+
+say "end"
+echo "[==========] $((passed + failed)) test(s) run."
+echo "[  PASSED  ] $passed test(s)."
+((failed == 0)) || echo "[  FAILED  ] $failed test(s)."
+((failed == 0))

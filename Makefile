@@ -46,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host tests-run
 
 all: $(BUILD)/dkimroll
 
@@ -144,11 +144,26 @@ crash: packages-check
 
 # ---- parts of check ----
 
+# What measures real time runs alone; the rest TEST_JOBS at a time, the long ones first.
+TEST_JOBS ?= 1
+TEST_ALONE := test_clock test_loop test_transport test_transport_callbacks test_transport_connections test_transport_tcp test_table \
+  test_opendkim_reload test_signer_load scenario-demo scenario-load
+TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_failures test_store_crash
+SANITIZED := build-sanitized
+SCENARIOS := $(sort $(wildcard tests/integration/scenario-*.sh))
+SANITIZED_TESTS := $(UNIT_TESTS:$(BUILD)/%=$(SANITIZED)/%)
+LONG_FIRST := $(TEST_LONG:%=$(SANITIZED)/tests/unit/%) $(TEST_LONG:%=$(BUILD)/tests/unit/%)
+RUN_TESTS = TEST_JOBS=$(TEST_JOBS) TEST_ALONE="$(TEST_ALONE)" DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD)
+
 unit: tests-build
-	@tests/tools/run-tests $(BUILD) $(UNIT_TESTS)
+	@$(RUN_TESTS) $(UNIT_TESTS)
 
 integration: $(BUILD)/dkimroll
-	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD) $(sort $(wildcard tests/integration/scenario-*.sh))
+	@$(RUN_TESTS) $(SCENARIOS)
+
+# The tests of both builds, which are there already, and the scenarios, as check runs them.
+tests-run:
+	@$(RUN_TESTS) $(LONG_FIRST) $(filter-out $(LONG_FIRST),$(SANITIZED_TESTS) $(SCENARIOS) $(UNIT_TESTS))
 
 crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh

@@ -214,11 +214,10 @@ static int examine(void *context, const void *row) {
 const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size) {
   struct examination e = {.sim = sim, .why = why, .size = size};
   struct error error = {0};
-  struct store *store = sim_host_open(sim, true);
+  struct store *store = sim_host_store(sim);
   const struct store_filter filter = {.domain = domain};
   if (!store) return "there is no store";
   const int result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, examine, &e, &error);
-  store_close(store);
   if (result < 0) snprintf(why, size, "the store cannot be read: %s", error.message);
   if (!result && e.lineages == 0 && domain) snprintf(why, size, "%s is not known", domain);
   return result || (domain && e.lineages == 0) ? why : NULL;

@@ -81,19 +81,16 @@ $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 $(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
-
 # The simulator (tests/sim/README.md).
 SIMULATE := $(BUILD)/tests/sim/simulate
 $(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
-tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
-
 # Run in the place of dkimroll, or against its keeper, on a host of its own.
 $(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS)
 
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # ---- what users and CI call ----
 

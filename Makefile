@@ -11,14 +11,15 @@ DESTDIR ?=
 BUILD ?= build
 CC := gcc
 SANITIZE ?=
+COVERAGE ?=
 # Jobs of our own, whether or not make was called with -j.
 JOBS := $(shell nproc)
 
-PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev
+PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang-tidy cppcheck mandoc bash-completion
+PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion
 
-LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols
+LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
 HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE
 comma := ,
@@ -26,6 +27,11 @@ ifeq ($(SANITIZE),)
 OPTIMISE := -O2 -D_FORTIFY_SOURCE=2
 else
 OPTIMISE := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+endif
+ifneq ($(COVERAGE),)
+# Without optimisation gcc guesses lengths worse.
+OPTIMISE := -O0 --coverage -Wno-format-truncation
+LDFLAGS += --coverage -Wl,--wrap=_exit $(BUILD)/tests/tools/coverage_exit.o
 endif
 CPPFLAGS += -Iinclude -D_GNU_SOURCE -DDKIMROLL_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 -g $(OPTIMISE) $(WARNINGS) $(HARDENING) -MMD -MP
@@ -40,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench sim clean install unit integration lint packages-build packages-demo packages-check tests-build
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim
 
 all: $(BUILD)/dkimroll
 
@@ -65,10 +71,17 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/lib
 
 # Parts of the simulator have unit tests of their own.
 $(BUILD)/tests/unit/test_sim_signer: $(addprefix $(BUILD)/tests/sim/,sim_signer.o sim_tables.o sim_filter_stream.o)
+$(BUILD)/tests/unit/test_sim_disk: $(addprefix $(BUILD)/tests/sim/,sim_disk.o sim_disk_file.o)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
+
+# What kills the program at a chosen system call.
+$(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
+tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # The simulator (tests/sim/README.md).
 SIMULATE := $(BUILD)/tests/sim/simulate
@@ -105,6 +118,20 @@ bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/bench/bench.sh
 
+# How much of src/ the tests of check run; COVERAGE_MISSED=1 names what they do not.
+coverage: packages-check
+	@tests/tools/install-packages lcov
+	@find build-coverage -name '*.gcda' -delete 2>/dev/null || true
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 build-coverage/tests/tools/coverage_exit.o
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 tests-build
+	@-$(MAKE) --no-print-directory -s BUILD=build-coverage COVERAGE=1 unit integration
+	@tests/tools/coverage build-coverage
+
+# Killed at every system call that changes something; POINT=LIFE:CALL:before or :after for one of them.
+crash: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests-build
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
+
 # ---- parts of check ----
 
 unit: tests-build
@@ -113,8 +140,45 @@ unit: tests-build
 integration: $(BUILD)/dkimroll
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD) $(sort $(wildcard tests/integration/scenario-*.sh))
 
+crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
+
 lint:
 	@tests/tools/lint
+
+# ---- fuzzing: libFuzzer needs clang; every other build is gcc's ----
+
+FUZZ_BUILD ?= build-fuzz
+FUZZ_CC := clang
+# One target after the other, or make fuzz FUZZ_JOBS=2 for two at a time; SECONDS is of each.
+FUZZ_JOBS ?= 1
+TARGET ?=
+FUZZ_CFLAGS := -std=gnu17 -g -O1 -w -fno-common -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=$(FUZZ_BUILD)/fuzz_%)
+FUZZ_SHARED := $(patsubst %.c,$(FUZZ_BUILD)/%.o,$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)))
+FUZZ_LIBRARY := $(FUZZ_BUILD)/libdkimroll.a
+
+fuzz-build: $(FUZZ_PROGRAMS)
+
+$(FUZZ_BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+
+$(FUZZ_LIBRARY): $(SOURCES:%.c=$(FUZZ_BUILD)/%.o) $(FUZZ_SHARED)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIBRARY)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+
+# The seconds of make fuzz have the name that bash gives its own clock, which is why the shell gets them as an argument.
+fuzz: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) fuzz-build
+	@tests/tools/fuzz $(FUZZ_BUILD) $(or $(SECONDS),600) $(FUZZ_JOBS) $(or $(TARGET),$(FUZZ_TARGETS))
+
+fuzz-smoke: fuzz-build
+	@FUZZ_BUILD=$(FUZZ_BUILD) tests/tools/run-tests $(FUZZ_BUILD) tests/tools/fuzz-smoke
 
 # ---- installation ----
 
@@ -129,11 +193,12 @@ install: all
 	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
-	install -m 644 systemd/dkimroll-run.timer $(DESTDIR)$(UNITDIR)/dkimroll-run.timer
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-keeper@.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-keeper@.service
+	install -m 644 systemd/dkimroll-run.timer systemd/dkimroll-keeper.socket $(DESTDIR)$(UNITDIR)/
 	install -m 644 systemd/dkimroll.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/dkimroll.conf
 	install -m 644 systemd/dkimroll.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/dkimroll.conf
 
 clean:
 	rm -rf build build-*
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(FUZZ_BUILD) -name '*.d' 2>/dev/null)

@@ -4,14 +4,24 @@
 #include <string.h>
 
 #include "dkimroll/cli.h"
+#include "dkimroll/file.h"
 #include "dkimroll/key_jobs.h"
+#include "dkimroll/keeper_walls.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/survey.h"
+#include "dkimroll/text.h"
+
+/* Those of key files, tables, surveys, and the walls. */
+enum { KEEPER_HANDLERS = KEY_JOBS_COUNT + 3 + SURVEY_JOBS_COUNT + 1 };
 
 /* What the keeper may touch, and its handlers. Filled in before the fork and read-only afterwards, in the children too. */
 static struct {
   struct key_roots keys;
   struct opendkim_roots signers;
-  struct keeper_handler handlers[KEY_JOBS_COUNT + 3];
+  char **writable; /* owned */
+  size_t writable_count;
+  struct keeper_walls walls;
+  struct keeper_handler handlers[KEEPER_HANDLERS];
 } keeper_rights;
 
 static int allow_signer(const struct policy_signer *signer, struct error *error) {
@@ -20,17 +30,90 @@ static int allow_signer(const struct policy_signer *signer, struct error *error)
   return result;
 }
 
-static int start_keeper(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count, int *ret_descriptor,
-                        pid_t *ret_pid, struct error *error) {
+static int allow_archive(const char *directory_template, struct error *error) {
+  return key_roots_add(&keeper_rights.keys, directory_template, error);
+}
+
+/* Takes path over. A table is replaced in its directory; a link to one is followed. */
+static int allow_writing(char *path, bool file, struct error *error) {
+  char **grown = path ? reallocarray(keeper_rights.writable, keeper_rights.writable_count + 1, sizeof(char *)) : NULL;
+  if (!grown) {
+    free(path);
+    return error_set(error, ERROR_NO_MEMORY, "out of memory for the keeper's directories");
+  }
+  char *slash = file ? strrchr(path, '/') : NULL;
+  if (slash) slash[slash == path] = '\0';
+  keeper_rights.writable = grown;
+  grown[keeper_rights.writable_count++] = path;
+  return 0;
+}
+
+static int allow_writing_table(const char *path, struct error *error) {
+  char *real = NULL;
+  int result = allow_writing(text_duplicate(path), true, error);
+  if (!result && file_resolve(path, &real, NULL) == 0) result = allow_writing(real, true, error);
+  return result;
+}
+
+static int prepare_walls(struct error *error) {
+  int result = 0;
+  for (size_t i = 0; i < keeper_rights.keys.count && !result; i++)
+    result = allow_writing(text_duplicate(keeper_rights.keys.paths[i]), false, error);
+  for (size_t i = 0; i < keeper_rights.signers.count && !result; i++) {
+    result = allow_writing_table(keeper_rights.signers.items[i].key_table, error);
+    if (!result) result = allow_writing_table(keeper_rights.signers.items[i].signing_table, error);
+  }
+  keeper_rights.walls.writable = (const char *const *)keeper_rights.writable;
+  keeper_rights.walls.writable_count = keeper_rights.writable_count;
+  return result;
+}
+
+static void prepare_handlers(struct keeper_setup *ret_setup) {
+  size_t count = key_jobs_handlers(&keeper_rights.keys, keeper_rights.handlers);
+  count += opendkim_jobs_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
+  count += survey_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
+  keeper_rights.handlers[count++] = keeper_walls_handler(&keeper_rights.walls);
+  *ret_setup = (struct keeper_setup){.handlers = keeper_rights.handlers, .handler_count = count, .walls = &keeper_rights.walls};
+}
+
+static int prepare_keeper(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count,
+                          struct keeper_setup *ret_setup, struct error *error) {
   int result = 0;
   for (size_t i = 0; i < policy->signer_count && !result; i++) result = allow_signer(&policy->signers[i], error);
   for (size_t i = 0; i < signer_count && !result; i++) result = allow_signer(signers[i], error);
   for (size_t i = 0; i < policy->rules_count && !result; i++)
-    if (policy->rules[i].archive_directory) result = key_roots_add(&keeper_rights.keys, policy->rules[i].archive_directory, error);
-  if (result) return result;
-  size_t count = key_jobs_handlers(&keeper_rights.keys, keeper_rights.handlers);
-  count += opendkim_jobs_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
-  return keeper_process_start(keeper_rights.handlers, count, 0, ret_descriptor, ret_pid, error);
+    if (policy->rules[i].archive_directory) result = allow_archive(policy->rules[i].archive_directory, error);
+  if (!result) result = prepare_walls(error);
+  if (!result) prepare_handlers(ret_setup);
+  return result;
+}
+
+static int start_keeper(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count, int *ret_descriptor,
+                        pid_t *ret_pid, struct error *error) {
+  struct keeper_setup setup;
+  int result = prepare_keeper(policy, signers, signer_count, &setup, error);
+  return result ? result : keeper_process_fork(&setup, ret_descriptor, ret_pid, error);
+}
+
+static int refuse_job(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  (void)request, (void)reply;
+  *error = *(const struct error *)context;
+  return error->code;
+}
+
+static int serve_keeper(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count, int descriptor,
+                        const struct error *failure) {
+  struct error problem = *failure;
+  struct keeper_setup setup;
+  if (!problem.code) prepare_keeper(policy, signers, signer_count, &setup, &problem);
+  if (problem.code) {
+    prepare_handlers(&setup);
+    for (size_t i = 0; i < setup.handler_count; i++) {
+      keeper_rights.handlers[i].run = refuse_job;
+      keeper_rights.handlers[i].context = &problem;
+    }
+  }
+  return keeper_process_serve(&setup, descriptor);
 }
 
 static int make_publisher(void *context, const struct policy_publisher *policy, struct publisher **ret_publisher, struct error *error) {
@@ -70,10 +153,12 @@ static int make_backends(int keeper_descriptor, pid_t keeper_pid, struct cli_bac
 }
 
 int main(int argc, char **argv) {
-  static const struct cli_wiring wiring = {store_sqlite_open, start_keeper, make_backends, release_backends};
+  static const struct cli_wiring wiring = {store_sqlite_open, start_keeper, make_backends, release_backends, allow_archive, serve_keeper, true};
   signal(SIGPIPE, SIG_IGN);
   const int status = cli_main(&wiring, argc, argv);
   key_roots_release(&keeper_rights.keys);
   opendkim_roots_release(&keeper_rights.signers);
+  for (size_t i = 0; i < keeper_rights.writable_count; i++) free(keeper_rights.writable[i]);
+  free(keeper_rights.writable);
   return status;
 }

@@ -23,12 +23,13 @@ enum {
 /* In the order in which they are told. */
 enum check_part {
   CHECK_LOCAL = 0,
-  CHECK_DNS = 1,
-  CHECK_UPDATES = 2,
-  CHECK_KEYS = 3,
-  CHECK_SIGNERS = 4,
-  CHECK_CLOCK = 5,
-  CHECK_PARTS = 6
+  CHECK_WALLS = 1,
+  CHECK_DNS = 2,
+  CHECK_UPDATES = 3,
+  CHECK_KEYS = 4,
+  CHECK_SIGNERS = 5,
+  CHECK_CLOCK = 6,
+  CHECK_PARTS = 7
 };
 
 /* One slot of one domain, with the key of it that signs. */
@@ -76,6 +77,9 @@ void check_state(struct check *check);
 /* Chooses domains by the operands, and reads of the store, if there is one, which keys sign. */
 int check_select(struct check *check, struct error *error) ERROR_USE_RESULT;
 void check_clock(struct check *check);
+
+/* check_walls.c: what stands between the network and the private keys. */
+void check_walls_start(struct check *check);
 
 /* check_dns.c, check_scratch.c: which servers are authoritative and answer; a scratch record in each zone. */
 void check_dns_start(struct check *check);

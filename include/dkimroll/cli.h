@@ -38,6 +38,14 @@ struct cli_wiring {
                       pid_t *ret_pid, struct error *error);
   int (*make_backends)(int keeper_descriptor, pid_t keeper_pid, struct cli_backends *ret_backends, struct error *error);
   void (*release_backends)(struct cli_backends *backends);
+  /* Before the two that start a keeper: an earlier policy had keys archived there. NULL: there are no earlier policies. */
+  int (*allow_archive)(const char *directory_template, struct error *error);
+  /* This process becomes the keeper of the loop side that is connected by descriptor, with the rights that policy and signers need, and ends with the exit
+   * status that is returned. With failure (code not 0) policy is NULL and every job fails with it: so the other side learns what is wrong. */
+  int (*serve_keeper)(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count, int descriptor,
+                      const struct error *failure);
+  /* Whether this process gives up rights that it does not need for what is left to do. Not in tests, which have other plans. */
+  bool walls;
 };
 
 /* Options of all commands; each command takes those that its row names. */
@@ -48,12 +56,15 @@ enum cli_option {
   CLI_UNTIL = 1 << 3,
   CLI_REASON = 1 << 4,
   CLI_BUDGET = 1 << 5,
+  CLI_APPLY = 1 << 6,
   CLI_HELP = 1 << 7,
+  CLI_KEEPER = 1 << 8,
 };
 
 struct cli_arguments {
   const char *policy;
-  bool json, no_wait;
+  const char *keeper; /* path of a socket; NULL: not given */
+  bool json, no_wait, apply;
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;
@@ -99,10 +110,12 @@ int cli_command_status(const struct cli *cli);
 int cli_command_plan(const struct cli *cli);
 int cli_command_check(const struct cli *cli);
 int cli_command_prove(const struct cli *cli);
+int cli_command_import(const struct cli *cli);
 int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);
 int cli_command_history(const struct cli *cli);
+int cli_command_keeper(const struct cli *cli);
 int cli_command_completion(const struct cli *cli);
 
 #endif

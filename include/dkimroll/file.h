@@ -10,7 +10,8 @@
 
 #include "dkimroll/error.h"
 
-/* Temporary files are named "." NAME FILE_TEMPORARY_MARK and eight hexadecimal digits, beside NAME. Only a crash leaves one. */
+/* What is not complete is named "." NAME FILE_TEMPORARY_MARK and a word or eight hexadecimal digits, beside NAME. Only a crash leaves one, and the next attempt takes
+ * it; files that file_create makes have no name at all before, where the file system can do that (O_TMPFILE: ext4, XFS, Btrfs, tmpfs; not NFS). */
 #define FILE_TEMPORARY_MARK ".dkimroll-"
 
 /* Owner and mode of a file to be made. */
@@ -31,7 +32,7 @@ int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_siz
 int file_replace(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;
 
-/* Creates path, which must not exist (ERROR_EXISTS): written completely under a temporary name, fsync, linked to its name (link(2)
+/* Creates path, which must not exist (ERROR_EXISTS): written completely without a name or under a temporary one, fsync, linked to its name (link(2)
  * never overwrites), fsync of the directory. */
 int file_create(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;

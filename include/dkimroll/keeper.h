@@ -21,7 +21,7 @@ enum {
   KEEPER_DEATHS_MAX = 10, /* workers that died in a row without one job done between: the supervisor gives up and ends */
 };
 
-/* What a job does; the payload's shape is fixed by the module that owns the kind (key_jobs.h, opendkim_jobs.h). */
+/* What a job does; the payload's shape is fixed by the module that owns the kind (key_jobs.h, opendkim_jobs.h, survey.h). */
 enum keeper_job {
   KEEPER_GENERATE = 1,
   KEEPER_READ_PUBLIC = 2,
@@ -32,6 +32,9 @@ enum keeper_job {
   KEEPER_EDIT_TABLES = 16,
   KEEPER_READ_TABLES = 17,
   KEEPER_RELOAD = 18,
+  KEEPER_SURVEY = 19,
+  KEEPER_KEY_USERS = 20,
+  KEEPER_WALLS = 32, /* keeper_walls.h */
 };
 
 /* Ends one job: result->code 0 and the reply's octets (borrowed during the call), or the error that the worker reported. */
@@ -71,8 +74,20 @@ struct keeper_handler {
  * the calling process ends (so it must not be one that only forks and leaves). Signals of the terminal do not end it. */
 int keeper_process_start(const struct keeper_handler *handlers, size_t handler_count, unsigned workers,
                          int *ret_descriptor, pid_t *ret_pid, struct error *error) ERROR_USE_RESULT;
+/* The same, with walls (keeper_walls.h; borrowed for ever) that the supervisor raises around itself and its workers; NULL: none. */
+struct keeper_walls;
+struct keeper_setup {
+  const struct keeper_handler *handlers; /* borrowed for ever */
+  size_t handler_count;
+  unsigned workers; /* 0: one per core */
+  struct keeper_walls *walls;
+};
+int keeper_process_fork(const struct keeper_setup *setup, int *ret_descriptor, pid_t *ret_pid, struct error *error)
+    ERROR_USE_RESULT;
+/* This process becomes the supervisor, for a loop side that connected to it (keeper_socket.h): returns the exit status when the loop side is gone. */
+int keeper_process_serve(const struct keeper_setup *setup, int descriptor);
 /* The loop side over that descriptor, which it owns from now on (on failure the caller still does). destroy closes it and waits for the
- * supervisor (bounded, then kills it). */
+ * supervisor (bounded, then kills it); pid 0: the keeper is not a child of this process, and is not waited for. */
 int keeper_connect(struct loop *loop, int descriptor, pid_t pid, struct keeper **ret_keeper, struct error *error)
     ERROR_USE_RESULT;
 

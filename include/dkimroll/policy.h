@@ -21,6 +21,7 @@ enum {
   POLICY_ENTRIES_MAX = 1000,  /* policies, publishers, signers: named by people, and found by walking through them */
   POLICY_FILES_MAX = 256,     /* domains-from */
   POLICY_COMMAND_MAX = 32,    /* words of a reload command */
+  POLICY_KEY_NAME_MAX = 1021, /* octets of a key name: OpenDKIM reads lines into 1,024 (table.h) */
   POLICY_NAME_MAX = 63,       /* octets of the name of a policy, publisher, signer or slot */
   POLICY_STANDBY_MAX = 4,     /* keys ready in advance; each is a record and a file more */
   POLICY_LIVING_KEYS_MAX = 24, /* keys of one slot that the policy's times keep alive at once; below LINEAGE_KEYS_MAX (lifecycle.h), so
@@ -55,6 +56,7 @@ struct policy_rules {
   struct policy_key *keys;
   size_t key_count;
   int64_t rotate_every; /* TIME_NEVER: only on demand */
+  int64_t prove_every;  /* within which each key that signs is proved by signature; TIME_NEVER: only when it takes over */
   unsigned standby;
   uint32_t publish_ttl;
   int64_t publish_safety; /* Spub */
@@ -188,6 +190,8 @@ int policy_signer_parse(const char *text, struct policy_signer **ret_signer, str
 /* Where the private key of selector goes: "<key-directory with %d>/<selector>.private". Caller frees. ERROR_LIMIT over PATH_MAX. */
 int policy_signer_key_path(const struct policy_signer *signer, const char *domain, const char *selector, char **ret_path,
                            struct error *error) ERROR_USE_RESULT;
+/* The name of its entry in KeyTable: key-name with %s and %d filled in. Caller frees; NULL: out of memory, or longer than a line of a table. */
+char *policy_signer_key_name(const struct policy_signer *signer, const char *domain, const char *selector);
 void policy_rules_free(struct policy_rules *rules);
 void policy_publisher_free(struct policy_publisher *publisher);
 void policy_signer_free(struct policy_signer *signer);

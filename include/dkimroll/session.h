@@ -3,6 +3,7 @@
 #define DKIMROLL_SESSION_H
 
 #include "dkimroll/cli.h"
+#include "dkimroll/grants.h"
 #include "dkimroll/store.h"
 
 struct session {
@@ -14,6 +15,11 @@ struct session {
   bool has_backends;
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;
+  /* What session_begin_keeper did, for check. */
+  char *keeper_socket; /* owned; NULL: the keeper is a child of this process */
+  bool dropped;        /* root became the owner of the state */
+  bool confined;       /* this process has put up its walls ... */
+  int landlock_abi;    /* ... of which Landlock is one if this is not 0 */
 };
 
 void session_release(struct session *session);
@@ -26,6 +32,22 @@ int session_look(struct session *session, int64_t *ret_next, struct error *error
 int session_read_policy(struct session *session, struct error *error) ERROR_USE_RESULT;
 /* Policy, keeper, loop, sockets; no store is open afterwards. For check, which writes nothing. */
 int session_start_backends(struct session *session, struct error *error) ERROR_USE_RESULT;
+/* A part of session_start_backends (session_keeper.c), with the policy read and the state known: connects to the keeper or forks it, and then gives up
+ * what the rest does not need (user, capabilities, files). */
+int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *ret_pid, struct error *error) ERROR_USE_RESULT;
+/* Root becomes the owner of the state's directory, for good; nothing if it has no other owner, or this is not root. */
+int session_drop(struct session *session, struct error *error) ERROR_USE_RESULT;
+/* Whether session_drop would. */
+bool session_will_drop(struct session *session);
+/* The path of the store: of the policy that was read, else of its first lines, else the default. */
+int session_find_state(struct session *session, struct error *error) ERROR_USE_RESULT;
+/* What the keeper may touch by the policy and by its own memory in directory, which learns of the policy: archives are allowed in the wiring; signers
+ * are borrowed from *ret_grants, in an array of session_count_signers that the caller frees. */
+int session_allow_grants(const struct session *session, const char *directory, struct grants *ret_grants,
+                         const struct policy_signer ***ret_signers, struct error *error) ERROR_USE_RESULT;
+size_t session_count_signers(const struct grants *grants);
+/* Copies of the signers that keys of the store were made with, into the session. */
+int session_read_old_signers(struct session *session, struct error *error) ERROR_USE_RESULT;
 /* Policy, keeper, store. The order is fixed: the keeper is forked before loop, sockets and store exist. */
 int session_open(struct session *session, struct error *error) ERROR_USE_RESULT;
 /* Takes the lease and compiles the policy if it changed. ERROR_BUSY: somebody else executes. */

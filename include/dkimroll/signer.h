@@ -20,7 +20,11 @@ struct signer_item {
   const char *record;            /* ACTIVATE, PROVE: content of its TXT RR as the authoritative servers serve it: what signatures must verify with */
   const char *previous_selector; /* ACTIVATE: the key that signs until now, NULL for the first; WITHDRAW: the key that signs */
   const char *previous_key_path;
+  const char *key_name;          /* in KeyTable, of selector and of previous_selector; NULL: as the policy has it. Adopted keys keep the names that they had */
+  const char *previous_key_name;
+  bool shared_file;              /* WITHDRAW: other lines may go on naming the key's file, which is looked after when it is to be destroyed */
   const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
+  bool stays;                    /* ACTIVATE: the key signs already by what dkimroll knows, and its lines are put right: nothing is taken back */
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
   size_t sender_count;
 };

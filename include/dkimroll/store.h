@@ -13,7 +13,7 @@
 
 enum {
   STORE_CLAIM_MAX = 2000,      /* lineages at once */
-  STORE_SCHEMA_VERSION = 1,
+  STORE_SCHEMA_VERSION = 2,
   STORE_BUSY_MS = 5000,        /* wait for another process's short transaction before ERROR_BUSY */
 };
 
@@ -63,7 +63,8 @@ void store_resource_release(struct store_resource *resource);
 
 /* Everything of one turn, or of the outcomes of one operation: one transaction. Pointers are borrowed. New keys and events get their id. Of a lineage
  * all columns but those that belong to sync (domain, slot, managed, rules, publisher, signers, zone, senders) are written, with all its keys, their sightings and
- * placements; the sightings of a KEY_REMOVED key are dropped. If sync changed the lineage since it was claimed, its next_moment is the earlier one of the two, so that
+ * placements; the sightings of a KEY_REMOVED key are dropped. A placement with signer_id 0 is at a signer version that
+ * is stored with it (an adopted key has a directory and a name of its own). If sync changed the lineage since it was claimed, its next_moment is the earlier one of the two, so that
  * an outcome from before does not put off what the policy made due. ERROR_EXISTS: a new key's selector was used before in that domain (in any letter case, ever).
  * ERROR_INTERNAL: two active keys, a removed key that comes back, a key or event that is not what its id says. On any failure nothing is kept and no id is given. */
 struct store_commit {

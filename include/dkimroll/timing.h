@@ -42,6 +42,9 @@ int64_t timing_revoke(const struct key *key, const struct policy_rules *rules);
 int64_t timing_dead(const struct key *key);
 /* F5. */
 int64_t timing_remove(const struct key *key, const struct policy_rules *rules);
+/* When the next proof of an active key is due at the latest of its signers, counted from the oldest proof; TIME_NEVER: the policy wants none, or the key
+ * was never proved. Spread over the last quarter of prove-every by the lineage's id, so that keys that took over together are not proved together for ever. */
+int64_t timing_proof(const struct lineage *lineage, const struct key *key);
 /* Delay after so many failures in a row; deterministic jitter of up to a quarter from seed (the lineage's id). */
 int64_t timing_backoff(unsigned failures, bool retryable, uint64_t seed);
 

@@ -106,7 +106,11 @@ void buffer_release(struct buffer *buffer) {
 }
 
 char *buffer_take_text(struct buffer *buffer) {
-  if (buffer->failed) return NULL;
+  if (buffer->failed) {
+    free(buffer->data);
+    *buffer = (struct buffer){.maximum = buffer->maximum, .failed = true};
+    return NULL;
+  }
   if (!buffer->data) return calloc(1, 1);
   char *text = (char *)buffer->data;
   *buffer = BUFFER_WITH_MAXIMUM(buffer->maximum);

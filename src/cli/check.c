@@ -117,6 +117,7 @@ static int run_works(struct check *check, struct error *error) {
   sigprocmask(SIG_BLOCK, NULL, &interrupt.before);
   watch_signals(&interrupt);
   check_begin(check); /* so that the loop does not stop before all have begun */
+  check_walls_start(check);
   check_keys_start(check);
   check_signers_start(check);
   check_dns_start(check);
@@ -152,6 +153,6 @@ int cli_command_check(const struct cli *cli) {
   print_part(&check, CHECK_LOCAL);
   if (!result && check.session.has_backends) result = run_works(&check, &error);
   if (result) return cli_report(cli, &error);
-  for (enum check_part part = CHECK_DNS; part < CHECK_PARTS; part++) print_part(&check, part);
+  for (enum check_part part = CHECK_WALLS; part < CHECK_PARTS; part++) print_part(&check, part);
   return print_verdict(&check);
 }

@@ -7,27 +7,31 @@
 #include "dkimroll/cli.h"
 #include "dkimroll/text.h"
 
-enum { ALWAYS = CLI_POLICY | CLI_HELP };
+/* What every command takes, and what those take that work with private keys, tables and reloads. */
+enum { ALWAYS = CLI_POLICY | CLI_HELP, WORKS = ALWAYS | CLI_KEEPER };
 
 const struct cli_command cli_commands[] = {
-    {"run", "", "do everything that is due, wait a little for what comes next, and end: the timer's job", ALWAYS | CLI_BUDGET, 0, 0,
+    {"run", "", "do everything that is due, wait a little for what comes next, and end: the timer's job", WORKS | CLI_BUDGET, 0, 0,
      cli_command_run},
-    {"rotate", "DOMAIN...", "make a new key now and drive it as far as it can go", ALWAYS | CLI_NO_WAIT | CLI_BUDGET, 1, CLI_DOMAINS_MAX,
+    {"rotate", "DOMAIN...", "make a new key now and drive it as far as it can go", WORKS | CLI_NO_WAIT | CLI_BUDGET, 1, CLI_DOMAINS_MAX,
      cli_command_rotate},
     {"status", "[DOMAIN...]", "is everything all right? every key, its state, its next step, and what it waits for", ALWAYS | CLI_JSON, 0,
      CLI_DOMAINS_MAX, cli_command_status},
     {"plan", "[DOMAIN...]", "what will happen and when, by the real planner on a virtual clock", ALWAYS | CLI_UNTIL | CLI_JSON, 0,
      CLI_DOMAINS_MAX, cli_command_plan},
-    {"check", "[DOMAIN...]", "try everything that a rotation needs: policy, files, rights, DNS, signers", ALWAYS, 0, CLI_DOMAINS_MAX,
+    {"check", "[DOMAIN...]", "try everything that a rotation needs: policy, files, rights, DNS, signers", WORKS, 0, CLI_DOMAINS_MAX,
      cli_command_check},
     {"prove", "[DOMAIN...]", "does every signer sign with the active key, and does that verify with what every name server serves?",
-     ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
-    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", ALWAYS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
+     WORKS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
+    {"import", "[DOMAIN...]", "what signs today, and what would be taken over of it; with --apply it is", WORKS | CLI_APPLY, 0, CLI_DOMAINS_MAX,
+     cli_command_import},
+    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
      cli_command_hold},
-    {"release", "DOMAIN...", "end a hold", ALWAYS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
-    {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", ALWAYS | CLI_REASON, 1,
+    {"release", "DOMAIN...", "end a hold", WORKS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
+    {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", WORKS | CLI_REASON, 1,
      CLI_DOMAINS_MAX, cli_command_forget},
     {"history", "[DOMAIN...]", "everything that happened, with reasons", ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_history},
+    {"keeper", "", "serve one connection to dkimroll-keeper.socket: started by systemd, not by hand", ALWAYS, 0, 0, cli_command_keeper},
     {"completion", "", "print the completion for bash", CLI_HELP, 0, 0, cli_command_completion},
 };
 const size_t cli_command_count = ARRAY_SIZE(cli_commands);
@@ -88,7 +92,8 @@ static const struct option long_options[] = {
     {"policy", required_argument, NULL, CLI_POLICY}, {"json", no_argument, NULL, CLI_JSON},
     {"no-wait", no_argument, NULL, CLI_NO_WAIT},     {"until", required_argument, NULL, CLI_UNTIL},
     {"reason", required_argument, NULL, CLI_REASON}, {"budget", required_argument, NULL, CLI_BUDGET},
-    {"help", no_argument, NULL, CLI_HELP},
+    {"apply", no_argument, NULL, CLI_APPLY},         {"help", no_argument, NULL, CLI_HELP},
+    {"keeper", required_argument, NULL, CLI_KEEPER},
     {NULL, 0, NULL, 0},
 };
 
@@ -96,7 +101,9 @@ static const struct option long_options[] = {
 static int take_option(int option, const char *value, struct cli_arguments *arguments) {
   switch (option) {
   case CLI_POLICY: arguments->policy = value; return 0;
+  case CLI_KEEPER: arguments->keeper = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
+  case CLI_APPLY: arguments->apply = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
   case CLI_REASON: arguments->reason = value; return 0;
   case CLI_UNTIL:

@@ -3,6 +3,30 @@
 #include "dkimroll/session.h"
 #include "dkimroll/text.h"
 
+struct managed_search {
+  bool managed;
+};
+
+static int look_managed(void *context, const void *row) {
+  ((struct managed_search *)context)->managed |= ((const struct lineage *)row)->managed;
+  return 0;
+}
+
+/* A domain that is still in the policy would be made anew at once: say so instead. */
+static int refuse_managed(struct session *session, struct error *error) {
+  const struct cli *cli = session->cli;
+  int result = 0;
+  for (size_t i = 0; i < cli->arguments->operand_count && !result; i++) {
+    struct managed_search search = {false};
+    const struct store_filter filter = {.domain = cli->arguments->operands[i]};
+    result = session->store->ops->select(session->store, STORE_SELECT_LINEAGES, &filter, look_managed, &search, error);
+    if (result || !search.managed) continue;
+    result = error_set(error, ERROR_CONFLICT, "%s is in the policy and cannot be forgotten", cli->arguments->operands[i]);
+    error_remedy(error, "take it out of the policy first, run `dkimroll run`, then forget it");
+  }
+  return result;
+}
+
 /* hold, release and forget are rows in the store; who holds the lease carries them out: this process, if nobody does. */
 static int control(const struct cli *cli, enum store_request_kind kind, int64_t until, const char *done) {
   struct session session = {.cli = cli};
@@ -10,6 +34,7 @@ static int control(const struct cli *cli, enum store_request_kind kind, int64_t 
   struct engine_summary summary;
   struct engine_setup setup = {.requests_only = true};
   int result = session_open(&session, &error);
+  if (!result && kind == REQUEST_FORGET) result = refuse_managed(&session, &error);
   /* The lease first: it compiles a policy that is new, without which a domain would be unknown. */
   if (!result) result = session_take_over(&session, "dkimroll control", &error);
   const bool other = result == ERROR_BUSY;
@@ -38,33 +63,6 @@ int cli_command_hold(const struct cli *cli) {
 
 int cli_command_release(const struct cli *cli) { return control(cli, REQUEST_RELEASE, TIME_NEVER, "released"); }
 
-struct managed_search {
-  bool managed;
-};
-
-static int look_managed(void *context, const void *row) {
-  ((struct managed_search *)context)->managed |= ((const struct lineage *)row)->managed;
-  return 0;
-}
-
-/* A domain that is still in the policy would be made anew at once: say so instead. */
-static int refuse_managed(const struct cli *cli, struct error *error) {
-  struct session session = {.cli = cli};
-  int result = session_open_for_reading(&session, error);
-  for (size_t i = 0; i < cli->arguments->operand_count && !result; i++) {
-    struct managed_search search = {false};
-    const struct store_filter filter = {.domain = cli->arguments->operands[i]};
-    result = session.store->ops->select(session.store, STORE_SELECT_LINEAGES, &filter, look_managed, &search, error);
-    if (result || !search.managed) continue;
-    result = error_set(error, ERROR_CONFLICT, "%s is in the policy and cannot be forgotten", cli->arguments->operands[i]);
-    error_remedy(error, "take it out of the policy first, run `dkimroll run`, then forget it");
-  }
-  session_release(&session);
-  return result;
-}
-
 int cli_command_forget(const struct cli *cli) {
-  struct error error = {0};
-  if (refuse_managed(cli, &error)) return cli_report(cli, &error);
   return control(cli, REQUEST_FORGET, TIME_NEVER, "forgotten; its records, keys and table lines stay as they are");
 }

@@ -11,6 +11,8 @@ static const struct {
     {CLI_UNTIL, "--until", "DATE", "2026-12-31 or 2026-12-31T08:00:00Z, in UTC"},
     {CLI_REASON, "--reason", "TEXT", "goes into the history"},
     {CLI_BUDGET, "--budget", "TIME", "how long to wait for what comes next, default 2m"},
+    {CLI_APPLY, "--apply", NULL, "do it; without it nothing is changed"},
+    {CLI_KEEPER, "--keeper", "PATH", "the keeper's socket; without it the keeper of the default policy, or one of its own"},
     {CLI_HELP, "--help", NULL, "this text (also -h)"},
 };
 
@@ -47,7 +49,7 @@ static void print_words(FILE *out, const struct cli_command *command) {
 void cli_print_completion(FILE *out) {
   fputs("# bash completion for dkimroll, made by `dkimroll completion`\n_dkimroll() {\n"
         "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-        "  case $before in --policy | -p) COMPREPLY=($(compgen -f -- \"$word\")); return ;; esac\n"
+        "  case $before in --policy | -p | --keeper) COMPREPLY=($(compgen -f -- \"$word\")); return ;; esac\n"
         "  if ((COMP_CWORD == 1)); then\n    COMPREPLY=($(compgen -W \"",
         out);
   for (size_t i = 0; i < cli_command_count; i++) fprintf(out, "%s ", cli_commands[i].name);

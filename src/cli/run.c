@@ -11,6 +11,8 @@ static bool nothing_is_due(struct session *session) {
   struct clock_reading now;
   char moment[TIME_TEXT_SIZE];
   clock_read(&now);
+  /* The store is not opened as root; and once root is given up no keeper can be forked any more. */
+  if (session_will_drop(session)) return false;
   if (session_open_for_reading(session, &unused) || session_look(session, &next, &unused)) return false;
   if (next == TIME_UNSET || next <= time_add(now.wall, session->cli->arguments->budget)) return false;
   if (next == TIME_NEVER)

@@ -25,8 +25,9 @@ void session_release(struct session *session) {
   for (size_t i = 0; i < session->old_signer_count; i++) policy_signer_free(session->old_signers[i]);
   free(session->old_signers);
   free(session->state);
+  free(session->keeper_socket);
   session->old_signers = NULL;
-  session->state = NULL;
+  session->state = session->keeper_socket = NULL;
 }
 
 /* The value of a "state:" line in the first octets of the policy, which saves reading a hundred thousand domains only to find the store. It is believed
@@ -46,7 +47,7 @@ static char *peek_state(const char *path) {
   return NULL;
 }
 
-static int find_state(struct session *session, struct error *error) {
+int session_find_state(struct session *session, struct error *error) {
   if (session->state) return 0;
   if (session->policy)
     session->state = text_duplicate(session->policy->state);
@@ -57,7 +58,8 @@ static int find_state(struct session *session, struct error *error) {
 }
 
 int session_open_for_reading(struct session *session, struct error *error) {
-  int result = find_state(session, error);
+  int result = session_find_state(session, error);
+  if (!result) result = session_drop(session, error);
   if (!result) result = session->cli->wiring->open_store(session->state, true, &session->store, error);
   return result;
 }
@@ -110,6 +112,8 @@ int session_read_policy(struct session *session, struct error *error) {
     return result;
   }
   result = policy_load(path, &session->policy, &findings, error);
+  if (result == ERROR_PERMISSION && geteuid() != 0)
+    error_remedy(error, "let dkimroll's user read it, it holds no secret: chmod 0644 %s, or chgrp dkimroll and chmod 0640", path);
   for (size_t i = 0; i < findings.count; i++) {
     const struct policy_finding *finding = &findings.items[i];
     fprintf(session->cli->err, "%s:%u:%u: %s\n", finding->file, finding->place.line, finding->place.column, finding->message);
@@ -132,7 +136,7 @@ static int keep_signer(void *context, const void *row) {
   return 0;
 }
 
-static int read_old_signers(struct session *session, struct error *error) {
+int session_read_old_signers(struct session *session, struct error *error) {
   static const struct store_filter all;
   struct store *store = NULL;
   int result = session->cli->wiring->open_store(session->state, true, &store, error);
@@ -150,13 +154,10 @@ int session_start_backends(struct session *session, struct error *error) {
   int result = session->policy ? 0 : session_read_policy(session, error);
   free(session->state);
   session->state = NULL;
-  if (!result) result = find_state(session, error);
+  if (!result) result = session_find_state(session, error);
   store_close(session->store);
   session->store = NULL;
-  if (!result) result = read_old_signers(session, error);
-  if (!result)
-    result = wiring->start_keeper(session->policy, (const struct policy_signer *const *)session->old_signers, session->old_signer_count,
-                                  &descriptor, &pid, error);
+  if (!result) result = session_begin_keeper(session, &descriptor, &pid, error);
   if (!result) result = wiring->make_backends(descriptor, pid, &session->backends, error);
   if (result) return result;
   session->has_backends = true;

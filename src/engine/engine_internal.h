@@ -165,6 +165,21 @@ void outcome_take_sightings(struct outcome *outcome, const struct observe_result
 int outcome_take_observation(struct outcome *outcome, const struct observe_result *result, struct sighting_report **ret_reports,
                              struct error *error) ERROR_USE_RESULT;
 
-extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_withdraw, stage_destroy;
+/* Sightings that outlive the observer's result, which ends with its callback: the outcome is applied later. */
+struct kept_sightings {
+  struct sighting_report *reports;
+  char *strings; /* what they point to */
+};
+void kept_sightings_release(struct kept_sightings *kept);
+/* Takes over one observation of a record that must be there for good. An error where it tells nothing, or where a server is not right (ERROR_CONFLICT, after the
+ * sightings were taken over). */
+int outcome_take_presence(struct outcome *outcome, const struct observe_result *result, const char *selector, struct kept_sightings *ret_kept,
+                          struct error *error) ERROR_USE_RESULT;
+
+/* Whether the answer of KEEPER_READ_PUBLIC or KEEPER_COPY is of the private key to which key's record belongs. ERROR_CONFLICT: of another. */
+int key_check_file(const struct key *key, const struct error *result, const uint8_t *reply, size_t size, struct error *error) ERROR_USE_RESULT;
+
+extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_repair, stage_prove, stage_withdraw,
+    stage_destroy;
 
 #endif

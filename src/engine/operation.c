@@ -15,6 +15,8 @@ const struct stage *stage_for(enum plan_action action) {
   case PLAN_CONFIRM: return &stage_confirm;
   case PLAN_CONFIRM_ABSENT: return &stage_confirm_absent;
   case PLAN_ACTIVATE: return &stage_activate;
+  case PLAN_PROVE: return &stage_prove;
+  case PLAN_REPAIR: return &stage_repair;
   case PLAN_WITHDRAW: return &stage_withdraw;
   case PLAN_DESTROY: return &stage_destroy;
   case PLAN_NONE:
@@ -323,22 +325,4 @@ struct observe_item *operation_observe_items(const struct operation *operation, 
     };
   }
   return items;
-}
-
-void outcome_take_sightings(struct outcome *outcome, const struct observe_result *result, struct sighting_report *reports) {
-  for (size_t i = 0; i < result->server_count; i++) {
-    const struct observe_server *server = &result->servers[i];
-    reports[i] = (struct sighting_report){
-        .host = server->host,
-        .address = server->address,
-        .right = server->verdict == OBSERVE_RIGHT,
-        .no_route = server->verdict == OBSERVE_NO_ROUTE,
-        .at = server->at,
-        .ttl = server->ttl,
-        .ttl_negative = server->ttl_negative,
-        .answer = server->answer,
-    };
-  }
-  outcome->sightings = reports;
-  outcome->sighting_count = result->server_count;
 }

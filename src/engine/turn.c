@@ -124,7 +124,9 @@ static int fail_work(struct turn *turn, struct work *work, const struct plan *pl
   turn->engine->summary.failures++;
   work->action = PLAN_NONE;
   int result = lifecycle_apply(&work->lineage, &outcome, turn->engine->plan_clock.now, &turn->events, error);
-  work->lineage.next_moment = work->lineage.retry_at;
+  struct plan next;
+  plan_lineage(&work->lineage, &turn->engine->plan_clock, &next);
+  work->lineage.next_moment = time_max(next.next, turn->engine->plan_clock.now + 1);
   return result;
 }
 

@@ -42,7 +42,7 @@ struct channel {
   struct keeper keeper;
   struct loop *loop;
   int descriptor;
-  pid_t pid; /* 0: ended and reaped */
+  pid_t pid; /* 0: no child of ours */
   struct loop_source *watch;
   unsigned watched;
   struct loop_source *pump;    /* NULL: nothing was submitted in this callback */
@@ -115,9 +115,14 @@ static void channel_lose(struct channel *channel, const struct error *reason) {
 
 static void channel_lose_ended(struct channel *channel) {
   struct error reason = {0};
-  error_set(&reason, ERROR_UNREACHABLE, "the keeper (process %d), which makes keys and edits tables, has ended",
-            (int)channel->pid);
-  error_remedy(&reason, "start dkimroll again; `journalctl -k` tells whether the kernel ended it for want of memory");
+  if (channel->pid > 0) {
+    error_set(&reason, ERROR_UNREACHABLE, "the keeper (process %d), which makes keys and edits tables, has ended",
+              (int)channel->pid);
+    error_remedy(&reason, "start dkimroll again; `journalctl -k` tells whether the kernel ended it for want of memory");
+  } else {
+    error_set(&reason, ERROR_UNREACHABLE, "the keeper, which makes keys and edits tables, has closed the connection");
+    error_remedy(&reason, "`journalctl -u 'dkimroll-keeper@*'` tells why; then start dkimroll again");
+  }
   channel_lose(channel, &reason);
 }
 

@@ -14,6 +14,7 @@
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keeper.h"
 #include "dkimroll/keeper_supervisor.h"
+#include "dkimroll/keeper_walls.h"
 
 enum { KEEPER_PARENT_ENDED = SIGUSR2, KEEPER_FIRST_OTHER_DESCRIPTOR = 3 };
 
@@ -73,11 +74,33 @@ int keeper_worker_fork(const struct keeper_handlers *handlers, int *ret_descript
   return 0;
 }
 
-static int keeper_supervisor_live(int descriptor, pid_t parent, const struct keeper_handlers *handlers,
-                                  unsigned workers) {
+static unsigned keeper_count_cores(void) {
+  cpu_set_t cores;
+  int count = sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
+  return count < KEEPER_WORKERS_MAX ? (unsigned)count : KEEPER_WORKERS_MAX;
+}
+
+/* What supervisor and workers share: nothing of the caller's descriptors and signals, and the walls. */
+static void keeper_begin(int descriptor, struct keeper_walls *walls) {
   keeper_close_others(descriptor);
   keeper_set_signals();
   keeper_protect("dkimroll-keeper");
+  if (walls) keeper_walls_raise(walls);
+}
+
+static int keeper_supervise_for(const struct keeper_setup *setup, int descriptor, int signal_descriptor) {
+  const struct keeper_supervision supervision = {
+      .descriptor = descriptor,
+      .signal_descriptor = signal_descriptor,
+      .workers = setup->workers > 0 ? setup->workers : keeper_count_cores(),
+      .patience = {.respawn_first = KEEPER_RESPAWN_FIRST, .grace = KEEPER_GRACE, .finish = KEEPER_FINISH},
+      .handlers = {setup->handlers, setup->handler_count},
+  };
+  return keeper_supervise(&supervision);
+}
+
+static int keeper_supervisor_live(int descriptor, pid_t parent, const struct keeper_setup *setup) {
+  keeper_begin(descriptor, setup->walls);
   sigset_t parent_ended;
   sigemptyset(&parent_ended);
   sigaddset(&parent_ended, KEEPER_PARENT_ENDED);
@@ -86,26 +109,12 @@ static int keeper_supervisor_live(int descriptor, pid_t parent, const struct kee
   /* The end of the stream tells the same, but not while another child of our parent holds a copy of its end. */
   prctl(PR_SET_PDEATHSIG, KEEPER_PARENT_ENDED);
   if (signal_descriptor < 0 || getppid() != parent) return EXIT_FAILURE;
-  const struct keeper_supervision supervision = {
-      .descriptor = descriptor,
-      .signal_descriptor = signal_descriptor,
-      .workers = workers,
-      .patience = {.respawn_first = KEEPER_RESPAWN_FIRST, .grace = KEEPER_GRACE, .finish = KEEPER_FINISH},
-      .handlers = *handlers,
-  };
-  return keeper_supervise(&supervision);
+  return keeper_supervise_for(setup, descriptor, signal_descriptor);
 }
 
-static unsigned keeper_count_cores(void) {
-  cpu_set_t cores;
-  int count = sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
-  return count < KEEPER_WORKERS_MAX ? (unsigned)count : KEEPER_WORKERS_MAX;
-}
-
-int keeper_process_start(const struct keeper_handler *handlers, size_t handler_count, unsigned workers,
-                         int *ret_descriptor, pid_t *ret_pid, struct error *error) {
-  if (workers > KEEPER_WORKERS_MAX) {
-    return error_set(error, ERROR_INVALID, "%u workers are more than the %d that the keeper has room for", workers,
+int keeper_process_fork(const struct keeper_setup *setup, int *ret_descriptor, pid_t *ret_pid, struct error *error) {
+  if (setup->workers > KEEPER_WORKERS_MAX) {
+    return error_set(error, ERROR_INVALID, "%u workers are more than the %d that the keeper has room for", setup->workers,
                      KEEPER_WORKERS_MAX);
   }
   int ends[2];
@@ -114,14 +123,22 @@ int keeper_process_start(const struct keeper_handler *handlers, size_t handler_c
   }
   CLEANUP_CLOSE int ours = ends[0];
   CLEANUP_CLOSE int theirs = ends[1];
-  const struct keeper_handlers own_handlers = {handlers, handler_count};
   pid_t parent = getpid();
   pid_t pid = fork();
   if (pid < 0) return error_set_errno(error, errno, "cannot start the keeper");
-  if (pid == 0) {
-    _exit(keeper_supervisor_live(theirs, parent, &own_handlers, workers > 0 ? workers : keeper_count_cores()));
-  }
+  if (pid == 0) _exit(keeper_supervisor_live(theirs, parent, setup));
   *ret_descriptor = TAKE_FD(ours);
   *ret_pid = pid;
   return 0;
+}
+
+int keeper_process_start(const struct keeper_handler *handlers, size_t handler_count, unsigned workers,
+                         int *ret_descriptor, pid_t *ret_pid, struct error *error) {
+  const struct keeper_setup setup = {.handlers = handlers, .handler_count = handler_count, .workers = workers};
+  return keeper_process_fork(&setup, ret_descriptor, ret_pid, error);
+}
+
+int keeper_process_serve(const struct keeper_setup *setup, int descriptor) {
+  keeper_begin(descriptor, setup->walls);
+  return keeper_supervise_for(setup, descriptor, -1);
 }

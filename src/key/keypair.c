@@ -16,6 +16,7 @@
 #include <openssl/x509.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/tag_list.h"
 #include "dkimroll/text.h"
 
 enum {
@@ -204,6 +205,25 @@ int keypair_read_public(const char *path, struct keypair_public *ret_public, str
   if (result == 0) return keypair_parse(path, &secret, ret_public, error);
   error_context(error, "private key");
   return result;
+}
+
+static EVP_PKEY *keypair_decode_der(const char *text, size_t size, struct keypair_secret *der) {
+  der->octets = calloc(1, size + 1);
+  der->size = size;
+  if (!der->octets || !span_decode((struct span){.text = text, .size = size}, (uint8_t *)der->octets, &size)) return NULL;
+  const unsigned char *place = (const unsigned char *)der->octets;
+  return d2i_AutoPrivateKey(NULL, &place, (long)size);
+}
+
+int keypair_read_inline(const char *text, size_t size, struct keypair_public *ret_public, struct error *error) {
+  CLEANUP(keypair_secret_release) struct keypair_secret der = {0};
+  if (size > KEYPAIR_FILE_MAX) return error_set(error, ERROR_INVALID, "a private key of more than %d octets", KEYPAIR_FILE_MAX);
+  CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(text, (int)size);
+  CLEANUP(cleanup_pkey) EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
+  if (!key) key = keypair_decode_der(text, size, &der);
+  ERR_clear_error();
+  if (key) return keypair_derive(key, ret_public, error);
+  return error_set(error, ERROR_INVALID, "neither a path nor a private key in PEM or base64");
 }
 
 /* Creates path, which may hold the same octets already from an attempt that did not come to its end. */

@@ -47,9 +47,10 @@ static bool gate_back_off(const struct gate_view *view, struct plan_reason *reas
   const struct key *failed = failure_key(lineage);
   char moment[TIME_TEXT_SIZE];
   if (!back_off_runs(view)) return true;
-  /* A dead server of an old key must not slow down the next rotation. */
+  /* A dead server of an old key must not slow down the next rotation, nor must trouble with the key that signs hold back the one that ends it. */
   const bool signs = !view->key || !key_is_leaving(lineage, view->key);
   if (signs && failed && key_is_leaving(lineage, failed)) return true;
+  if (signs && failed && failed == view->active && view->key != failed) return true;
   return gate_closed(reason, lineage->retry_at, "failed %u time%s, tried again at %s: %s", lineage->failures,
                      lineage->failures == 1 ? "" : "s", time_format(lineage->retry_at, moment),
                      lineage->failure ? lineage->failure : "no reason stored");
@@ -85,7 +86,7 @@ static bool gate_successor_wanted(const struct gate_view *view, struct plan_reas
   }
   if (view->coming < lineage->rules->standby) return true;
   if (view->coming > 0) return gate_closed(reason, TIME_NEVER, "a successor is on its way already");
-  if (lineage->rotate_requested) return true;
+  if (lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
   const int64_t opens = timing_generate(view->active, lineage->rules);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "the policy rotates only on demand: `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
@@ -109,11 +110,15 @@ static bool gate_not_served(const struct gate_view *view, struct plan_reason *re
 
 /* Looks are stamped by the wall clock. A look that lies further ahead than any pause was stamped by a clock that is ahead of what gates may count with, or
  * that has been set back since: the pause then counts from the start of the key's last operation, so that looking neither ends nor spins. */
-static bool look_is_due(const struct gate_view *view, struct plan_reason *reason, int64_t opens) {
+static int64_t believable(const struct gate_view *view, int64_t opens, int64_t longest) {
   const int64_t now = view->clock->now, begun = view->key->intent_at;
+  if (opens <= time_add(now, longest)) return opens;
+  return begun == TIME_UNSET || begun > now ? now : time_add(begun, TIMING_WATCH_SLOWEST);
+}
+
+static bool look_is_due(const struct gate_view *view, struct plan_reason *reason, int64_t opens) {
   const int64_t longest = time_max(view->lineage->rules->confirm_every, TIMING_WATCH_SIGNED);
-  if (opens > time_add(now, longest)) opens = begun == TIME_UNSET || begun > now ? now : time_add(begun, TIMING_WATCH_SLOWEST);
-  return gate_time(view, reason, opens, "no new look at the servers");
+  return gate_time(view, reason, believable(view, opens, longest), "no new look at the servers");
 }
 
 static bool gate_round_due(const struct gate_view *view, struct plan_reason *reason) {
@@ -185,7 +190,7 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
     if (other->state == KEY_READY && other != view->key && other->ready_at < view->key->ready_at)
       return gate_closed(reason, TIME_NEVER, "%s has been ready for longer", other->selector);
   }
-  if (!view->active || lineage->rotate_requested) return true;
+  if (!view->active || lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
   const int64_t opens = timing_turn(view->active, lineage->rules);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "standby: it takes over on demand, `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
@@ -193,6 +198,37 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
 
 static bool gate_placement_missing(const struct gate_view *view, struct plan_reason *reason) {
   return !key_is_placed(view->lineage, view->key) || gate_closed(reason, TIME_NEVER, "every signer signs with it");
+}
+
+/* Is the key proved from time to time, and is that worth a word? */
+static bool gate_proof_wanted(const struct gate_view *view, struct plan_reason *reason) {
+  const bool failed = view->key->proof_failures > 0;
+  if (failed || (!view->clock->skip_watch && timing_proof(view->lineage, view->key) != TIME_NEVER)) return true;
+  return gate_closed(reason, TIME_NEVER, "no proof is asked for");
+}
+
+static bool gate_proof_due(const struct gate_view *view, struct plan_reason *reason) {
+  enum { LONGEST = TIMING_BACKOFF_PARKED + TIMING_BACKOFF_PARKED / 4 };
+  const struct key *key = view->key;
+  const int64_t every = view->lineage->rules->prove_every;
+  if (key->proof_failures > 0)
+    return gate_time(view, reason, believable(view, key->proof_retry_at, LONGEST), "it could not be proved, and is not tried again");
+  return gate_time(view, reason, believable(view, timing_proof(view->lineage, key), every), "it is not proved again");
+}
+
+static bool gate_repairable(const struct gate_view *view, struct plan_reason *reason) {
+  for (size_t i = 0; i < view->key->placement_count; i++)
+    if (placement_is_repairable(view->lineage, view->key, i)) return true;
+  return gate_closed(reason, TIME_NEVER, "nothing is to be mended");
+}
+
+/* Tables are pointed at a key only while its record is served. */
+static bool gate_record_served(const struct gate_view *view, struct plan_reason *reason) {
+  return timing_right_since(view->key) != TIME_UNSET || gate_closed(reason, TIME_NEVER, "a server does not serve its record");
+}
+static bool gate_other_key_served(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->active && timing_right_since(view->active) != TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "no other key signs whose record every server serves");
 }
 
 static bool gate_drained(const struct gate_view *view, struct plan_reason *reason) {
@@ -279,6 +315,7 @@ const struct step plan_steps[] = {
     {KEY_GENERATED, PLAN_PUBLISH, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
     {KEY_GENERATED, PLAN_DELETE, GATES(GATE(managed), APPLIES(not_wanted), APPLIES(may_be_served), GATE(back_off))},
     {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(not_served), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_served), GATE(back_off))},
     {KEY_PUBLISHED, PLAN_READY, GATES(GATE(managed), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
     {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(look_back_off))},
     {KEY_PUBLISHED, PLAN_PUBLISH, GATES(HEAL_GATES)},
@@ -286,8 +323,10 @@ const struct step plan_steps[] = {
      GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off))},
     {KEY_READY, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_ACTIVATE, GATES(GATE(managed), APPLIES(placement_missing), GATE(back_off))},
+    {KEY_ACTIVE, PLAN_REPAIR, GATES(GATE(managed), APPLIES(repairable), GATE(record_served))},
     {KEY_ACTIVE, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_PUBLISH, GATES(HEAL_GATES)},
+    {KEY_ACTIVE, PLAN_PROVE, GATES(GATE(managed), APPLIES(proof_wanted), GATE(proof_due))},
     {KEY_RETIRED, PLAN_WITHDRAW,
      GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_REVOKE,

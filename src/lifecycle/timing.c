@@ -3,6 +3,7 @@
 #include <limits.h>
 
 #include "dkimroll/text.h"
+#include "gates.h"
 
 bool timing_sighting_counts(const struct key *key, size_t sighting) {
   const struct sighting *seen = &key->sightings[sighting];
@@ -108,6 +109,32 @@ int64_t timing_dead(const struct key *key) {
 int64_t timing_remove(const struct key *key, const struct policy_rules *rules) {
   if (rules->tombstone == 0 && key->revoked_at == TIME_UNSET) return timing_revoke(key, rules);
   return key->revoked_at == TIME_UNSET ? TIME_NEVER : time_add(key->revoked_at, rules->tombstone);
+}
+
+/* A signer where the key was never proved is no matter of proofs but of placing the key there. */
+static int64_t oldest_proof(const struct lineage *lineage, const struct key *key) {
+  int64_t oldest = TIME_NEVER;
+  for (size_t i = 0; i < key->placement_count; i++) {
+    if (placement_signs(lineage, key, i)) oldest = time_min(oldest, key->placements[i].proved_at);
+  }
+  return oldest;
+}
+
+/* Since a signer was taken back from a successor that had lost its record, nobody has seen it sign. */
+static bool is_taken_back(const struct lineage *lineage, int64_t proved) {
+  for (size_t i = 0; i < lineage->key_count; i++)
+    for (size_t j = 0; j < lineage->keys[i].placement_count; j++)
+      if (lineage->keys[i].state < KEY_ACTIVE && lineage->keys[i].placements[j].drained_at > proved) return true;
+  return false;
+}
+
+int64_t timing_proof(const struct lineage *lineage, const struct key *key) {
+  const int64_t every = lineage->rules->prove_every, proved = oldest_proof(lineage, key);
+  if (proved == TIME_NEVER) return TIME_NEVER;
+  if (is_taken_back(lineage, proved)) return proved;
+  if (every == TIME_NEVER) return TIME_NEVER;
+  const uint64_t mixed = (uint64_t)lineage->id * UINT64_C(0x9e3779b97f4a7c15);
+  return time_add(proved, every - (int64_t)((mixed >> 33) % (uint64_t)(every / 4 + 1)));
 }
 
 int64_t timing_backoff(unsigned failures, bool retryable, uint64_t seed) {

@@ -72,6 +72,8 @@ static const struct schema_row rules_rows[] = {
      .maximum = POLICY_SLOTS_MAX, .table = &policy_key_table, .check = policy_check_name},
     {"rotate-every", SCHEMA_VALUE, &schema_duration, SCHEMA_NEVER, RULE(rotate_every), .standard = "90d", .minimum = 1,
      .maximum = 10 * YEAR},
+    {"prove-every", SCHEMA_VALUE, &schema_duration, SCHEMA_NEVER, RULE(prove_every), .standard = "1d", .minimum = 1,
+     .maximum = 30 * DAY},
     {"standby", SCHEMA_VALUE, &schema_number, .offset = RULE(standby), .standard = "0", .maximum = POLICY_STANDBY_MAX},
     {"publish", SCHEMA_GROUP, .table = &publish_table},
     {"confirm", SCHEMA_GROUP, .table = &confirm_table},

@@ -308,3 +308,13 @@ bool table_match_sender(const struct table *signing, const char *address, struct
   *ret_line = signing->lines[line].number;
   return true;
 }
+
+bool table_read_entry(const struct table *table, size_t index, struct table_span *ret_key, struct table_span *ret_value,
+                      unsigned *ret_line) {
+  if (index >= table->parsed) return false;
+  const struct table_line *line = &table->lines[index];
+  *ret_key = line->key;
+  *ret_value = line->value;
+  *ret_line = line->number;
+  return true;
+}

@@ -168,7 +168,7 @@ static int table_check_key_remove(const struct table_step *step, struct error *e
       stays = true;
   }
   int result = goes && !stays ? table_check_name_unused(step, error) : 0;
-  return result < 0 ? result : table_check_path_unused(step, error);
+  return result < 0 || step->edit->shared ? result : table_check_path_unused(step, error);
 }
 
 /* The key name that a SigningTable line gives for address: "%" stands for the domain. */
@@ -178,12 +178,19 @@ static bool table_line_names(const struct table_line *line, const char *address,
   return at && text_equal_nocase(at + 1, name);
 }
 
+/* Of two lines the one that stands above; TABLE_NO_LINE is none. */
+static uint32_t table_upper_line(const struct table *table, uint32_t a, uint32_t b) {
+  if (a == TABLE_NO_LINE || b == TABLE_NO_LINE) return a == TABLE_NO_LINE ? b : a;
+  return table->lines[a].order <= table->lines[b].order ? a : b;
+}
+
 /* What the SigningTable has for the pattern of a TABLE_SIGN_POINT. */
 enum table_present { TABLE_ABSENT, TABLE_PRESENT_BEFORE, TABLE_PRESENT_NAMED };
 
 static enum table_present table_find_point(const struct table_step *step, uint32_t *ret_line, uint32_t *ret_foreign) {
   const struct table *signing = step->pair->signing;
   enum table_present present = TABLE_ABSENT;
+  uint32_t first = TABLE_NO_LINE; /* of ours */
   *ret_foreign = TABLE_NO_LINE;
   for (uint32_t line = table_any_of_key(signing, step->edit->pattern); line != TABLE_NO_LINE;
        line = table_next_of_key(signing, step->edit->pattern, line)) {
@@ -191,15 +198,19 @@ static enum table_present table_find_point(const struct table_step *step, uint32
     if (table_line_names(found, step->edit->address, step->edit->name)) {
       present = TABLE_PRESENT_NAMED;
       *ret_line = line;
+      first = table_upper_line(signing, first, line);
     } else if (step->edit->before && table_span_equal(&found->value, step->edit->before)) {
       if (present == TABLE_ABSENT) {
         present = TABLE_PRESENT_BEFORE;
         *ret_line = line;
       }
+      first = table_upper_line(signing, first, line);
     } else {
-      *ret_foreign = line;
+      *ret_foreign = table_upper_line(signing, *ret_foreign, line);
     }
   }
+  /* OpenDKIM takes the first line of a pattern, so one below ours never counts, and needs no one's care. */
+  if (first != TABLE_NO_LINE && table_upper_line(signing, first, *ret_foreign) == first) *ret_foreign = TABLE_NO_LINE;
   return present;
 }
 

@@ -276,6 +276,11 @@ const char *world_signs(const struct world *world, int signer, const char *domai
   return "";
 }
 
+void world_edit_tables(struct world *world, int signer, const char *domain, const char *selector) {
+  struct world_line *line = find_line(world, signer, domain);
+  text_copy(line->selector, sizeof line->selector, selector);
+}
+
 static struct world_name *name_of(struct world *world, const char *selector, const char *domain) {
   char name[400];
   snprintf(name, sizeof name, "%s._domainkey.%s", selector, domain);
@@ -284,6 +289,10 @@ static struct world_name *name_of(struct world *world, const char *selector, con
 
 static void activate_one(struct pending *pending, const struct signer_item *item, struct signer_result *result) {
   struct world *world = pending->world;
+  if (world->signer_down && text_equal(world->signer_down, pending->signer_name)) {
+    error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
+    return;
+  }
   if ((world->signer_fails && text_equal(world->signer_fails, pending->signer_name)) ||
       (world->domain_fails && text_equal(world->domain_fails, item->domain))) {
     error_set(&result->error, ERROR_PROOF, "the fake signer does not sign");
@@ -309,6 +318,19 @@ static void activate_one(struct pending *pending, const struct signer_item *item
   result->switched_at = result->completed_at = loop_wall(world->loop);
 }
 
+static void prove_one(struct pending *pending, const struct signer_item *item, struct signer_result *result) {
+  struct world *world = pending->world;
+  const struct world_line *line = find_line(world, pending->signer, item->domain);
+  if (world->signer_down && text_equal(world->signer_down, pending->signer_name))
+    error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
+  else if (!text_equal(line->selector, item->selector))
+    error_set(&result->error, ERROR_PROOF, "it signs with \"%s\"", line->selector);
+  else if (access(item->key_path, R_OK))
+    violate(world, "a key is proved whose file is not there", item->key_path);
+  else
+    name_of(world, item->selector, item->domain)->signed_at = result->completed_at = loop_wall(world->loop);
+}
+
 static void signer_answer(struct pending *pending) {
   struct world *world = pending->world;
   const struct signer_item *items = pending->items;
@@ -316,6 +338,8 @@ static void signer_answer(struct pending *pending) {
   for (size_t i = 0; i < pending->count; i++) {
     if (pending->kind == 0) {
       activate_one(pending, &items[i], &results[i]);
+    } else if (pending->kind == 2) {
+      prove_one(pending, &items[i], &results[i]);
     } else {
       if (text_equal(world_signs(world, pending->signer, items[i].domain), items[i].selector))
         violate(world, "the signing key was withdrawn", items[i].domain);
@@ -355,6 +379,13 @@ static int signer_withdraw_start(struct signer *signer, const struct signer_item
   ((struct fake_signer *)signer)->world->counts.withdrawals++;
   return signer_begin(signer, 1, items, count, done, context, ret_operation, error);
 }
+static int signer_prove_start(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
+                              signer_done *done, void *context, struct signer_operation **ret_operation,
+                              struct error *error) {
+  (void)deadline;
+  ((struct fake_signer *)signer)->world->counts.proofs++;
+  return signer_begin(signer, 2, items, count, done, context, ret_operation, error);
+}
 static void signer_cancel_one(struct signer *signer, struct signer_operation *operation) {
   (void)signer;
   pending_cancel(operation);
@@ -365,6 +396,7 @@ static void signer_end(struct signer *signer) {
 }
 static const struct signer_ops signer_ops = {.activate = signer_activate_start,
                                              .withdraw = signer_withdraw_start,
+                                             .prove = signer_prove_start,
                                              .cancel = signer_cancel_one,
                                              .destroy = signer_end};
 

@@ -46,7 +46,7 @@ struct world_line {
 };
 
 struct world_counts {
-  unsigned turns, commits, observations, publications, activations, withdrawals; /* operations */
+  unsigned turns, commits, observations, publications, activations, withdrawals, proofs; /* operations */
   unsigned adds, replaces, deletes, switches, generated, copied, destroyed;      /* effects that changed something */
 };
 
@@ -84,6 +84,7 @@ struct world {
   bool publish_hangs;           /* answers at the deadline only, with ERROR_TIMEOUT */
   const char *no_publisher;     /* name of the publisher that cannot be made */
   const char *signer_fails;     /* name of the signer whose activations fail */
+  const char *signer_down;      /* name of the signer that nobody reaches */
   const char *domain_fails;     /* domain whose activation fails at any signer */
   bool keeper_dead;
   unsigned commits_left; /* 0: no limit; at 1 the next commit fails */
@@ -110,6 +111,8 @@ void world_live(struct world *world, int days);
 void world_request(struct world *world, enum store_request_kind kind, const char *domain);
 /* "generated published active": the states of the domain's living keys, oldest first; caller frees. */
 char *world_states(struct world *world, const char *domain);
+/* An operator edits the tables: domain is signed with selector there, or ("") not at all. */
+void world_edit_tables(struct world *world, int signer, const char *domain, const char *selector);
 /* Selector that signs for domain at signer number; "" none. */
 const char *world_signs(const struct world *world, int signer, const char *domain);
 struct world_name *world_name(struct world *world, const char *name);

@@ -28,6 +28,9 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
   key->record = text_duplicate("v=DKIM1; k=ed25519; p=abc");
   key->intent_open = true;
   key->intent = PLAN_ACTIVATE;
+  key->contested_at = 31;
+  key->proof_failures = 32;
+  key->proof_retry_at = 33;
   text_copy(key->zone, sizeof key->zone, "zone.example");
   text_copy(key->owner, sizeof key->owner, "owner.zone.example");
   text_copy(key->primary_server, sizeof key->primary_server, "192.0.2.53:53");
@@ -37,6 +40,8 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
                                           .file_made = true,
                                           .switched_at = 1,
                                           .proved_at = 2,
+                                          .damage = DAMAGE_FILE_OTHER,
+                                          .damaged_at = 4,
                                           .drained_at = 3,
                                           .destroyed = true,
                                           .failure = text_duplicate("why not")};
@@ -82,6 +87,7 @@ static void assert_key_filled(const struct key *key, const struct lineage *linea
   assert_string_equal(placement->failure, "why not");
   assert_true(placement->file_made && placement->destroyed);
   assert_true(placement->switched_at == 1 && placement->proved_at == 2 && placement->drained_at == 3);
+  assert_true(placement->damage == DAMAGE_FILE_OTHER && placement->damaged_at == 4);
   key_release(&expected);
 }
 

@@ -590,6 +590,45 @@ static int64_t many_time(enum table_kind kind, size_t count) {
   return took;
 }
 
+/* Each "*" becomes a word, so an address may be much longer than its sender. */
+static void test_table__sender_whose_address_would_be_too_long_is_refused(void **state) {
+  (void)state;
+  char sender[200 + sizeof "@example.com"];
+  memset(sender, '*', 200);
+  memcpy(sender + 200, "@example.com", sizeof "@example.com");
+  char *address = NULL;
+  struct error error = {0};
+  assert_int_equal(table_sender_address(sender, "example.com", &address, &error), ERROR_LIMIT);
+  assert_null(address);
+  assert_non_null(strstr(error.message, "longer than 1021 octets"));
+  assert_non_null(strstr(error.remedy, "shorter sender"));
+}
+
+/* regcomp(3) of the second one would take all memory. */
+static void test_table__counts_in_a_foreign_pattern_cost_no_memory(void **state) {
+  (void)state;
+  static const struct {
+    const char *pattern;
+    bool matches;
+  } cases[] = {
+      {"[a-z]{3,20}@example\\.com", false},
+      {"[a-z-]{3,20}@example.com", true},
+      {"[a-z-]{14}@(example){1}.com", true},
+      {"(((x{255}){255}){255})|[a-z-]+@example.com", false},
+      {"x{30000}{30000}", false},
+      {"x{99999999999999999999}", false},
+  };
+  for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+    CLEANUP_FREE char *text = text_format("%s foreign\n", cases[i].pattern);
+    struct table *signing = parse(TABLE_SIGNING_REFILE, text);
+    struct table_span name;
+    unsigned line;
+    if (table_match_sender(signing, "dkimroll-proof@example.com", &name, &line) != cases[i].matches)
+      fail_msg("%s", cases[i].pattern);
+    table_free(signing);
+  }
+}
+
 static void test_table__thousands_of_edits_in_a_large_table_cost_little_more_than_reading_it(void **state) {
   (void)state;
   for (enum table_kind kind = TABLE_SIGNING_REFILE; kind <= TABLE_SIGNING_FILE; kind++) {
@@ -633,6 +672,8 @@ int main(void) {
       cmocka_unit_test(test_table__line_that_opendkim_would_cut_is_refused),
       cmocka_unit_test(test_table__sender_patterns),
       cmocka_unit_test(test_table__sender_addresses_match_their_own_patterns),
+      cmocka_unit_test(test_table__sender_whose_address_would_be_too_long_is_refused),
+      cmocka_unit_test(test_table__counts_in_a_foreign_pattern_cost_no_memory),
       cmocka_unit_test(test_table__thousands_of_edits_in_a_large_table_cost_little_more_than_reading_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,19 +118,9 @@ void sim_oracle_event(struct sim *sim, const struct event *event) {
   if (event->reason && strstr(event->reason, "defect of dkimroll")) sim_violate(sim, "defect", "%s: %s", event->domain, event->reason);
 }
 
-static void read_store_file(struct sim *sim, const char *name) {
-  char path[128];
-  char *text = NULL;
-  size_t size = 0;
-  struct error error;
-  if (file_read(sim_host_path(sim, name, path, sizeof path), 256 << 20, &text, &size, NULL, &error)) return;
-  sim_oracle_octets(sim, name, text, size);
-  free(text);
-}
-
 void sim_oracle_store(struct sim *sim) {
-  read_store_file(sim, "lib/state.db");
-  read_store_file(sim, "lib/state.db-wal");
+  for (const struct sim_disk_file *file = sim->disk.files; file; file = file->next)
+    sim_oracle_octets(sim, "the store's file", file->present.octets, (size_t)file->present.size);
 }
 
 /* ---- I4 on the disk ---- */

@@ -90,8 +90,8 @@ tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # The simulator (tests/sim/README.md).
 SIMULATE := $(BUILD)/tests/sim/simulate
-$(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(LIBRARY)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(SIMULATE): LDFLAGS += $(SIM_WRAP)
 
 tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll

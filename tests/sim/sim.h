@@ -16,6 +16,8 @@
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/transport.h"
 #include "dkimroll/tsig.h"
+#include "sim_disk.h"
+#include "sim_signer.h"
 
 enum {
   SIM_DOMAINS_MAX = 5,  /* a.test to e.test */
@@ -171,7 +173,8 @@ void sim_host_run(struct sim *sim, int64_t horizon);
 /* When the store wants the next run, in true time; SIM_START if now. */
 int64_t sim_host_next(struct sim *sim);
 void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until);
-struct store *sim_host_open(struct sim *sim, bool read_only); /* NULL: it cannot be */
+struct store *sim_host_store(struct sim *sim); /* borrowed; NULL: it cannot be opened */
+void sim_host_close(struct sim *sim);
 const char *sim_host_path(struct sim *sim, const char *name, char *buffer, size_t size);
 
 /* ---- sim_policy.c ---- */
@@ -191,7 +194,7 @@ struct sim_mail_place {
   bool has_signed;
   bool tampered; /* the operator broke this sender at this signer */
   char selector[SELECTOR_SIZE]; /* of the last signature */
-  int64_t selector_since;
+  int64_t selector_since, first_at;
 };
 /* Signs a message of every sender at every signer now, on an old or a new connection. */
 void sim_mail_pulse(struct sim *sim);
@@ -209,9 +212,11 @@ struct sim_filter; /* sim_filter.c */
 void sim_filters_init(struct sim *sim);
 void sim_filters_free(struct sim *sim);
 enum sim_signing sim_filter_sign(struct sim *sim, size_t signer, const char *domain, struct sim_signature *ret_signature);
-int sim_filter_reload(struct sim *sim, const char *pid_file, struct error *error);
+const struct sim_signers *sim_filters(struct sim *sim);
 int sim_filter_make(struct sim *sim, const struct policy_signer *policy, struct signer **ret_signer, struct error *error);
-void sim_filters_restart(struct sim *sim);
+void sim_filter_restart(struct sim *sim, size_t signer);
+void sim_filter_stop(struct sim *sim, size_t signer);
+struct sim_signer_faults *sim_filter_faults(struct sim *sim, size_t signer);
 
 /* ---- sim_oracle.c ---- */
 
@@ -324,6 +329,16 @@ struct sim {
   bool keeper_dies, keeper_dead;
   /* signing */
   struct sim_filter *filters[SIM_SIGNERS_MAX];
+  struct sim_signer *signer_items[SIM_SIGNERS_MAX];
+  struct sim_signers signers;
+  unsigned signer_downs[SIM_SIGNERS_MAX]; /* grows with each stop, so that an old start does not end a new stop */
+  struct connector *connector;
+  struct sim_disk disk;
+  bool power_is_gone; /* the process that runs dies of it */
+  int64_t disk_full_until, disk_write_until, disk_sync_until;
+  struct store *store; /* kept from run to run, opened anew now and then and after each death */
+  struct policy *policy; /* as compiled last */
+  uint64_t policy_loaded; /* its version */
   struct keeper *keeper;
   struct sim_mail_place places[SIM_SIGNERS_MAX][SIM_DOMAINS_MAX];
   struct sim_secret *secrets;

@@ -18,8 +18,8 @@ struct call {
 const char *const sim_fault_kinds[] = {
     "outage",       "refusal",  "servfail",  "truncation", "contradiction", "lost-request", "lost-reply", "lag",    "backup",   "primary-backup",
     "update-refused", "primary-clock", "record-deleted", "record-edited", "record-beside", "name-servers", "zone-ttl", "policy", "domain", "hold",
-    "rotate",       "signer-down", "reload-fails", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
-    "keeper-hangs", "keeper-dies", "disk-full", "disk-fsync", NULL};
+    "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
+    "keeper-hangs", "keeper-dies", "disk-full", "disk-write", "disk-sync", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -277,7 +277,7 @@ static bool do_clock(struct call *call) {
 static void reboot(struct sim *sim) {
   if (sim->engine) sim_loop_stop_process(sim->clock);
   sim_loop_reboot(sim->clock);
-  sim_filters_restart(sim);
+  for (size_t i = 0; i < sim->signer_count; i++) sim_filter_restart(sim, i);
   sim->dirty = true;
   sim_loop_interrupt(sim->clock);
 }
@@ -297,8 +297,40 @@ static bool do_reboot(struct call *call) {
 }
 
 static bool do_power_cut(struct call *call) {
+  struct sim *sim = call->sim;
   count_fault(call, "power-cut");
-  reboot(call->sim);
+  sim->power_is_gone = sim->engine != NULL;
+  sim_disk_crash(&sim->disk, sim->seed + sim_loop_callbacks(sim->clock));
+  if (!sim->engine) sim_host_close(sim);
+  reboot(sim);
+  return true;
+}
+
+/* ---- the disk ---- */
+
+static void disk_check(struct sim *sim) {
+  const int64_t now = sim_loop_now(sim->clock);
+  if (sim->disk_full_until <= now) sim->disk.room = -1;
+  if (sim->disk_write_until <= now) sim->disk.write_fails = 0;
+  if (sim->disk_sync_until <= now) sim->disk.sync_fails = 0;
+}
+static void disk_recover(void *context) { disk_check(context); }
+
+static bool do_disk(struct call *call) {
+  struct sim *sim = call->sim;
+  int64_t *until = NULL;
+  const char *last = call->words[call->count - 1];
+  if (call->count == 3 && text_equal(call->words[1], "full")) {
+    if (!server_until(call, until = &sim->disk_full_until, last, "disk-full")) return false;
+    sim->disk.room = SIM_RANDOM(sim, 40000);
+  } else if (call->count == 4 && text_equal(call->words[1], "write-fails")) {
+    if (!take_percent(call, call->words[2], &sim->disk.write_fails) || !server_until(call, until = &sim->disk_write_until, last, "disk-write")) return false;
+  } else if (call->count == 4 && text_equal(call->words[1], "sync-fails")) {
+    if (!take_percent(call, call->words[2], &sim->disk.sync_fails) || !server_until(call, until = &sim->disk_sync_until, last, "disk-sync")) return false;
+  } else {
+    return fail(call, "disk full DURATION, disk write-fails|sync-fails PERCENT DURATION");
+  }
+  sim_loop_at(sim->clock, *until, disk_recover, sim, false);
   return true;
 }
 
@@ -310,6 +342,71 @@ static bool do_crash(struct call *call) {
   if (call->sim->engine) sim_loop_crash_after(call->sim->clock, (uint64_t)number);
   count_fault(call, "crash");
   return true;
+}
+
+/* ---- signers ---- */
+
+struct recovery {
+  struct sim *sim;
+  size_t signer;
+  unsigned downs;
+  bool *flag;
+};
+
+static void recover(void *context) {
+  struct recovery *recovery = context;
+  if (recovery->flag)
+    *recovery->flag = false;
+  else if (recovery->sim->signer_downs[recovery->signer] == recovery->downs)
+    sim_filter_restart(recovery->sim, recovery->signer);
+  free(recovery);
+}
+
+static bool recover_later(struct call *call, size_t signer, const char *word, bool *flag) {
+  int64_t duration = 0;
+  if (!take_duration(call, word, &duration)) return false;
+  struct recovery *recovery = malloc(sizeof *recovery);
+  if (!recovery) abort();
+  *recovery = (struct recovery){call->sim, signer, call->sim->signer_downs[signer], flag};
+  sim_loop_at(call->sim->clock, now_of(call) + duration, recover, recovery, true);
+  if (flag) *flag = true;
+  return true;
+}
+
+static bool do_signer(struct call *call) {
+  struct sim *sim = call->sim;
+  size_t signer = 0;
+  if (call->count < 3 || !take_number(call, call->words[1], "s", sim->signer_count, &signer)) return false;
+  struct sim_signer_faults *faults = sim_filter_faults(sim, signer);
+  const char *what = call->words[2];
+  const struct {
+    const char *word, *kind;
+    bool *flag;
+  } simple[] = {{"refuses", "signer-refuses", &faults->refuses},
+                {"hangs", "signer-hangs", &faults->hangs},
+                {"reload-fails", "reload-fails", &faults->reload_fails},
+                {"reload-lost", "reload-lost", &faults->reload_is_lost}};
+  for (size_t i = 0; i < ARRAY_SIZE(simple); i++)
+    if (call->count == 4 && text_equal(what, simple[i].word)) {
+      count_fault(call, simple[i].kind);
+      return recover_later(call, signer, call->words[3], simple[i].flag);
+    }
+  if (call->count == 4 && text_equal(what, "down")) {
+    sim->signer_downs[signer]++;
+    sim_filter_stop(sim, signer);
+    count_fault(call, "signer-down");
+    return recover_later(call, signer, call->words[3], NULL);
+  }
+  if (call->count == 4 && (text_equal(what, "cuts") || text_equal(what, "loses"))) {
+    count_fault(call, text_equal(what, "cuts") ? "signer-cuts" : "signer-loses");
+    return take_percent(call, call->words[3], text_equal(what, "cuts") ? &faults->cuts : &faults->loses);
+  }
+  if (call->count == 3 && text_equal(what, "restarts")) {
+    count_fault(call, "signer-down");
+    sim_filter_restart(sim, signer);
+    return true;
+  }
+  return fail(call, "a signer can: down, refuses, hangs, reload-fails, reload-lost DURATION; cuts, loses PERCENT (until calm); restarts");
 }
 
 static bool do_keeper(struct call *call) {
@@ -360,7 +457,7 @@ static int tally_event(void *context, const void *row) {
 }
 
 static bool expect_count(struct call *call, enum store_select_kind kind, const char *domain, const char *word, const char *number) {
-  struct store *store = sim_host_open(call->sim, true);
+  struct store *store = sim_host_store(call->sim);
   struct tally tally = {.word = word};
   struct error error = {0};
   const struct store_filter filter = {.domain = domain};
@@ -370,7 +467,6 @@ static bool expect_count(struct call *call, enum store_select_kind kind, const c
   if (*end) return fail(call, "that is no number");
   if (store && store->ops->select(store, kind, &filter, kind == STORE_SELECT_EVENTS ? tally_event : tally_state, &tally, &error))
     sim_violate(call->sim, "expectation", "%s", error.message);
-  store_close(store);
   const bool right = least ? tally.count > wanted : tally.count == wanted;
   if (!right) sim_violate(call->sim, "expectation", "%s %s %s is not so: %zu", domain, word, number, tally.count);
   return true;
@@ -414,7 +510,7 @@ static const struct {
 } rows[] = {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
     {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget},
-    {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper},
+    {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"disk", do_disk}, {"signer", do_signer},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 
@@ -463,6 +559,13 @@ void sim_calm(struct sim *sim) {
   sim_servers_resync(sim);
   sim->rejects_until = sim->primary_clock_until = sim->keeper_fails_until = sim->keeper_hangs_until = 0;
   sim->keeper_dies = false;
+  sim->disk_full_until = sim->disk_write_until = sim->disk_sync_until = 0;
+  disk_check(sim);
+  for (size_t i = 0; i < sim->signer_count; i++) {
+    struct sim_signer_faults *faults = sim_filter_faults(sim, i);
+    *faults = (struct sim_signer_faults){.latency_ms = faults->latency_ms};
+    if (!sim_signer_is_up(sim->signer_items[i])) sim_filter_restart(sim, i);
+  }
   sim_loop_set_wall_error(sim->clock, 0);
   sim_loop_set_synchronised(sim->clock, true);
   for (size_t i = 0; i < sim->domain_count; i++) {

@@ -58,36 +58,46 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
 }
 
 void sim_host_free(struct sim *sim) {
+  sim_host_close(sim);
+  policy_free(sim->policy);
   if (sim->root[0]) nftw(sim->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
   key_roots_release(&sim->key_roots);
   opendkim_roots_release(&sim->signer_roots);
 }
 
-struct store *sim_host_open(struct sim *sim, bool read_only) {
+static struct store *open_store(struct sim *sim, bool read_only) {
   char path[128];
   struct store *store = NULL;
   struct error error = {0};
-  if (store_sqlite_open(sim_host_path(sim, "lib/state.db", path, sizeof path), read_only, &store, &error)) {
-    if (error.code != ERROR_NOT_FOUND) sim_trace(sim, "the store cannot be opened: %s", error.message);
-    return NULL;
-  }
-  return store;
+  if (store_sqlite_open(sim_host_path(sim, "lib/state.db", path, sizeof path), read_only, &store, &error) == 0) return store;
+  sim_trace(sim, "the store cannot be opened: %s", error.message);
+  return NULL;
+}
+
+/* Opening SQLite costs more than most runs, so it is kept where a process that lives on would keep it, and opened anew often enough. */
+struct store *sim_host_store(struct sim *sim) {
+  enum { ANEW = 32 };
+  if (!sim->engine && SIM_RANDOM(sim, ANEW) == 0) sim_host_close(sim);
+  if (!sim->store) sim->store = open_store(sim, false);
+  return sim->store;
+}
+
+void sim_host_close(struct sim *sim) {
+  store_close(sim->store);
+  sim->store = NULL;
 }
 
 int64_t sim_host_next(struct sim *sim) {
-  struct store *store = sim_host_open(sim, true);
+  struct store *store = sim_host_store(sim);
   int64_t next = TIME_UNSET;
   struct error error;
-  if (!store) return SIM_START;
-  const int failed = store->ops->next_moment(store, &next, NULL, NULL, &error);
-  store_close(store);
-  if (failed) return SIM_START;
+  if (!store || store->ops->next_moment(store, &next, NULL, NULL, &error)) return SIM_START;
   if (next == TIME_NEVER) return INT64_MAX / 4;
   return time_max(SIM_START, (next - sim_loop_wall_error(sim->clock)) * 1000);
 }
 
 void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until) {
-  struct store *store = sim_host_open(sim, false);
+  struct store *store = sim_host_store(sim);
   struct error error = {0};
   struct store_request request = {.kind = kind,
                                   .domain = (char *)(uintptr_t)domain,
@@ -95,7 +105,6 @@ void sim_host_request(struct sim *sim, enum store_request_kind kind, const char 
                                   .asked_at = sim_loop_wall(sim->clock),
                                   .asked_by = (char[]){"operator"}};
   if (store && store->ops->request(store, &request, &error)) sim_trace(sim, "the request is refused: %s", error.message);
-  store_close(store);
   sim->dirty = true;
 }
 
@@ -103,7 +112,6 @@ void sim_host_request(struct sim *sim, enum store_request_kind kind, const char 
 
 struct run {
   struct sim *sim;
-  struct policy *policy;
   struct store *store;
   struct observer *observer;
 };
@@ -124,12 +132,19 @@ static void allow(struct run *run) {
   opendkim_roots_release(&sim->signer_roots);
   sim->key_roots = (struct key_roots){0};
   sim->signer_roots = (struct opendkim_roots){0};
-  for (size_t i = 0; i < run->policy->signer_count; i++) (void)allow_signer(sim, &run->policy->signers[i]);
-  for (size_t i = 0; i < run->policy->rules_count; i++)
-    if (run->policy->rules[i].archive_directory && key_roots_add(&sim->key_roots, run->policy->rules[i].archive_directory, &error)) abort();
-  struct store *store = sim_host_open(sim, true);
-  if (store && store->ops->select(store, STORE_SELECT_SIGNERS, &all, allow_signer, sim, &error)) sim_trace(sim, "old signers: %s", error.message);
-  store_close(store);
+  for (size_t i = 0; i < sim->policy->signer_count; i++) (void)allow_signer(sim, &sim->policy->signers[i]);
+  for (size_t i = 0; i < sim->policy->rules_count; i++)
+    if (sim->policy->rules[i].archive_directory && key_roots_add(&sim->key_roots, sim->policy->rules[i].archive_directory, &error)) abort();
+  if (run->store->ops->select(run->store, STORE_SELECT_SIGNERS, &all, allow_signer, sim, &error)) sim_trace(sim, "old signers: %s", error.message);
+}
+
+/* The handlers of a keeper that was forked now; reloads reach the simulated signers. */
+static size_t make_handlers(struct sim *sim) {
+  size_t count = key_jobs_handlers(&sim->key_roots, sim->handlers);
+  count += opendkim_jobs_handlers(&sim->signer_roots, sim->handlers + count);
+  for (size_t i = 0; i < count; i++)
+    if (sim->handlers[i].job == KEEPER_RELOAD) sim->handlers[i] = sim_signer_reload_handler(sim_filters(sim));
+  return count;
 }
 
 static int make_publisher(void *context, const struct policy_publisher *policy, struct publisher **ret_publisher, struct error *error) {
@@ -148,20 +163,24 @@ static int run_sync(struct run *run, struct error *error) {
   int result = run->store->ops->next_moment(run->store, &next, &known, NULL, error);
   if (result) return result;
   /* Stamps by version: a file system in memory that is written twice within one tick would make replays differ. */
-  struct store_file_stamp file = {.path = run->policy->path, .modified_ns = (int64_t)sim->policy_version};
+  struct store_file_stamp file = {.path = sim->policy->path, .modified_ns = (int64_t)sim->policy_version};
   struct store_policy_stamp stamp = {.files = &file, .file_count = 1};
   const bool current = known.file_count == 1 && known.files[0].modified_ns == file.modified_ns;
   store_policy_stamp_release(&known);
   if (current) return 0;
-  text_copy(stamp.digest, sizeof stamp.digest, run->policy->digest);
-  return run->store->ops->sync(run->store, run->policy, &stamp, loop_wall(sim->loop), NULL, error);
+  text_copy(stamp.digest, sizeof stamp.digest, sim->policy->digest);
+  return run->store->ops->sync(run->store, sim->policy, &stamp, loop_wall(sim->loop), NULL, error);
 }
 
-static int load_policy(struct run *run, struct error *error) {
+static int load_policy(struct sim *sim, struct error *error) {
   char path[128];
   struct policy_findings findings = {0};
-  int result = policy_load(sim_host_path(run->sim, "policy.yaml", path, sizeof path), &run->policy, &findings, error);
-  for (size_t i = 0; i < findings.count; i++) sim_trace(run->sim, "policy: %s", findings.items[i].message);
+  if (sim->policy && sim->policy_loaded == sim->policy_version) return 0;
+  policy_free(sim->policy);
+  sim->policy = NULL;
+  sim->policy_loaded = sim->policy_version;
+  int result = policy_load(sim_host_path(sim, "policy.yaml", path, sizeof path), &sim->policy, &findings, error);
+  for (size_t i = 0; i < findings.count; i++) sim_trace(sim, "policy: %s", findings.items[i].message);
   policy_findings_release(&findings);
   return result;
 }
@@ -191,36 +210,45 @@ static int run_engine(struct run *run, int64_t horizon, struct error *error) {
   return result;
 }
 
+static int run_all(struct run *run, int64_t horizon, struct error *error) {
+  struct sim *sim = run->sim;
+  int result = load_policy(sim, error);
+  if (result) return result;
+  run->store = sim_host_store(sim);
+  if (!run->store) return error_set(error, ERROR_SYSTEM, "there is no store");
+  allow(run);
+  sim->keeper = sim_keeper_new(sim, sim->handlers, make_handlers(sim));
+  sim->transport = sim_transport_new(sim);
+  sim->connector = sim_signer_connector_new(sim->loop, sim_filters(sim));
+  result = observer_dns_new(sim->loop, sim->transport, &sim->process_random.entropy, &run->observer, error);
+  if (!result) result = run->store->ops->lease(run->store, "simulate", loop_wall(sim->loop), error);
+  if (!result) result = run_sync(run, error);
+  return result ? result : run_engine(run, horizon, error);
+}
+
 void sim_host_run(struct sim *sim, int64_t horizon) {
   struct run run = {.sim = sim};
   struct error error = {0};
   sim->dirty = sim->policy_changed = false;
   sim->result->counts.runs++;
-  int result = load_policy(&run, &error);
-  if (!result) allow(&run);
-  size_t count = key_jobs_handlers(&sim->key_roots, sim->handlers);
-  count += opendkim_jobs_handlers(&sim->signer_roots, sim->handlers + count);
-  sim->keeper = sim_keeper_new(sim, sim->handlers, count);
-  sim->transport = sim_transport_new(sim);
-  if (!result) result = observer_dns_new(sim->loop, sim->transport, &sim->process_random.entropy, &run.observer, &error);
-  if (!result) run.store = sim_host_open(sim, false);
-  if (!result && !run.store) result = ERROR_SYSTEM;
-  if (!result) result = run.store->ops->lease(run.store, "simulate", loop_wall(sim->loop), &error);
-  if (!result) result = run_sync(&run, &error);
-  if (!result) result = run_engine(&run, horizon, &error);
-  if (result && !sim_loop_crashed(sim->clock)) sim_trace(sim, "the run ends: %s", error.message);
+  const int result = run_all(&run, horizon, &error);
+  const bool died = sim_loop_crashed(sim->clock);
+  if (result && !died) sim_trace(sim, "the run ends: %s", error.message);
   if (error.code == ERROR_INTERNAL) sim_violate(sim, "defect", "%s", error.message);
-  if (sim_loop_crashed(sim->clock)) {
+  if (died) {
     sim_trace(sim, "the process dies");
     sim->result->counts.crashes++;
-    sim->dirty = true;
   }
+  sim->dirty |= died;
   sim_loop_crash_after(sim->clock, 0);
-  store_close(run.store);
+  if (died && !sim->power_is_gone) sim_disk_kill(&sim->disk);
+  sim->power_is_gone = false;
   observer_destroy(run.observer);
-  transport_destroy(sim->transport);
+  if (sim->transport) transport_destroy(sim->transport);
+  connector_destroy(sim->connector);
   keeper_destroy(sim->keeper);
   sim->transport = NULL;
+  sim->connector = NULL;
   sim->keeper = NULL;
-  policy_free(run.policy);
+  if (died || result) sim_host_close(sim);
 }

@@ -1,4 +1,4 @@
-/* The keeper's seam: the real handlers on real files, with a keeper that fails before or after the effect, is late, or dies. Reloads go to the simulated filter. */
+/* The keeper's seam: the real handlers on real files, with a keeper that fails before or after the effect, is late, or dies. Reloads reach the simulated signers. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -41,17 +41,6 @@ static void job_end(struct sim_job *job, const struct error *result, const struc
   done(context, result, result->code ? NULL : reply->data, result->code ? 0 : reply->size);
 }
 
-/* Payload of a reload: probe, kind, timeout, and its target, which is the pid file here. */
-static void run_reload(struct sim *sim, struct reader *request, struct error *result) {
-  size_t size = 0;
-  const bool probe = reader_u8(request) != 0;
-  (void)reader_u8(request);
-  (void)reader_u64(request);
-  const char *target = (const char *)reader_field(request, &size);
-  if (!target || size == 0) abort();
-  if (!probe) (void)!sim_filter_reload(sim, target, result);
-}
-
 /* The path that a job on one file is about. */
 static void take_path(const struct sim_job *job, bool generate, char *path, size_t size) {
   struct reader reader = {.data = job->payload.data, .size = job->payload.size};
@@ -68,10 +57,6 @@ static void run_job(struct sim_job *job, struct buffer *reply, struct error *res
   struct sim *sim = job->keeper->sim;
   struct reader request = {.data = job->payload.data, .size = job->payload.size};
   char path[512];
-  if (job->job == KEEPER_RELOAD) {
-    run_reload(sim, &request, result);
-    return;
-  }
   if (job->job == KEEPER_DESTROY || job->job == KEEPER_ARCHIVE) {
     take_path(job, false, path, sizeof path);
     sim_oracle_key_gone(sim, path);
@@ -81,7 +66,7 @@ static void run_job(struct sim_job *job, struct buffer *reply, struct error *res
     take_path(job, true, path, sizeof path);
     sim_oracle_key_made(sim, path);
   }
-  if (job->job == KEEPER_EDIT_TABLES) sim_mail_pulse(sim);
+  if (job->job == KEEPER_EDIT_TABLES || job->job == KEEPER_RELOAD) sim_mail_pulse(sim);
 }
 
 static void job_fire(void *context) {

@@ -108,8 +108,25 @@ static void reboot(struct dice *dice, const char *at) {
 }
 static void crash(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s crash after %u", at, 1 + roll(dice, roll(dice, 2) ? 60 : 600)); }
 static void power_cut(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s power-cut", at); }
+static void signer_acts(struct dice *dice, const char *at, const char *what) {
+  sim_script_add(dice->script, "at %s signer s%u %s %s", at, 1 + roll(dice, (unsigned)dice->signers), what, span(dice));
+}
+static void signer_down(struct dice *dice, const char *at) { signer_acts(dice, at, "down"); }
+static void signer_refuses(struct dice *dice, const char *at) { signer_acts(dice, at, "refuses"); }
+static void signer_hangs(struct dice *dice, const char *at) { signer_acts(dice, at, "hangs"); }
+static void reload_fails(struct dice *dice, const char *at) { signer_acts(dice, at, "reload-fails"); }
+static void reload_lost(struct dice *dice, const char *at) { signer_acts(dice, at, "reload-lost"); }
+static void signer_cuts(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s signer s%u cuts %u", at, 1 + roll(dice, (unsigned)dice->signers), roll(dice, 2) ? 0 : 5 + roll(dice, 30));
+}
+static void signer_loses(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s signer s%u loses %u", at, 1 + roll(dice, (unsigned)dice->signers), roll(dice, 2) ? 0 : 5 + roll(dice, 30));
+}
 static void keeper_fails(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper fails %u %s", at, 10 + roll(dice, 90), span(dice)); }
 static void keeper_hangs(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper hangs %u %s", at, 10 + roll(dice, 90), span(dice)); }
+static void disk_full(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk full %s", at, span(dice)); }
+static void disk_write(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk write-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
+static void disk_sync(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk sync-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
 static void keeper_dies(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper dies", at); }
 
 static const struct {
@@ -123,7 +140,9 @@ static const struct {
     {"record-deleted", record_deleted, 15}, {"record-edited", record_edited, 40}, {"record-beside", record_beside, 40}, {"name-servers", name_servers, 20},
     {"policy", policy, 10},          {"domain", domain, 20},         {"hold", hold, 15},               {"rotate", rotate, 10},
     {"clock-jump", clock_jump, 30},  {"unsynchronised", unsynchronised, 30}, {"reboot", reboot, 20},   {"crash", crash, 2},
-    {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15},
+    {"signer-down", signer_down, 10}, {"signer-refuses", signer_refuses, 15}, {"signer-hangs", signer_hangs, 15}, {"signer-cuts", signer_cuts, 12},
+    {"signer-loses", signer_loses, 12}, {"reload-fails", reload_fails, 12}, {"reload-lost", reload_lost, 12},
+    {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15},
 };
 
 static void write_world(struct dice *dice) {

@@ -256,6 +256,7 @@ static bool do_clock(struct call *call) {
   int64_t offset = 0;
   if (call->count == 3 && text_equal(call->words[1], "jumps") && take_duration(call, call->words[2], &offset)) {
     sim_loop_set_wall_error(clock, sim_loop_wall_error(clock) + offset / 1000);
+    sim_loop_set_synchronised(clock, false); /* whoever sets Linux's clock ends its synchronisation: STA_UNSYNC */
     count_fault(call, "clock-jump");
   } else if (call->count == 2 && text_equal(call->words[1], "right")) {
     sim_loop_set_wall_error(clock, 0);

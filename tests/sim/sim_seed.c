@@ -74,7 +74,7 @@ static void name_servers(struct dice *dice, const char *at) {
 }
 static void policy(struct dice *dice, const char *at) {
   static const char *const keys[] = {"rotate-every", "ttl", "safety", "queue-lifetime", "verify-window", "tombstone", "drain", "sightings", "standby"};
-  static const char *const values[][3] = {{"10d", "20d", "never"}, {"10m", "1h", "1d"}, {"0s", "1h", "6h"}, {"1d", "2d", "5d"}, {"1h", "1d", "3d"},
+  static const char *const values[][3] = {{"10d", "20d", "never"}, {"10m", "1h", "1d"}, {"10m", "1h", "6h"}, {"1d", "2d", "5d"}, {"1h", "1d", "3d"},
                                           {"0s", "1d", "5d"},      {"10m", "1h", "6h"}, {"1", "2", "4"},    {"0", "1", "2"}};
   const unsigned i = roll(dice, ARRAY_SIZE(keys));
   sim_script_add(dice->script, "at %s policy %s %s", at, keys[i], values[i][roll(dice, 3)]);
@@ -94,7 +94,6 @@ static void hold(struct dice *dice, const char *at) {
 static void rotate(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s rotate %s", at, domain_of(dice)); }
 static void clock_jump(struct dice *dice, const char *at) {
   sim_script_add(dice->script, "at %s clock jumps %s", at, PICK(dice, "+2m", "-2m", "+5h", "-5h", "+30d", "-30d", "+3650d"));
-  if (roll(dice, 2)) sim_script_add(dice->script, "at %s clock unsynchronised", at);
   sim_script_add(dice->script, "at %ud%uh clock right", (unsigned)strtoul(at, NULL, 10) + roll(dice, 3), roll(dice, 24));
 }
 static void unsynchronised(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s clock %s", at, PICK(dice, "unsynchronised", "synchronised")); }
@@ -158,7 +157,7 @@ static void write_world(struct dice *dice) {
   if (roll(dice, 4) == 0) sim_script_add(script, "world wildcard %s", PICK(dice, "1m", "1h", "1d"));
   sim_script_add(script, "policy rotate-every %s", PICK(dice, "8d", "12d", "20d"));
   sim_script_add(script, "policy ttl %s", PICK(dice, "5m", "1h", "1d"));
-  sim_script_add(script, "policy safety %s", PICK(dice, "0s", "10m", "1h"));
+  sim_script_add(script, "policy safety %s", PICK(dice, "10m", "10m", "1h"));
   sim_script_add(script, "policy sightings %s", PICK(dice, "1", "2", "3"));
   sim_script_add(script, "policy tombstone %s", PICK(dice, "0s", "1d", "3d"));
   sim_script_add(script, "policy drain %s", PICK(dice, "10m", "1h"));

@@ -40,7 +40,7 @@ struct sighting {
   char address[ADDRESS_TEXT_SIZE];
   bool right;             /* the last answer was right */
   bool no_route;          /* skipped: no route to this family, and the same name server is right at another address */
-  unsigned count;         /* right answers in a row */
+  unsigned count;         /* right answers in a row; 0 also if all that were right came while the clock was not attested */
   int64_t right_since;    /* first of them; TIME_UNSET if not right */
   int64_t last_wrong_at;  /* last wrong or missing answer; TIME_UNSET never */
   int64_t seen_at;        /* last observation */
@@ -246,6 +246,7 @@ struct outcome {
   enum plan_action action;
   size_t key;
   int64_t at;                 /* wall seconds of its completion */
+  bool unattested;            /* nobody vouches for the clock that stamped it */
   const struct error *error;  /* NULL: success. Reports below are applied all the same */
   const char *record;         /* GENERATE */
   uint32_t ttl;               /* PUBLISH, REVOKE: seconds */

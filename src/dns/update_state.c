@@ -49,6 +49,8 @@ enum update_state update_state_judge(const struct publish_item *item, const char
   if (item->change == PUBLISH_DELETE && !before) return UPDATE_STATE_WANTED;
   if (item->record && texts == 1 && update_state_find(answer, owner, item->record)) return UPDATE_STATE_WANTED;
   if (item->change == PUBLISH_ADD) return texts == 0 && !alias ? UPDATE_STATE_BEFORE : UPDATE_STATE_FOREIGN;
+  /* What somebody else has removed is put there anew: the record that is to stand there needs none before it. */
+  if (texts == 0 && !alias) return UPDATE_STATE_BEFORE;
   return texts == 1 && before ? UPDATE_STATE_BEFORE : UPDATE_STATE_FOREIGN;
 }
 

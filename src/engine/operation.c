@@ -118,13 +118,14 @@ static int refuse_outcome(struct operation *operation, size_t i, const struct er
 static int apply_outcome(struct operation *operation, size_t i, struct event_list *events, struct error *error) {
   struct engine *engine = operation->engine;
   struct lineage *lineage = &operation->works[i]->lineage;
-  const struct outcome *outcome = &operation->outcomes[i];
+  struct outcome *outcome = &operation->outcomes[i];
   const size_t event_count = events->count;
   CLEANUP(lineage_release) struct lineage before = {0};
   struct error why = {0};
   struct plan plan;
   int result = lineage_copy(lineage, &before, error);
   if (result) return result;
+  outcome->unattested = !engine->plan_clock.attested;
   result = lifecycle_apply(lineage, outcome, engine->plan_clock.now, events, &why);
   if (!result) result = invariant_holds(&before, lineage, &why);
   if (result == ERROR_NO_MEMORY) {

@@ -71,10 +71,20 @@ static void withdrawn(void *context, const struct signer_result *results, size_t
   next_signer(operation);
 }
 
+/* Whether the tables of that placement are still those of a signer of the domain. */
+static bool signer_is_of_domain(const struct lineage *lineage, const struct placement *placement) {
+  for (size_t i = 0; i < lineage->signer_count; i++)
+    if (text_equal(lineage->signers[i]->key_table, placement->signer->key_table) &&
+        text_equal(lineage->signers[i]->signing_table, placement->signer->signing_table))
+      return true;
+  return false;
+}
+
+/* A signer that the policy took away from the domain never got the active key: there the senders go, and are pointed at nothing. */
 static void fill_item(const struct operation *operation, size_t i, const struct placement *placement, struct signer_item *item) {
   struct withdrawal_item *own = &((struct withdrawal *)operation->state)->items[i];
   struct lineage *lineage = &operation->works[i]->lineage;
-  const struct key *active = lineage_active_key(lineage);
+  const struct key *active = signer_is_of_domain(lineage, placement) ? lineage_active_key(lineage) : NULL;
   const struct placement *signs = key_placement_at(active, placement->signer);
   free(TAKE_PTR(own->active_name));
   own->active_name = key_name_at(lineage, active, placement->signer);

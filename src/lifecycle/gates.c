@@ -70,6 +70,11 @@ static bool gate_clock_attested(const struct gate_view *view, struct plan_reason
                      "or a TSIG reply of the primary");
 }
 
+/* F1 begins with a look by an attested clock (sightings.c), so a record waits for one. */
+static bool gate_clock_doubtful(const struct gate_view *view, struct plan_reason *reason) {
+  return !view->clock->attested || gate_closed(reason, TIME_NEVER, "the clock is attested");
+}
+
 static bool gate_room(const struct gate_view *view, struct plan_reason *reason) {
   if (view->lineage->key_count < LINEAGE_KEYS_MAX) return true;
   return gate_closed(reason, TIME_NEVER, "%d keys of this domain are alive, no more are made until old ones are removed",
@@ -316,6 +321,7 @@ const struct step plan_steps[] = {
     {KEY_GENERATED, PLAN_DELETE, GATES(GATE(managed), APPLIES(not_wanted), APPLIES(may_be_served), GATE(back_off))},
     {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(not_served), GATE(back_off))},
     {KEY_PUBLISHED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_served), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_ATTEST, GATES(GATE(managed), APPLIES(clock_doubtful), GATE(back_off))},
     {KEY_PUBLISHED, PLAN_READY, GATES(GATE(managed), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
     {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(look_back_off))},
     {KEY_PUBLISHED, PLAN_PUBLISH, GATES(HEAL_GATES)},

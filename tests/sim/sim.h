@@ -16,6 +16,7 @@
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/transport.h"
 #include "dkimroll/tsig.h"
+#include "sim_disk.h"
 #include "sim_signer.h"
 
 enum {
@@ -332,6 +333,9 @@ struct sim {
   struct sim_signers signers;
   unsigned signer_downs[SIM_SIGNERS_MAX]; /* grows with each stop, so that an old start does not end a new stop */
   struct connector *connector;
+  struct sim_disk disk;
+  bool power_is_gone; /* the process that runs dies of it */
+  int64_t disk_full_until, disk_write_until, disk_sync_until;
   struct store *store; /* kept from run to run, opened anew now and then and after each death */
   struct policy *policy; /* as compiled last */
   uint64_t policy_loaded; /* its version */

@@ -19,7 +19,7 @@ const char *const sim_fault_kinds[] = {
     "outage",       "refusal",  "servfail",  "truncation", "contradiction", "lost-request", "lost-reply", "lag",    "backup",   "primary-backup",
     "update-refused", "primary-clock", "record-deleted", "record-edited", "record-beside", "name-servers", "zone-ttl", "policy", "domain", "hold",
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
-    "keeper-hangs", "keeper-dies", "disk-full", "disk-fsync", NULL};
+    "keeper-hangs", "keeper-dies", "disk-full", "disk-write", "disk-sync", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -256,6 +256,7 @@ static bool do_clock(struct call *call) {
   int64_t offset = 0;
   if (call->count == 3 && text_equal(call->words[1], "jumps") && take_duration(call, call->words[2], &offset)) {
     sim_loop_set_wall_error(clock, sim_loop_wall_error(clock) + offset / 1000);
+    sim_loop_set_synchronised(clock, false); /* whoever sets Linux's clock ends its synchronisation: STA_UNSYNC */
     count_fault(call, "clock-jump");
   } else if (call->count == 2 && text_equal(call->words[1], "right")) {
     sim_loop_set_wall_error(clock, 0);
@@ -297,8 +298,40 @@ static bool do_reboot(struct call *call) {
 }
 
 static bool do_power_cut(struct call *call) {
+  struct sim *sim = call->sim;
   count_fault(call, "power-cut");
-  reboot(call->sim);
+  sim->power_is_gone = sim->engine != NULL;
+  sim_disk_crash(&sim->disk, sim->seed + sim_loop_callbacks(sim->clock));
+  if (!sim->engine) sim_host_close(sim);
+  reboot(sim);
+  return true;
+}
+
+/* ---- the disk ---- */
+
+static void disk_check(struct sim *sim) {
+  const int64_t now = sim_loop_now(sim->clock);
+  if (sim->disk_full_until <= now) sim->disk.room = -1;
+  if (sim->disk_write_until <= now) sim->disk.write_fails = 0;
+  if (sim->disk_sync_until <= now) sim->disk.sync_fails = 0;
+}
+static void disk_recover(void *context) { disk_check(context); }
+
+static bool do_disk(struct call *call) {
+  struct sim *sim = call->sim;
+  int64_t *until = NULL;
+  const char *last = call->words[call->count - 1];
+  if (call->count == 3 && text_equal(call->words[1], "full")) {
+    if (!server_until(call, until = &sim->disk_full_until, last, "disk-full")) return false;
+    sim->disk.room = SIM_RANDOM(sim, 40000);
+  } else if (call->count == 4 && text_equal(call->words[1], "write-fails")) {
+    if (!take_percent(call, call->words[2], &sim->disk.write_fails) || !server_until(call, until = &sim->disk_write_until, last, "disk-write")) return false;
+  } else if (call->count == 4 && text_equal(call->words[1], "sync-fails")) {
+    if (!take_percent(call, call->words[2], &sim->disk.sync_fails) || !server_until(call, until = &sim->disk_sync_until, last, "disk-sync")) return false;
+  } else {
+    return fail(call, "disk full DURATION, disk write-fails|sync-fails PERCENT DURATION");
+  }
+  sim_loop_at(sim->clock, *until, disk_recover, sim, false);
   return true;
 }
 
@@ -478,7 +511,7 @@ static const struct {
 } rows[] = {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
     {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget},
-    {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"signer", do_signer},
+    {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"disk", do_disk}, {"signer", do_signer},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 
@@ -527,6 +560,8 @@ void sim_calm(struct sim *sim) {
   sim_servers_resync(sim);
   sim->rejects_until = sim->primary_clock_until = sim->keeper_fails_until = sim->keeper_hangs_until = 0;
   sim->keeper_dies = false;
+  sim->disk_full_until = sim->disk_write_until = sim->disk_sync_until = 0;
+  disk_check(sim);
   for (size_t i = 0; i < sim->signer_count; i++) {
     struct sim_signer_faults *faults = sim_filter_faults(sim, i);
     *faults = (struct sim_signer_faults){.latency_ms = faults->latency_ms};

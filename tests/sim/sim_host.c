@@ -241,6 +241,8 @@ void sim_host_run(struct sim *sim, int64_t horizon) {
   }
   sim->dirty |= died;
   sim_loop_crash_after(sim->clock, 0);
+  if (died && !sim->power_is_gone) sim_disk_kill(&sim->disk);
+  sim->power_is_gone = false;
   observer_destroy(run.observer);
   if (sim->transport) transport_destroy(sim->transport);
   connector_destroy(sim->connector);

@@ -82,7 +82,7 @@ static void sign_one(struct sim *sim, size_t signer, size_t domain) {
 
 void sim_mail_domain(struct sim *sim, size_t domain) {
   for (size_t s = 0; s < sim->signer_count; s++)
-    if (sim->domain_signers[domain] >> s & 1 || sim->places[s][domain].has_signed) sign_one(sim, s, domain);
+    if (sim->domain_signers[domain] >> s & 1) sign_one(sim, s, domain);
 }
 
 void sim_mail_pulse(struct sim *sim) {

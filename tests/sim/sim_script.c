@@ -193,6 +193,8 @@ static void begin(struct sim *sim) {
   entropy_seed(&sim->world_random, sim->seed * 2 + 1);
   entropy_seed(&sim->process_random, sim->seed * 2 + 2);
   sim_host_init(sim);
+  sim_disk_install(&sim->disk, sim->seed);
+  sim->disk.room = -1;
   sim_zones_init(sim);
   sim_filters_init(sim);
   for (size_t i = 0; i < sim->domain_count; i++) {
@@ -209,6 +211,7 @@ static void end(struct sim *sim) {
   sim_filters_free(sim);
   sim_zones_free(sim);
   sim_host_free(sim);
+  if (sim->disk.real) sim_disk_remove(&sim->disk);
   sim_loop_free(sim->clock);
   for (size_t i = 0; i < sim->arena_count; i++) free(sim->arena[i]);
   free(sim->arena);

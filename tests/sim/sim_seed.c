@@ -74,7 +74,7 @@ static void name_servers(struct dice *dice, const char *at) {
 }
 static void policy(struct dice *dice, const char *at) {
   static const char *const keys[] = {"rotate-every", "ttl", "safety", "queue-lifetime", "verify-window", "tombstone", "drain", "sightings", "standby"};
-  static const char *const values[][3] = {{"10d", "20d", "never"}, {"10m", "1h", "1d"}, {"0s", "1h", "6h"}, {"1d", "2d", "5d"}, {"1h", "1d", "3d"},
+  static const char *const values[][3] = {{"10d", "20d", "never"}, {"10m", "1h", "1d"}, {"10m", "1h", "6h"}, {"1d", "2d", "5d"}, {"1h", "1d", "3d"},
                                           {"0s", "1d", "5d"},      {"10m", "1h", "6h"}, {"1", "2", "4"},    {"0", "1", "2"}};
   const unsigned i = roll(dice, ARRAY_SIZE(keys));
   sim_script_add(dice->script, "at %s policy %s %s", at, keys[i], values[i][roll(dice, 3)]);
@@ -94,7 +94,6 @@ static void hold(struct dice *dice, const char *at) {
 static void rotate(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s rotate %s", at, domain_of(dice)); }
 static void clock_jump(struct dice *dice, const char *at) {
   sim_script_add(dice->script, "at %s clock jumps %s", at, PICK(dice, "+2m", "-2m", "+5h", "-5h", "+30d", "-30d", "+3650d"));
-  if (roll(dice, 2)) sim_script_add(dice->script, "at %s clock unsynchronised", at);
   sim_script_add(dice->script, "at %ud%uh clock right", (unsigned)strtoul(at, NULL, 10) + roll(dice, 3), roll(dice, 24));
 }
 static void unsynchronised(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s clock %s", at, PICK(dice, "unsynchronised", "synchronised")); }
@@ -124,6 +123,9 @@ static void signer_loses(struct dice *dice, const char *at) {
 }
 static void keeper_fails(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper fails %u %s", at, 10 + roll(dice, 90), span(dice)); }
 static void keeper_hangs(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper hangs %u %s", at, 10 + roll(dice, 90), span(dice)); }
+static void disk_full(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk full %s", at, span(dice)); }
+static void disk_write(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk write-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
+static void disk_sync(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk sync-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
 static void keeper_dies(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper dies", at); }
 
 static const struct {
@@ -139,7 +141,7 @@ static const struct {
     {"clock-jump", clock_jump, 30},  {"unsynchronised", unsynchronised, 30}, {"reboot", reboot, 20},   {"crash", crash, 2},
     {"signer-down", signer_down, 10}, {"signer-refuses", signer_refuses, 15}, {"signer-hangs", signer_hangs, 15}, {"signer-cuts", signer_cuts, 12},
     {"signer-loses", signer_loses, 12}, {"reload-fails", reload_fails, 12}, {"reload-lost", reload_lost, 12},
-    {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15},
+    {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15},
 };
 
 static void write_world(struct dice *dice) {
@@ -155,7 +157,7 @@ static void write_world(struct dice *dice) {
   if (roll(dice, 4) == 0) sim_script_add(script, "world wildcard %s", PICK(dice, "1m", "1h", "1d"));
   sim_script_add(script, "policy rotate-every %s", PICK(dice, "8d", "12d", "20d"));
   sim_script_add(script, "policy ttl %s", PICK(dice, "5m", "1h", "1d"));
-  sim_script_add(script, "policy safety %s", PICK(dice, "0s", "10m", "1h"));
+  sim_script_add(script, "policy safety %s", PICK(dice, "10m", "10m", "1h"));
   sim_script_add(script, "policy sightings %s", PICK(dice, "1", "2", "3"));
   sim_script_add(script, "policy tombstone %s", PICK(dice, "0s", "1d", "3d"));
   sim_script_add(script, "policy drain %s", PICK(dice, "10m", "1h"));

@@ -23,7 +23,7 @@ static struct {
 } keeper_rights;
 
 static int allow_signer(const struct policy_signer *signer, struct error *error) {
-  int result = key_roots_add(&keeper_rights.keys, signer->key_directory, error);
+  int result = key_roots_add_signer(&keeper_rights.keys, signer, error);
   if (!result) result = opendkim_roots_add(&keeper_rights.signers, signer, error);
   return result;
 }

@@ -105,14 +105,18 @@ static int denied_resolve_one(const char *path, char **ret_real, struct error *e
   CLEANUP_FREE char *real = NULL;
   if (!existing || path[0] != '/') return error_set(error, ERROR_INVALID, "%s is no absolute path, or memory ran out", path);
   size_t length = strlen(existing);
-  int result = file_resolve(existing, &real, error);
+  struct error reason = {0}; /* what is missing at first is no error in the end */
+  int result = file_resolve(existing, &real, &reason);
   while ((result == ERROR_NOT_FOUND || result == ERROR_PERMISSION) && length > 1) {
     do length--;
     while (length > 1 && existing[length] != '/');
     existing[length] = '\0';
-    result = file_resolve(existing, &real, error);
+    result = file_resolve(existing, &real, &reason);
   }
-  if (!real) return result;
+  if (!real) {
+    if (error) *error = reason;
+    return result;
+  }
   *ret_real = text_format("%s%s%s", text_equal(real, "/") ? "" : real, path[length] == '/' || path[length] == '\0' ? "" : "/", path + length);
   return *ret_real ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for the rules of Landlock");
 }

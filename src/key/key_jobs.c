@@ -79,8 +79,9 @@ static int key_jobs_take_path(const struct key_roots *roots, struct reader *requ
   CLEANUP_FREE char *directory = strndup(path, (size_t)(strrchr(path, '/') - path));
   if (!directory) return error_set(error, ERROR_NO_MEMORY, "out of memory at the path %s", path);
   result = key_roots_check(roots, directory, error);
-  if (result == 0) *ret_path = TAKE_PTR(path);
-  return result;
+  if (result < 0) return result;
+  *ret_path = TAKE_PTR(path);
+  return 0;
 }
 
 /* "user:group", or nothing for the worker's own. */
@@ -130,8 +131,8 @@ static int key_jobs_take_target(const struct key_roots *roots, struct reader *re
   if (result < 0) return result;
   CLEANUP_FREE char *owner = reader_text_field(request);
   rights.mode = reader_u32(request);
-  result = key_jobs_refuse_request(request, error);
-  if (result < 0 || !owner) return result < 0 ? result : error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+  if (!owner || key_jobs_refuse_request(request, error) < 0)
+    return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
   if ((rights.mode & ~(mode_t)(S_IRWXU | S_IRWXG)) != 0) {
     return error_set(error, ERROR_INVALID, "the mode %04o would open the private key %s to other users", rights.mode,
                      path);

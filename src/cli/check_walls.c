@@ -50,7 +50,8 @@ static void say_landlock(struct check *check) {
   if (abi > 0)
     say(check, FINDING_OK, text_format("Landlock (ABI %d) keeps it away from private keys, and from writing outside of its state", abi), "");
   else
-    say(check, FINDING_NOTE, text_format("this kernel has no Landlock (Linux 5.19 or later): users and units are the only walls"), "");
+    say(check, FINDING_NOTE, text_duplicate("there is no Landlock here: users and units are the only walls"),
+        "Linux 5.19 or later has it; see /sys/kernel/security/lsm, and SystemCallFilter= if this is a unit");
 }
 
 static void say_keeper(struct check *check, const struct keeper_walls_report *report) {

@@ -233,7 +233,7 @@ install_files
 boot
 configure
 uid=$(in_host id -u dkimroll)
-if "$BUILD/tests/host/probe" +landlock >/dev/null; then landlock='Landlock \(ABI [0-9]+\) keeps it away'; else landlock='this kernel has no Landlock'; fi
+if "$BUILD/tests/host/probe" +landlock >/dev/null; then landlock='Landlock \(ABI [0-9]+\) keeps it away'; else landlock='there is no Landlock here'; fi
 
 say "a life of keys"
 test_that "before the first run check finds everything that it needs, and the walls that stand" \

@@ -25,7 +25,7 @@ static struct {
 } keeper_rights;
 
 static int allow_signer(const struct policy_signer *signer, struct error *error) {
-  int result = key_roots_add(&keeper_rights.keys, signer->key_directory, error);
+  int result = key_roots_add_signer(&keeper_rights.keys, signer, error);
   if (!result) result = opendkim_roots_add(&keeper_rights.signers, signer, error);
   return result;
 }
@@ -153,9 +153,10 @@ static int make_backends(int keeper_descriptor, pid_t keeper_pid, struct cli_bac
 }
 
 int main(int argc, char **argv) {
-  static const struct cli_wiring wiring = {store_sqlite_open, start_keeper, make_backends, release_backends, allow_archive, serve_keeper, true};
+  static const struct cli_wiring wiring = {store_sqlite_open, start_keeper, make_backends, release_backends};
+  static const struct cli_separation separation = {allow_archive, serve_keeper};
   signal(SIGPIPE, SIG_IGN);
-  const int status = cli_main(&wiring, argc, argv);
+  const int status = cli_main(&wiring, &separation, argc, argv);
   key_roots_release(&keeper_rights.keys);
   opendkim_roots_release(&keeper_rights.signers);
   for (size_t i = 0; i < keeper_rights.writable_count; i++) free(keeper_rights.writable[i]);

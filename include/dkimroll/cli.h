@@ -38,14 +38,16 @@ struct cli_wiring {
                       pid_t *ret_pid, struct error *error);
   int (*make_backends)(int keeper_descriptor, pid_t keeper_pid, struct cli_backends *ret_backends, struct error *error);
   void (*release_backends)(struct cli_backends *backends);
-  /* Before the two that start a keeper: an earlier policy had keys archived there. NULL: there are no earlier policies. */
+};
+
+/* The same for the separation of rights. Without it, as in tests, whose process has other plans afterwards, nothing is given up. */
+struct cli_separation {
+  /* Before start_keeper and serve_keeper: an earlier policy had keys archived there. */
   int (*allow_archive)(const char *directory_template, struct error *error);
   /* This process becomes the keeper of the loop side that is connected by descriptor, with the rights that policy and signers need, and ends with the exit
    * status that is returned. With failure (code not 0) policy is NULL and every job fails with it: so the other side learns what is wrong. */
   int (*serve_keeper)(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count, int descriptor,
                       const struct error *failure);
-  /* Whether this process gives up rights that it does not need for what is left to do. Not in tests, which have other plans. */
-  bool walls;
 };
 
 /* Options of all commands; each command takes those that its row names. */
@@ -74,6 +76,7 @@ struct cli_arguments {
 
 struct cli {
   const struct cli_wiring *wiring;
+  const struct cli_separation *separation; /* NULL: none */
   const struct cli_arguments *arguments;
   struct log log;
   FILE *out; /* what was asked for */
@@ -92,7 +95,7 @@ extern const struct cli_command cli_commands[];
 extern const size_t cli_command_count;
 
 /* The program. Returns the exit status. */
-int cli_main(const struct cli_wiring *wiring, int argc, char *const *argv);
+int cli_main(const struct cli_wiring *wiring, const struct cli_separation *separation, int argc, char *const *argv);
 
 /* The sysexit for an error code; 0 for 0. */
 int cli_exit_status(int code);

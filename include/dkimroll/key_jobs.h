@@ -7,7 +7,15 @@
 
 enum {
   KEY_ROOTS_MAX = 256,
+  KEY_RIGHTS_MAX = 5000, /* signers of the policy, and versions of them that keys were made with */
   KEY_JOBS_COUNT = 6, /* kinds of jobs */
+};
+
+/* Who gets private keys that are made below a directory. */
+struct key_rights {
+  char *root;  /* owned, as in key_roots */
+  char *owner; /* owned, "user:group" as the policy says it; NULL: the worker's own */
+  mode_t mode;
 };
 
 /* Directories in and below which keys may be made, read, archived and destroyed: fixed parts of the policy's key-directory and archive-directory,
@@ -16,11 +24,17 @@ enum {
 struct key_roots {
   char *paths[KEY_ROOTS_MAX]; /* owned */
   size_t count;
+  /* A key is made or copied with one of these owners and modes only: else a loop side that was taken over could have keys handed to itself. None
+   * (no signer was added): with any, for tests of the handlers alone. */
+  struct key_rights *rights; /* owned */
+  size_t rights_count;
 };
 
 /* Adds the part of template before its first %-field, cut at the last '/'; all of it if there is no field. One that is there already is not
  * added twice. ERROR_LIMIT, ERROR_INVALID ("/" alone, with "..", or not absolute). */
 int key_roots_add(struct key_roots *roots, const char *path_template, struct error *error) ERROR_USE_RESULT;
+/* Adds the key-directory of signer, with owner and mode of its keys. ERROR_LIMIT, ERROR_INVALID, ERROR_NO_MEMORY. */
+int key_roots_add_signer(struct key_roots *roots, const struct policy_signer *signer, struct error *error) ERROR_USE_RESULT;
 void key_roots_release(struct key_roots *roots);
 
 /* One key to make, or to copy. owner is "user:group" as in the policy and resolved by the worker. A mode with rights for others is refused. */

@@ -11,4 +11,8 @@ int key_path_normalise(const char *path, char **ret_path, struct error *error) E
 /* Whether directory, normalised, is one of roots or below one, also behind symbolic links. ERROR_PERMISSION. */
 int key_roots_check(const struct key_roots *roots, const char *directory, struct error *error) ERROR_USE_RESULT;
 
+/* Whether a key may be made in directory, which key_roots_check has let pass, for owner ("" or NULL: the worker's own) with mode. ERROR_PERMISSION. */
+int key_roots_check_rights(const struct key_roots *roots, const char *directory, const char *owner, mode_t mode,
+                           struct error *error) ERROR_USE_RESULT;
+
 #endif

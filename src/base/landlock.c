@@ -105,30 +105,37 @@ static int denied_resolve_one(const char *path, char **ret_real, struct error *e
   CLEANUP_FREE char *real = NULL;
   if (!existing || path[0] != '/') return error_set(error, ERROR_INVALID, "%s is no absolute path, or memory ran out", path);
   size_t length = strlen(existing);
-  int result = file_resolve(existing, &real, error);
+  struct error reason = {0}; /* what is missing at first is no error in the end */
+  int result = file_resolve(existing, &real, &reason);
   while ((result == ERROR_NOT_FOUND || result == ERROR_PERMISSION) && length > 1) {
     do length--;
     while (length > 1 && existing[length] != '/');
     existing[length] = '\0';
-    result = file_resolve(existing, &real, error);
+    result = file_resolve(existing, &real, &reason);
   }
-  if (!real) return result;
-  *ret_real = text_format("%s%s%s", text_equal(real, "/") ? "" : real, path[length] == '/' || path[length] == '\0' ? "" : "/", path + length);
-  return *ret_real ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for the rules of Landlock");
+  if (result < 0 || !real) {
+    if (error) *error = reason;
+    return result < 0 ? result : ERROR_INTERNAL;
+  }
+  const bool slash = path[length] == '/' || path[length] == '\0';
+  char *whole = text_format("%s%s%s", text_equal(real, "/") ? "" : real, slash ? "" : "/", path + length);
+  if (!whole) return error_set(error, ERROR_NO_MEMORY, "out of memory for the rules of Landlock");
+  *ret_real = whole;
+  return 0;
 }
 
-static int denied_resolve(const char *const *paths, size_t count, struct denied_paths *ret_denied, struct error *error) {
+/* The caller releases *denied, also after a failure. */
+static int denied_resolve(const char *const *paths, size_t count, struct denied_paths *denied, struct error *error) {
   if (count > LANDLOCK_DENIED_MAX)
     return error_set(error, ERROR_LIMIT, "more than %d directories are to be closed by Landlock", LANDLOCK_DENIED_MAX);
-  CLEANUP(denied_release) struct denied_paths denied = {.items = calloc(count + 1, sizeof(char *))};
-  if (!denied.items) return error_set(error, ERROR_NO_MEMORY, "out of memory for the rules of Landlock");
+  denied->items = calloc(count + 1, sizeof(char *));
+  if (!denied->items) return error_set(error, ERROR_NO_MEMORY, "out of memory for the rules of Landlock");
   for (size_t i = 0; i < count; i++) {
-    const int result = denied_resolve_one(paths[i], &denied.items[denied.count], error);
+    char *real = NULL;
+    const int result = denied_resolve_one(paths[i], &real, error);
     if (result < 0) return result;
-    denied.count++;
+    denied->items[denied->count++] = real;
   }
-  *ret_denied = denied;
-  denied = (struct denied_paths){0};
   return 0;
 }
 

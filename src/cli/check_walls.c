@@ -33,12 +33,25 @@ static void say_user(struct check *check) {
         "give it to a user of its own: systemd-sysusers dkimroll.conf; systemd-tmpfiles --create dkimroll.conf");
 }
 
+/* Read by root a moment ago, but the timer's run is not root. */
+static void say_unreadable(struct check *check) {
+  const struct policy *policy = check->session.policy;
+  for (size_t i = 0; i < policy->file_count; i++) {
+    if (access(policy->files[i], R_OK) == 0) continue;
+    CLEANUP_FREE char *remedy =
+        text_format("it holds no secret: chmod 0644 %s; or chgrp %s and chmod 0640; and every directory above it", policy->files[i], PRIVILEGE_USER);
+    say(check, FINDING_FAILED, text_format("user %u, who runs dkimroll, cannot read the policy %s", (unsigned)geteuid(), policy->files[i]),
+        remedy ? remedy : "");
+  }
+}
+
 static void say_landlock(struct check *check) {
   const int abi = check->session.landlock_abi;
   if (abi > 0)
     say(check, FINDING_OK, text_format("Landlock (ABI %d) keeps it away from private keys, and from writing outside of its state", abi), "");
   else
-    say(check, FINDING_NOTE, text_format("this kernel has no Landlock (Linux 5.19 or later): users and units are the only walls"), "");
+    say(check, FINDING_NOTE, text_duplicate("there is no Landlock here: users and units are the only walls"),
+        "Linux 5.19 or later has it; see /sys/kernel/security/lsm, and SystemCallFilter= if this is a unit");
 }
 
 static void say_keeper(struct check *check, const struct keeper_walls_report *report) {
@@ -71,6 +84,7 @@ void check_walls_start(struct check *check) {
   struct buffer nothing = BUFFER_WITH_MAXIMUM(1);
   if (!check->session.confined) return;
   say_user(check);
+  say_unreadable(check);
   say_landlock(check);
   if (keeper_submit(check->session.backends.keeper, KEEPER_WALLS, &nothing, check_deadline(check, WALLS_SECONDS), walls_told, check, &error))
     check_say_error(check, CHECK_WALLS, "walls", NULL, &error);

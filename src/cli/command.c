@@ -141,9 +141,9 @@ static int parse(const struct cli_command *command, int argc, char *const *argv,
   return 0;
 }
 
-int cli_main(const struct cli_wiring *wiring, int argc, char *const *argv) {
+int cli_main(const struct cli_wiring *wiring, const struct cli_separation *separation, int argc, char *const *argv) {
   struct cli_arguments arguments = {.policy = CLI_POLICY_DEFAULT, .until = TIME_UNSET, .budget = CLI_BUDGET_SECONDS};
-  struct cli cli = {.wiring = wiring, .arguments = &arguments, .out = stdout, .err = stderr};
+  struct cli cli = {.wiring = wiring, .separation = separation, .arguments = &arguments, .out = stdout, .err = stderr};
   if (argc < 2) {
     cli_print_help(stderr);
     return EX_USAGE;

@@ -47,7 +47,8 @@ int cli_command_keeper(const struct cli *cli) {
   struct grants grants = {0};
   const struct policy_signer **signers = NULL;
   int descriptor = -1;
-  int result = keeper_socket_take(&descriptor, &error);
+  int result = cli->separation ? 0 : error_set(&error, ERROR_INTERNAL, "there is no keeper in this program");
+  if (!result) result = keeper_socket_take(&descriptor, &error);
   if (!result) result = keeper_socket_check_peer(descriptor, PRIVILEGE_USER, &error);
   if (result) return cli_report(cli, &error);
   result = read_rights(&session, &grants, &signers, &error);
@@ -55,7 +56,7 @@ int cli_command_keeper(const struct cli *cli) {
     cli_report(cli, &error);
     error_context(&error, "keeper");
   }
-  const int status = cli->wiring->serve_keeper(result ? NULL : session.policy, signers, session_count_signers(&grants), descriptor, &error);
+  const int status = cli->separation->serve_keeper(result ? NULL : session.policy, signers, session_count_signers(&grants), descriptor, &error);
   free(signers);
   grants_release(&grants);
   session_release(&session);

@@ -210,7 +210,7 @@ int session_request(struct session *session, enum store_request_kind kind, int64
   const char *user = getenv("SUDO_USER") ? getenv("SUDO_USER") : getenv("USER");
   char who[128];
   snprintf(who, sizeof who, "%s (pid %d)", user ? user : "uid", (int)getpid());
-  if (!user) snprintf(who, sizeof who, "uid %u (pid %d)", getuid(), (int)getpid());
+  if (!user) snprintf(who, sizeof who, "uid %u (pid %d)", session->dropped ? 0 : getuid(), (int)getpid());
   for (size_t i = 0; i < arguments->operand_count; i++) {
     struct store_request request = {.kind = kind,
                                     .domain = (char *)arguments->operands[i],

@@ -28,7 +28,7 @@ static char *state_directory(const struct session *session) {
 /* Whose state it is: who else writes it - the unit, or whoever made the directory - must be able to go on. */
 static bool find_owner(const struct session *session, struct stat *ret_status) {
   CLEANUP_FREE char *directory = state_directory(session);
-  return session->cli->wiring->walls && geteuid() == 0 && directory && stat(directory, ret_status) == 0 && ret_status->st_uid != 0;
+  return session->cli->separation && geteuid() == 0 && directory && stat(directory, ret_status) == 0 && ret_status->st_uid != 0;
 }
 
 bool session_will_drop(struct session *session) {
@@ -58,7 +58,7 @@ static bool is_default_policy(const struct session *session) {
 static int connect_keeper(struct session *session, int *ret_descriptor, struct error *error) {
   const char *given = session->cli->arguments->keeper;
   *ret_descriptor = -1;
-  if (!given && (!session->cli->wiring->walls || !is_default_policy(session))) return 0;
+  if (!given && (!session->cli->separation || !is_default_policy(session))) return 0;
   const char *path = given ? given : KEEPER_SOCKET_DEFAULT;
   struct error reason = {0};
   const int result = keeper_socket_connect(path, ret_descriptor, &reason);
@@ -89,7 +89,7 @@ int session_allow_grants(const struct session *session, const char *directory, s
   size_t count = 0;
   for (size_t i = 0; i < grants.count && !result; i++) {
     if (grants.items[i].signer) signers[count++] = grants.items[i].signer;
-    else result = session->cli->wiring->allow_archive(grants.items[i].archive, error);
+    else result = session->cli->separation->allow_archive(grants.items[i].archive, error);
   }
   if (result) {
     free(signers);
@@ -97,7 +97,8 @@ int session_allow_grants(const struct session *session, const char *directory, s
   }
   *ret_grants = grants;
   *ret_signers = signers;
-  grants = (struct grants){0};
+  grants.items = NULL;
+  grants.count = 0;
   return 0;
 }
 
@@ -177,7 +178,7 @@ int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *re
   if (!result) result = session_drop(session, error);
   /* The store is read with the rights of its owner; of what it says here only directories are taken, to be closed. */
   if (!result && !trusted) result = session_read_old_signers(session, error);
-  if (!result && session->cli->wiring->walls) result = confine(session, error);
+  if (!result && session->cli->separation) result = confine(session, error);
   if (result) return result;
   *ret_descriptor = TAKE_FD(descriptor);
   *ret_pid = pid;

@@ -170,6 +170,8 @@ int tsig_key_load(const char *source, struct tsig_key **ret_key, struct error *e
   size_t size = 0;
   struct stat status;
   code = file_read(path, TSIG_FILE_MAX, &text, &size, &status, error);
+  if (code == ERROR_PERMISSION)
+    error_remedy(error, "let dkimroll's user read it, and no others: chgrp dkimroll %s; chmod 0640 %s", path, path);
   if (code < 0) return code;
   if (!credential) code = check_rights(path, &status, error);
   if (code == 0) code = tsig_key_parse(source, text, size, ret_key, error);

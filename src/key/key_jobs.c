@@ -79,18 +79,23 @@ static int key_jobs_take_path(const struct key_roots *roots, struct reader *requ
   CLEANUP_FREE char *directory = strndup(path, (size_t)(strrchr(path, '/') - path));
   if (!directory) return error_set(error, ERROR_NO_MEMORY, "out of memory at the path %s", path);
   result = key_roots_check(roots, directory, error);
-  if (result == 0) *ret_path = TAKE_PTR(path);
-  return result;
+  if (result < 0) return result;
+  *ret_path = TAKE_PTR(path);
+  return 0;
 }
 
 /* "user:group", or nothing for the worker's own. */
-static int key_jobs_take_owner(struct reader *request, uid_t *ret_owner, gid_t *ret_group, struct error *error) {
-  CLEANUP_FREE char *owner = reader_text_field(request);
-  if (!owner) return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+static int key_jobs_find_owner(const char *owner, uid_t *ret_owner, gid_t *ret_group, struct error *error) {
   if (owner[0] != '\0') return file_parse_owner(owner, ret_owner, ret_group, error);
   *ret_owner = geteuid();
   *ret_group = getegid();
   return 0;
+}
+
+static int key_jobs_take_owner(struct reader *request, uid_t *ret_owner, gid_t *ret_group, struct error *error) {
+  CLEANUP_FREE char *owner = reader_text_field(request);
+  if (!owner) return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+  return key_jobs_find_owner(owner, ret_owner, ret_group, error);
 }
 
 /* What a repetition after a crash finds. */
@@ -112,20 +117,32 @@ static int key_jobs_read_existing(const char *path, enum key_algorithm algorithm
   return 0;
 }
 
+/* Whom the policy gives keys to at path, and nobody else. */
+static int key_jobs_check_rights(const struct key_roots *roots, const char *path, const char *owner, mode_t mode,
+                                 struct error *error) {
+  CLEANUP_FREE char *directory = strndup(path, (size_t)(strrchr(path, '/') - path));
+  if (!directory) return error_set(error, ERROR_NO_MEMORY, "out of memory at the path %s", path);
+  return key_roots_check_rights(roots, directory, owner, mode, error);
+}
+
 /* Reads what key_jobs_add_target wrote, which ends the request. */
 static int key_jobs_take_target(const struct key_roots *roots, struct reader *request, char **ret_path,
                                 struct file_rights *ret_rights, struct error *error) {
   CLEANUP_FREE char *path = NULL;
   struct file_rights rights = {0};
   int result = key_jobs_take_path(roots, request, &path, error);
-  if (result == 0) result = key_jobs_take_owner(request, &rights.owner, &rights.group, error);
-  rights.mode = reader_u32(request);
-  if (result == 0) result = key_jobs_refuse_request(request, error);
   if (result < 0) return result;
+  CLEANUP_FREE char *owner = reader_text_field(request);
+  rights.mode = reader_u32(request);
+  if (!owner || key_jobs_refuse_request(request, error) < 0)
+    return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
   if ((rights.mode & ~(mode_t)(S_IRWXU | S_IRWXG)) != 0) {
     return error_set(error, ERROR_INVALID, "the mode %04o would open the private key %s to other users", rights.mode,
                      path);
   }
+  result = key_jobs_check_rights(roots, path, owner, rights.mode, error);
+  if (result == 0) result = key_jobs_find_owner(owner, &rights.owner, &rights.group, error);
+  if (result < 0) return result;
   *ret_path = TAKE_PTR(path);
   *ret_rights = rights;
   return 0;

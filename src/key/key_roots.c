@@ -36,7 +36,8 @@ int key_path_normalise(const char *path, char **ret_path, struct error *error) {
   return 0;
 }
 
-int key_roots_add(struct key_roots *roots, const char *path_template, struct error *error) {
+/* The directory that path_template is about. Caller frees. */
+static int key_roots_find(const char *path_template, char **ret_root, struct error *error) {
   size_t fixed = strcspn(path_template, "%");
   CLEANUP_FREE char *start = strndup(path_template, fixed);
   if (!start) return error_set(error, ERROR_NO_MEMORY, "out of memory at the path %s", path_template);
@@ -51,6 +52,14 @@ int key_roots_add(struct key_roots *roots, const char *path_template, struct err
     error_remedy(error, "name a directory before the first %%-field, as in /etc/opendkim/keys/%%d");
     return ERROR_INVALID;
   }
+  *ret_root = TAKE_PTR(root);
+  return 0;
+}
+
+int key_roots_add(struct key_roots *roots, const char *path_template, struct error *error) {
+  CLEANUP_FREE char *root = NULL;
+  int result = key_roots_find(path_template, &root, error);
+  if (result < 0) return result;
   for (size_t i = 0; i < roots->count; i++) {
     if (text_equal(roots->paths[i], root)) return 0;
   }
@@ -61,9 +70,29 @@ int key_roots_add(struct key_roots *roots, const char *path_template, struct err
   return 0;
 }
 
+int key_roots_add_signer(struct key_roots *roots, const struct policy_signer *signer, struct error *error) {
+  int result = key_roots_add(roots, signer->key_directory, error);
+  CLEANUP_FREE char *root = NULL;
+  if (result == 0) result = key_roots_find(signer->key_directory, &root, error);
+  if (result < 0) return result;
+  if (roots->rights_count == KEY_RIGHTS_MAX)
+    return error_set(error, ERROR_LIMIT, "keys are made for more than %d signers, earlier versions among them", KEY_RIGHTS_MAX);
+  struct key_rights *rights = reallocarray(roots->rights, roots->rights_count + 1, sizeof(*rights));
+  if (rights) roots->rights = rights;
+  CLEANUP_FREE char *owner = text_duplicate(signer->owner);
+  if (!rights || (signer->owner && !owner)) return error_set(error, ERROR_NO_MEMORY, "out of memory at the signer %s", signer->name);
+  rights[roots->rights_count++] = (struct key_rights){.root = TAKE_PTR(root), .owner = TAKE_PTR(owner), .mode = signer->mode};
+  return 0;
+}
+
 void key_roots_release(struct key_roots *roots) {
   if (!roots) return;
   for (size_t i = 0; i < roots->count; i++) free(roots->paths[i]);
+  for (size_t i = 0; i < roots->rights_count; i++) {
+    free(roots->rights[i].root);
+    free(roots->rights[i].owner);
+  }
+  free(roots->rights);
   *roots = (struct key_roots){.count = 0};
 }
 
@@ -110,4 +139,19 @@ int key_roots_check(const struct key_roots *roots, const char *directory, struct
     result = key_roots_check_links(roots->paths[i], directory, error);
   }
   return result;
+}
+
+int key_roots_check_rights(const struct key_roots *roots, const char *directory, const char *owner, mode_t mode,
+                           struct error *error) {
+  for (size_t i = 0; i < roots->rights_count; i++) {
+    const struct key_rights *rights = &roots->rights[i];
+    if (key_path_is_below(directory, rights->root) && rights->mode == mode &&
+        text_equal(rights->owner ? rights->owner : "", owner ? owner : ""))
+      return 0;
+  }
+  if (roots->rights_count == 0) return 0;
+  error_set(error, ERROR_PERMISSION, "no signer of the policy has keys of \"%s\" with mode %04o in %s", owner ? owner : "", (unsigned)mode,
+            directory);
+  error_remedy(error, "if owner or mode of a signer were changed in the policy just now, start dkimroll again");
+  return ERROR_PERMISSION;
 }

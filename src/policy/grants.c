@@ -114,7 +114,8 @@ int grants_read(const char *directory, struct grants *ret_grants, struct error *
     return result;
   }
   *ret_grants = grants;
-  grants = (struct grants){0};
+  grants.items = NULL;
+  grants.count = 0;
   return 0;
 }
 
@@ -175,6 +176,7 @@ int grants_extend(const char *directory, const struct policy *policy, struct gra
   if (result == 0 && grants.count > before) result = grants_write(directory, &grants, error);
   if (result < 0) return result;
   *ret_grants = grants;
-  grants = (struct grants){0};
+  grants.items = NULL;
+  grants.count = 0;
   return 0;
 }

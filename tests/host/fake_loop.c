@@ -50,7 +50,11 @@ static void ask_reload(struct buffer *payload, const struct deed *deed, enum rel
 static enum keeper_job ask(struct buffer *payload, const struct deed *deed) {
   const char *name = deed->words[0];
   const struct key_generate_request target = {
-      .algorithm = KEY_ALGORITHM_ED25519, .bits = 256, .path = deed->words[1], .owner = deed->words[2], .mode = 0640};
+      .algorithm = KEY_ALGORITHM_ED25519,
+      .bits = 256,
+      .path = deed->words[1],
+      .owner = deed->words[2],
+      .mode = deed->words[3] ? (mode_t)strtoul(deed->words[3], NULL, 8) : 0600};
   if (text_equal(name, "generate")) return key_jobs_generate(payload, &target), KEEPER_GENERATE;
   if (text_equal(name, "read")) return key_jobs_path(payload, deed->words[1]), KEEPER_READ_PUBLIC;
   if (text_equal(name, "destroy")) return key_jobs_path(payload, deed->words[1]), KEEPER_DESTROY;

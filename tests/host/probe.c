@@ -139,6 +139,12 @@ static int probe_gain(const char *program) {
   return -1;
 }
 
+/* Not a deed but a fact: whether there is that wall at all (ABI 2 or later). */
+static int probe_landlock(const char *unused) {
+  (void)unused;
+  return syscall(SYS_landlock_create_ruleset, NULL, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */) >= 2 ? 0 : -1;
+}
+
 static int probe_call(const char *name) {
   const struct timespec now = {.tv_sec = time(NULL)};
   if (strcmp(name, "module") == 0) {
@@ -171,7 +177,7 @@ static const struct {
 } deeds[] = {{"read", probe_read},       {"list", probe_list},   {"make", probe_make},     {"write", probe_write},
              {"socket", probe_socket},   {"connect", probe_connect}, {"unix", probe_unix}, {"signal", probe_signal},
              {"trace", probe_trace},     {"memory", probe_memory}, {"root", probe_root},   {"gain", probe_gain},
-             {"call", probe_call}};
+             {"call", probe_call},       {"landlock", probe_landlock}};
 
 static int probe(const char *argument) {
   const char *name = argument + 1;

@@ -412,11 +412,47 @@ static void test_key_jobs__roots_are_counted_once_and_bounded(void **state) {
   assert_int_equal(roots.count, 0);
 }
 
+/* Else a loop side that was taken over could have the signers' keys handed to itself. */
+static void test_key_jobs__keys_are_made_for_the_signers_of_the_policy_alone(void **state) {
+  struct fixture *fixture = *state;
+  CLEANUP_FREE char *template = workplace_path(&fixture->workplace, "keys/%d");
+  CLEANUP_FREE char *path = workplace_path(&fixture->workplace, "keys/example.com/s.private");
+  CLEANUP_FREE char *copy = workplace_path(&fixture->workplace, "keys/example.com/copy.private");
+  CLEANUP_FREE char *elsewhere = workplace_path(&fixture->workplace, "archive/s.private");
+  CLEANUP_FREE char *owner = text_format("%u:%u", (unsigned)geteuid(), (unsigned)getegid());
+  const struct policy_signer signer = {.name = (char *)"local", .key_directory = template, .owner = owner, .mode = 0600};
+  struct error error = {0};
+  assert_done(key_roots_add_signer(&fixture->roots, &signer, &error), &error);
+  const struct key_generate_request refused[] = {
+      {.algorithm = KEY_ALGORITHM_ED25519, .bits = 256, .path = path, .owner = "nobody:nogroup", .mode = 0600},
+      {.algorithm = KEY_ALGORITHM_ED25519, .bits = 256, .path = path, .owner = NULL, .mode = 0600},
+      {.algorithm = KEY_ALGORITHM_ED25519, .bits = 256, .path = path, .owner = owner, .mode = 0660},
+      {.algorithm = KEY_ALGORITHM_ED25519, .bits = 256, .path = elsewhere, .owner = owner, .mode = 0600},
+  };
+  for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+    struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
+    key_jobs_generate(&payload, &refused[i]);
+    assert_int_equal(run_simple(fixture, KEEPER_GENERATE, &payload, &error), ERROR_PERMISSION);
+    assert_false(exists(refused[i].path));
+  }
+  const struct key_generate_request good = {.algorithm = KEY_ALGORITHM_ED25519, .bits = 256, .path = path, .owner = owner, .mode = 0600};
+  struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
+  CLEANUP(buffer_release) struct buffer reply = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
+  key_jobs_generate(&payload, &good);
+  assert_done(run_job(fixture, KEEPER_GENERATE, &payload, &reply, &error), &error);
+  const struct key_generate_request stolen = {.path = copy, .owner = "nobody:nogroup", .mode = 0600};
+  payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
+  key_jobs_copy(&payload, path, &stolen);
+  assert_int_equal(run_simple(fixture, KEEPER_COPY, &payload, &error), ERROR_PERMISSION);
+  assert_false(exists(copy));
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_key_jobs__a_generated_key_answers_with_its_public_half_and_has_owner_and_mode),
+      TEST(test_key_jobs__keys_are_made_for_the_signers_of_the_policy_alone),
       TEST(test_key_jobs__a_repeated_generation_answers_with_the_key_that_is_there),
       TEST(test_key_jobs__a_repeated_generation_of_another_kind_is_refused),
       TEST(test_key_jobs__a_mode_that_admits_other_users_is_refused),

@@ -65,6 +65,7 @@ struct import_key {
   int64_t since;
   const char *since_by;                          /* "by its name" */
   bool replace;                                  /* becomes active: a successor is made at once */
+  bool overdue;                                  /* it is older than rotate-every */
   char why[512];                                 /* LEFT: the reason; else what is special */
   char remedy[512];
 };

@@ -258,14 +258,17 @@ struct match {
   unsigned line;
 };
 
-static void judge_pattern(const struct import_signer *signer, const struct match *match) {
+/* every: the entry that the line names serves any domain, and goes on doing so for others. */
+static void judge_pattern(const struct import_signer *signer, const struct match *match, bool every) {
   if (span_is(match->found, match->pattern) || signing_kind(signer) == TABLE_SIGNING_FILE) return;
   hinder(match->domain,
-         text_format("mail of %s is signed by a line for more than this domain: %s, line %u, \"%.*s\"", match->sender,
+         text_format("mail of %s is signed by a line for more than these senders: %s, line %u, \"%.*s\"", match->sender,
                      signer->policy->signing_table, match->line, (int)match->found.size, match->found.text),
-         text_format("write \"%s %s\" above that line: the same key signs on, and from then on by a line that can be switched alone; then "
-                     "import again",
-                     match->pattern, match->name));
+         every ? text_format("write \"%s %s\" above that line: the same key signs on, by a line that can be switched alone; then import again",
+                             match->pattern, match->name)
+               : text_format("write \"%s %s\" in its place: the same key signs on, by a line that can be switched alone; or add \"%.*s\" to the senders "
+                             "of %s in the policy; then import again",
+                             match->pattern, match->name, (int)match->found.size, match->found.text, match->domain->policy->name));
 }
 
 /* With MultipleSignatures every line that matches signs. */
@@ -326,9 +329,9 @@ static int find_match(struct import *import, struct match *match, struct error *
   match->pattern = pattern;
   match->name = key_name;
   domain->senders[match->place][domain->sender_counts[match->place]++] = match->sender;
-  judge_pattern(signer, match);
-  judge_others(signer, match);
   const struct survey_key *entry = find_entry(signer, key_name, domain->policy->name);
+  judge_pattern(signer, match, entry && entry->every);
+  judge_others(signer, match);
   if (entry)
     take_entry(import, match, entry);
   else

@@ -175,7 +175,9 @@ static bool signing_is_out_of_reach(const struct import *import, struct import_k
 
 static void judge_signing(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key) || signing_is_out_of_reach(import, key) || serves_others(import, key)) return;
+  const int64_t life = import->policy->rules[key->domain->policy->rules].rotate_every;
   key->fate = IMPORT_ACTIVE;
+  key->overdue = life != TIME_NEVER && time_add(key->since, life) <= import->now;
   key->replace = key->weak || (key->served && !key->belongs);
 }
 

@@ -337,6 +337,6 @@ int cli_command_import(const struct cli *cli) {
   if (!result) result = look(&import, &error);
   if (!result && cli->arguments->apply) result = import_apply(&import, &error);
   if (result) return cli_report(cli, &error);
-  import_report(&import, cli->arguments->apply);
-  return EX_OK;
+  const size_t left = import_report(&import, cli->arguments->apply);
+  return cli->arguments->apply && left > 0 ? EX_TEMPFAIL : EX_OK;
 }

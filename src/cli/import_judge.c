@@ -167,7 +167,8 @@ static bool signing_is_out_of_reach(const struct import *import, struct import_k
     return true;
   }
   if (!domain->proved || domain->proof.code) {
-    leave(key, domain->proof.code ? domain->proof.message : "no signer could be asked whether it signs", domain->proof.remedy);
+    leave(key, domain->proof.code ? domain->proof.message : "its signer was not asked whether it signs: that is done for 5000 domains at a time",
+          domain->proof.code ? domain->proof.remedy : "import again, or name the domain");
     return true;
   }
   return false;

@@ -168,7 +168,7 @@ static void count_keys(const struct import *import, struct counts *counts) {
   }
 }
 
-void import_report(const struct import *import, bool applied) {
+size_t import_report(const struct import *import, bool applied) {
   FILE *out = import->cli->out;
   struct counts counts = {0};
   count_keys(import, &counts);
@@ -183,4 +183,5 @@ void import_report(const struct import *import, bool applied) {
                              : "There was nothing to take over.\n");
   else
     fprintf(out, adopted > 0 ? "Nothing was changed. `dkimroll import --apply` does what stands behind \"->\".\n" : "Nothing was changed, and nothing is to be done.\n");
+  return counts.left;
 }

@@ -303,10 +303,10 @@ static void take_entry(struct import *import, const struct match *match, const s
   if (domain->signs && domain->signs != key)
     hinder(domain, text_format("two keys sign for it: %s and %s", domain->signs->selector, key->selector),
            text_format("let all its lines in the SigningTables name one of them (its senders are in the policy), and import again"));
-  if (!domain->signs)
-    snprintf(domain->lines, sizeof domain->lines, "SigningTable line %u (%.*s)", match->line, (int)match->found.size, match->found.text);
-  domain->signs = key;
   key->role = IMPORT_SIGNS;
+  if (domain->signs) return;
+  snprintf(domain->lines, sizeof domain->lines, "SigningTable line %u (%.*s)", match->line, (int)match->found.size, match->found.text);
+  domain->signs = key;
 }
 
 static int find_match(struct import *import, struct match *match, struct error *error) {

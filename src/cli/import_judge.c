@@ -161,7 +161,8 @@ static bool signing_is_out_of_reach(const struct import *import, struct import_k
     snprintf(key->remedy, sizeof key->remedy, "`dkimroll prove %s` tells more; remove the lines of %s from the SigningTable", domain->policy->name, key->selector);
     return true;
   }
-  if (key->first->public_half.public_key && !key->expected) {
+  const struct keypair_public *half = &key->first->public_half;
+  if (half->public_key && (!key->expected || (half->algorithm == KEY_ALGORITHM_RSA && half->bits < IMPORT_LEAST_BITS))) {
     leave(key, "verifiers reject keys of less than 1024 bits (RFC 8301 3.2), so nothing is lost with it",
           "remove its lines from the SigningTable; the domain gets a key by `dkimroll run`");
     return true;
@@ -267,7 +268,7 @@ void import_judge(struct import *import) {
     if (domain->signs && domain->signs->fate != IMPORT_KNOWN) judge_signing(import, domain->signs);
     for (size_t j = 0; j < domain->key_count; j++) {
       struct import_key *key = &domain->keys[j];
-      if (key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED || key->role == IMPORT_SIGNS) continue;
+      if (key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED || key == domain->signs) continue;
       if (key->role == IMPORT_UNNAMED)
         judge_unnamed(import, key);
       else

@@ -269,7 +269,9 @@ void import_judge(struct import *import) {
     for (size_t j = 0; j < domain->key_count; j++) {
       struct import_key *key = &domain->keys[j];
       if (key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED || key == domain->signs) continue;
-      if (key->role == IMPORT_UNNAMED)
+      if (key->role == IMPORT_SIGNS) /* beside another one */
+        leave(key, domain->obstacle, domain->remedy);
+      else if (key->role == IMPORT_UNNAMED)
         judge_unnamed(import, key);
       else
         judge_unused(import, key);

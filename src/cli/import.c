@@ -95,7 +95,8 @@ static int choose_domains(struct import *import, struct error *error) {
   for (size_t i = 0; i < policy->signer_count; i++) import->signers[i] = (struct import_signer){.import = import, .policy = &policy->signers[i]};
   int result = operands ? choose_operands(import, error) : 0;
   for (size_t i = 0; !operands && i < policy->domain_count; i++) add_domain(import, &policy->domains[i]);
-  for (size_t i = 0; i < import->domain_count; i++) import->names[i] = import->domains[i].policy->name;
+  for (size_t i = 0; i < import->domain_count; i++)
+    if (import->domains[i].policy) import->names[i] = import->domains[i].policy->name;
   return result;
 }
 

@@ -136,18 +136,16 @@ static struct import_key *find_key(struct import_domain *domain, const char *sel
   return NULL;
 }
 
-static int complete_key(struct import_key *key, struct error *error) {
+static void complete_key(const struct policy_domain *policy, struct import_key *key) {
   const struct keypair_public *half = &key->first->public_half;
   struct error unused = {0};
-  (void)error;
-  if (selector_owner_name(key->selector, key->domain->policy->name, key->name, &unused)) key->name[0] = '\0';
+  if (selector_owner_name(key->selector, policy->name, key->name, &unused)) key->name[0] = '\0';
   if (strlen(key->selector) >= SELECTOR_SIZE) key->name[0] = '\0';
   key->ttl_negative = -1;
   key->role = key->first->place == SURVEY_UNNAMED ? IMPORT_UNNAMED : IMPORT_UNUSED;
   /* A key that no verifier accepts has no record that could be built. */
   if (half->public_key && record_build(half->algorithm, half->public_key, half->public_key_size, &key->expected, &unused))
     key->expected = NULL;
-  return 0;
 }
 
 static int add_keys_of(struct import *import, struct import_domain *domain, size_t place, size_t *room, struct error *error) {
@@ -183,7 +181,7 @@ int import_find_keys(struct import *import, struct error *error) {
     struct import_domain *domain = &import->domains[i];
     domain->keys = &import->keys[import->key_count];
     for (size_t j = 0; j < domain->policy->signer_count && !result; j++) result = add_keys_of(import, domain, j, &room, error);
-    for (size_t j = 0; j < domain->key_count && !result; j++) result = complete_key(&domain->keys[j], error);
+    for (size_t j = 0; j < domain->key_count; j++) complete_key(domain->policy, &domain->keys[j]);
     import->key_count += domain->key_count;
   }
   return result;

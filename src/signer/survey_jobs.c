@@ -48,8 +48,9 @@ static int read_request(struct reader *request, struct work *work, struct error 
   if (!work->domains) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
   for (uint32_t i = 0; i < count; i++) {
     work->domains[i] = reader_text_field(request);
-    if (!work->domains[i] || !work->domains[i][0] || strchr(work->domains[i], '/')) return refuse(error);
+    if (!work->domains[i]) return refuse(error);
     work->domain_count++;
+    if (!work->domains[i][0] || strchr(work->domains[i], '/')) return refuse(error);
   }
   return 0;
 }

@@ -65,6 +65,7 @@ struct import_key {
   int64_t since;
   const char *since_by;                          /* "by its name" */
   bool replace;                                  /* becomes active: a successor is made at once */
+  bool overdue;                                  /* it is older than rotate-every */
   char why[512];                                 /* LEFT: the reason; else what is special */
   char remedy[512];
 };
@@ -150,8 +151,8 @@ void import_judge(struct import *import);
 /* Since when a selector with a date in it exists: "server-20260124", "202601", "20260124-2". false: it has none that is plausible at now. */
 bool import_selector_date(const char *selector, int64_t now, int64_t *ret_moment);
 
-/* import_report.c: the screen. */
-void import_report(const struct import *import, bool applied);
+/* import_report.c: the screen. Returns how many keys are left alone. */
+size_t import_report(const struct import *import, bool applied);
 
 /* import_apply.c: everything that is to be adopted, in one transaction. */
 int import_apply(struct import *import, struct error *error) ERROR_USE_RESULT;

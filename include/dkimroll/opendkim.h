@@ -27,7 +27,7 @@ struct opendkim_entry {
   char *value;       /* domain:selector:path */
   char *before_name; /* of previous_selector; NULL: none */
   char *before_value;
-  bool shared; /* other lines may go on naming the file of value */
+  bool adopted; /* its entry need not say value, and others may name the same file */
   struct opendkim_sender *senders;
   size_t sender_count;
   uint8_t made[TABLE_EDITS_MAX]; /* by the edits of the switch: KeyTable first, then each sender */

@@ -22,7 +22,8 @@ struct signer_item {
   const char *previous_key_path;
   const char *key_name;          /* in KeyTable, of selector and of previous_selector; NULL: as the policy has it. Adopted keys keep the names that they had */
   const char *previous_key_name;
-  bool shared_file;              /* WITHDRAW: other lines may go on naming the key's file, which is looked after when it is to be destroyed */
+  bool adopted;                  /* CHECK, WITHDRAW: `import` took the key over, so its entry may be of another form ("%", the key itself), and then stays, and other lines may
+                                  * go on naming its file, which is looked after when it is to be destroyed */
   const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
   bool stays;                    /* ACTIVATE: the key signs already by what dkimroll knows, and its lines are put right: nothing is taken back */
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */

@@ -186,6 +186,7 @@ struct key_search {
 
 static int keep_active(const struct policy *policy, const struct key *key, struct check_key *kept) {
   text_copy(kept->selector, sizeof kept->selector, key->selector);
+  kept->adopted = key_is_adopted(key);
   kept->record = text_duplicate(key->record);
   if (key->record && !kept->record) return ERROR_NO_MEMORY;
   for (size_t i = 0; i < kept->domain->signer_count; i++)

@@ -95,7 +95,8 @@ static int choose_domains(struct import *import, struct error *error) {
   for (size_t i = 0; i < policy->signer_count; i++) import->signers[i] = (struct import_signer){.import = import, .policy = &policy->signers[i]};
   int result = operands ? choose_operands(import, error) : 0;
   for (size_t i = 0; !operands && i < policy->domain_count; i++) add_domain(import, &policy->domains[i]);
-  for (size_t i = 0; i < import->domain_count; i++) import->names[i] = import->domains[i].policy->name;
+  for (size_t i = 0; i < import->domain_count; i++)
+    if (import->domains[i].policy) import->names[i] = import->domains[i].policy->name;
   return result;
 }
 
@@ -337,6 +338,6 @@ int cli_command_import(const struct cli *cli) {
   if (!result) result = look(&import, &error);
   if (!result && cli->arguments->apply) result = import_apply(&import, &error);
   if (result) return cli_report(cli, &error);
-  import_report(&import, cli->arguments->apply);
-  return EX_OK;
+  const size_t left = import_report(&import, cli->arguments->apply);
+  return cli->arguments->apply && left > 0 ? EX_TEMPFAIL : EX_OK;
 }

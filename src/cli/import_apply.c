@@ -5,6 +5,7 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/import.h"
+#include "dkimroll/record.h"
 #include "dkimroll/text.h"
 
 /* Everything of the transaction. */
@@ -150,15 +151,33 @@ static const char *describe(const struct import_key *key, char *buffer, size_t s
   return buffer;
 }
 
-static int adopt_key(struct writing *writing, const struct import_key *key, struct lineage *lineage) {
+/* Of a private key that cannot be read, the record tells the kind; RSA keys of the usual sizes have records of these (SubjectPublicKeyInfo, e = 65537). */
+static void find_kind(const struct import_key *key, struct adoption *adoption) {
+  static const struct {
+    size_t octets;
+    unsigned bits;
+  } sizes[] = {{162, 1024}, {294, 2048}, {422, 3072}, {550, 4096}};
   const struct keypair_public *half = &key->first->public_half;
+  struct record record = {0};
+  struct error unused = {0};
+  adoption->algorithm = half->public_key ? half->algorithm : KEY_ALGORITHM_RSA;
+  adoption->bits = half->public_key ? half->bits : 1;
+  if (half->public_key || !key->served || record_parse(key->record, strlen(key->record), &record, &unused)) return;
+  if (record.algorithm == KEY_ALGORITHM_ED25519) {
+    adoption->algorithm = KEY_ALGORITHM_ED25519;
+    adoption->bits = 256;
+  }
+  for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+    if (record.algorithm == KEY_ALGORITHM_RSA && record.public_key_size == sizes[i].octets) adoption->bits = sizes[i].bits;
+  record_release(&record);
+}
+
+static int adopt_key(struct writing *writing, const struct import_key *key, struct lineage *lineage) {
   struct adoption_place places[POLICY_SIGNERS_MAX];
   char reason[512];
   struct sighting_report *reports = calloc(key->server_count + 1, sizeof *reports);
   if (!reports) return no_memory(writing->error);
   struct adoption adoption = {.selector = key->selector,
-                              .algorithm = half->public_key ? half->algorithm : KEY_ALGORITHM_RSA,
-                              .bits = half->public_key ? half->bits : 1,
                               .state = fate_state(key->fate),
                               .record = key->fate == IMPORT_RESERVED ? NULL : key->record,
                               .unserved = !key->served,
@@ -169,6 +188,7 @@ static int adopt_key(struct writing *writing, const struct import_key *key, stru
                               .zone = key->zone,
                               .owner = key->owner,
                               .reason = describe(key, reason, sizeof reason)};
+  find_kind(key, &adoption);
   fill_sightings(key, &adoption, reports);
   int result = fill_places(writing->import, key, lineage, &adoption, places, writing->error);
   if (!result) result = lifecycle_adopt(lineage, &adoption, writing->import->now, &writing->events, writing->error);

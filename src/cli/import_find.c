@@ -136,18 +136,16 @@ static struct import_key *find_key(struct import_domain *domain, const char *sel
   return NULL;
 }
 
-static int complete_key(struct import_key *key, struct error *error) {
+static void complete_key(const struct policy_domain *policy, struct import_key *key) {
   const struct keypair_public *half = &key->first->public_half;
   struct error unused = {0};
-  (void)error;
-  if (selector_owner_name(key->selector, key->domain->policy->name, key->name, &unused)) key->name[0] = '\0';
+  if (selector_owner_name(key->selector, policy->name, key->name, &unused)) key->name[0] = '\0';
   if (strlen(key->selector) >= SELECTOR_SIZE) key->name[0] = '\0';
   key->ttl_negative = -1;
   key->role = key->first->place == SURVEY_UNNAMED ? IMPORT_UNNAMED : IMPORT_UNUSED;
   /* A key that no verifier accepts has no record that could be built. */
   if (half->public_key && record_build(half->algorithm, half->public_key, half->public_key_size, &key->expected, &unused))
     key->expected = NULL;
-  return 0;
 }
 
 static int add_keys_of(struct import *import, struct import_domain *domain, size_t place, size_t *room, struct error *error) {
@@ -183,7 +181,7 @@ int import_find_keys(struct import *import, struct error *error) {
     struct import_domain *domain = &import->domains[i];
     domain->keys = &import->keys[import->key_count];
     for (size_t j = 0; j < domain->policy->signer_count && !result; j++) result = add_keys_of(import, domain, j, &room, error);
-    for (size_t j = 0; j < domain->key_count && !result; j++) result = complete_key(&domain->keys[j], error);
+    for (size_t j = 0; j < domain->key_count; j++) complete_key(domain->policy, &domain->keys[j]);
     import->key_count += domain->key_count;
   }
   return result;
@@ -258,14 +256,17 @@ struct match {
   unsigned line;
 };
 
-static void judge_pattern(const struct import_signer *signer, const struct match *match) {
+/* every: the entry that the line names serves any domain, and goes on doing so for others. */
+static void judge_pattern(const struct import_signer *signer, const struct match *match, bool every) {
   if (span_is(match->found, match->pattern) || signing_kind(signer) == TABLE_SIGNING_FILE) return;
   hinder(match->domain,
-         text_format("mail of %s is signed by a line for more than this domain: %s, line %u, \"%.*s\"", match->sender,
+         text_format("mail of %s is signed by a line for more than these senders: %s, line %u, \"%.*s\"", match->sender,
                      signer->policy->signing_table, match->line, (int)match->found.size, match->found.text),
-         text_format("write \"%s %s\" above that line: the same key signs on, and from then on by a line that can be switched alone; then "
-                     "import again",
-                     match->pattern, match->name));
+         every ? text_format("write \"%s %s\" above that line: the same key signs on, by a line that can be switched alone; then import again",
+                             match->pattern, match->name)
+               : text_format("write \"%s %s\" in its place: the same key signs on, by a line that can be switched alone; or add \"%.*s\" to the senders "
+                             "of %s in the policy; then import again",
+                             match->pattern, match->name, (int)match->found.size, match->found.text, match->domain->policy->name));
 }
 
 /* With MultipleSignatures every line that matches signs. */
@@ -300,10 +301,10 @@ static void take_entry(struct import *import, const struct match *match, const s
   if (domain->signs && domain->signs != key)
     hinder(domain, text_format("two keys sign for it: %s and %s", domain->signs->selector, key->selector),
            text_format("let all its lines in the SigningTables name one of them (its senders are in the policy), and import again"));
-  if (!domain->signs)
-    snprintf(domain->lines, sizeof domain->lines, "SigningTable line %u (%.*s)", match->line, (int)match->found.size, match->found.text);
-  domain->signs = key;
   key->role = IMPORT_SIGNS;
+  if (domain->signs) return;
+  snprintf(domain->lines, sizeof domain->lines, "SigningTable line %u (%.*s)", match->line, (int)match->found.size, match->found.text);
+  domain->signs = key;
 }
 
 static int find_match(struct import *import, struct match *match, struct error *error) {
@@ -326,9 +327,9 @@ static int find_match(struct import *import, struct match *match, struct error *
   match->pattern = pattern;
   match->name = key_name;
   domain->senders[match->place][domain->sender_counts[match->place]++] = match->sender;
-  judge_pattern(signer, match);
-  judge_others(signer, match);
   const struct survey_key *entry = find_entry(signer, key_name, domain->policy->name);
+  judge_pattern(signer, match, entry && entry->every);
+  judge_others(signer, match);
   if (entry)
     take_entry(import, match, entry);
   else

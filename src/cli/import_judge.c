@@ -161,13 +161,15 @@ static bool signing_is_out_of_reach(const struct import *import, struct import_k
     snprintf(key->remedy, sizeof key->remedy, "`dkimroll prove %s` tells more; remove the lines of %s from the SigningTable", domain->policy->name, key->selector);
     return true;
   }
-  if (key->first->public_half.public_key && !key->expected) {
+  const struct keypair_public *half = &key->first->public_half;
+  if (half->public_key && (!key->expected || (half->algorithm == KEY_ALGORITHM_RSA && half->bits < IMPORT_LEAST_BITS))) {
     leave(key, "verifiers reject keys of less than 1024 bits (RFC 8301 3.2), so nothing is lost with it",
           "remove its lines from the SigningTable; the domain gets a key by `dkimroll run`");
     return true;
   }
   if (!domain->proved || domain->proof.code) {
-    leave(key, domain->proof.code ? domain->proof.message : "no signer could be asked whether it signs", domain->proof.remedy);
+    leave(key, domain->proof.code ? domain->proof.message : "its signer was not asked whether it signs: that is done for 5000 domains at a time",
+          domain->proof.code ? domain->proof.remedy : "import again, or name the domain");
     return true;
   }
   return false;
@@ -175,7 +177,9 @@ static bool signing_is_out_of_reach(const struct import *import, struct import_k
 
 static void judge_signing(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key) || signing_is_out_of_reach(import, key) || serves_others(import, key)) return;
+  const int64_t life = import->policy->rules[key->domain->policy->rules].rotate_every;
   key->fate = IMPORT_ACTIVE;
+  key->overdue = life != TIME_NEVER && time_add(key->since, life) <= import->now;
   key->replace = key->weak || (key->served && !key->belongs);
 }
 
@@ -264,8 +268,10 @@ void import_judge(struct import *import) {
     if (domain->signs && domain->signs->fate != IMPORT_KNOWN) judge_signing(import, domain->signs);
     for (size_t j = 0; j < domain->key_count; j++) {
       struct import_key *key = &domain->keys[j];
-      if (key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED || key->role == IMPORT_SIGNS) continue;
-      if (key->role == IMPORT_UNNAMED)
+      if (key->fate == IMPORT_KNOWN || key->fate == IMPORT_UNRELATED || key == domain->signs) continue;
+      if (key->role == IMPORT_SIGNS) /* beside another one */
+        leave(key, domain->obstacle, domain->remedy);
+      else if (key->role == IMPORT_UNNAMED)
         judge_unnamed(import, key);
       else
         judge_unused(import, key);

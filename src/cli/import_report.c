@@ -63,6 +63,10 @@ static void print_places(FILE *out, const struct import *import, const struct im
     if (entry->place == SURVEY_INLINE) fputs(", with the private key in the table itself", out);
     print_lines(out, signer, key, i);
     fputc('\n', out);
+    if (entry->place == SURVEY_INLINE)
+      fputs("      that entry stays in KeyTable when the key is gone: remove it then\n", out);
+    else if (entry->every)
+      fputs("      that entry stays in KeyTable, for whoever else it serves\n", out);
     if (sharer)
       fprintf(out, "      its private key file is also that of %s (KeyTable line %u), and stays as long as any line names it\n", sharer->domain, sharer->line);
   }
@@ -99,6 +103,7 @@ static const char *fate_consequence(const struct import_key *key) {
   if (key->fate == IMPORT_ACTIVE && !key->served) return "; its record is published by the next run";
   if (key->fate == IMPORT_ACTIVE && key->weak) return "; a new key follows at once, because this one is weak";
   if (key->fate == IMPORT_ACTIVE && key->replace) return "; a new key follows at once, because no mail that it signs verifies";
+  if (key->fate == IMPORT_ACTIVE && key->overdue) return "; a new key follows at once, because this one is older than rotate-every";
   if (key->fate == IMPORT_ACTIVE) return "; the next rotation replaces it";
   if (key->fate == IMPORT_RETIRED && !key->served) return "; its lines and its file go";
   if (key->fate == IMPORT_RETIRED && key->role == IMPORT_UNNAMED) return "; its record, then its file go as the policy says";
@@ -163,7 +168,7 @@ static void count_keys(const struct import *import, struct counts *counts) {
   }
 }
 
-void import_report(const struct import *import, bool applied) {
+size_t import_report(const struct import *import, bool applied) {
   FILE *out = import->cli->out;
   struct counts counts = {0};
   count_keys(import, &counts);
@@ -178,4 +183,5 @@ void import_report(const struct import *import, bool applied) {
                              : "There was nothing to take over.\n");
   else
     fprintf(out, adopted > 0 ? "Nothing was changed. `dkimroll import --apply` does what stands behind \"->\".\n" : "Nothing was changed, and nothing is to be done.\n");
+  return counts.left;
 }

@@ -94,7 +94,7 @@ static void fill_item(const struct operation *operation, size_t i, const struct 
                                .previous_selector = active ? active->selector : NULL,
                                .previous_key_path = signs ? signs->key_path : NULL,
                                .previous_key_name = own->active_name,
-                               .shared_file = key_is_adopted(operation_key(operation, i)),
+                               .adopted = key_is_adopted(operation_key(operation, i)),
                                .senders = (const char *const *)lineage->senders,
                                .sender_count = lineage->sender_count};
 }

@@ -95,6 +95,13 @@ static int note(struct application *a, const struct adoption *adoption, struct e
   return event->to ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for an event");
 }
 
+/* What failed because another key signed is tried again at once. */
+static int forget_failures(struct lineage *lineage, struct error *error) {
+  lineage->failures = 0;
+  lineage->retry_at = lineage->parked_at = TIME_UNSET;
+  return application_replace_text(&lineage->failure, NULL, error);
+}
+
 int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, int64_t now, struct event_list *events,
                     struct error *error) {
   char owner_name[DNS_NAME_TEXT_SIZE];
@@ -123,5 +130,5 @@ int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, in
   }
   if (adoption->state == KEY_ACTIVE && adoption->replace) lineage->rotate_requested = true;
   lineage->next_moment = now;
-  return 0;
+  return adoption->state == KEY_ACTIVE ? forget_failures(lineage, error) : 0;
 }

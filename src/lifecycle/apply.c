@@ -162,6 +162,8 @@ static int apply_destroy(struct application *a, struct error *error) {
   const char *reason = signed_once ? "private key destroyed" : "given up before it was published, private key destroyed";
   if (key->state == KEY_RESERVED) reason = "given up before a private key was made";
   if (signed_once && a->lineage->rules->private_key == PRIVATE_KEY_ARCHIVE) reason = "private key archived";
+  for (size_t i = 0; i < key->placement_count; i++)
+    if (!key->placements[i].key_path && signed_once) reason = "its private key stands in a KeyTable itself, and stays there";
   for (size_t i = 0; i < a->outcome->placement_count; i++)
     if (a->outcome->placements[i].kept) reason = "its private key file stays, because others use it";
   a->key->removed_at = a->outcome->at;

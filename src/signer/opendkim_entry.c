@@ -52,7 +52,7 @@ static int opendkim_entry_make_key(const struct policy_signer *policy, const str
 
 int opendkim_entry_make(const struct policy_signer *policy, const struct signer_item *item,
                         struct opendkim_entry *entry, struct error *error) {
-  *entry = (struct opendkim_entry){.shared = item->shared_file};
+  *entry = (struct opendkim_entry){.adopted = item->adopted};
   int result = opendkim_entry_make_key(policy, item, entry, error);
   if (result < 0) return result;
   if (item->previous_selector) {
@@ -95,7 +95,8 @@ size_t opendkim_edits_switch(const struct opendkim_entry *entry, struct table_ed
                                  .name = entry->name,
                                  .value = entry->value,
                                  .before = stable ? entry->before_value : NULL,
-                                 .beside = stable ? NULL : entry->before_name};
+                                 .beside = stable ? NULL : entry->before_name,
+                                 .existing = entry->adopted};
   for (size_t i = 0; i < entry->sender_count; i++)
     edits[i + 1] = (struct table_edit){.kind = TABLE_SIGN_POINT,
                                        .pattern = entry->senders[i].pattern,
@@ -172,6 +173,6 @@ size_t opendkim_edits_heal(const struct opendkim_entry *entry, struct table_edit
 size_t opendkim_edits_withdraw(const struct opendkim_entry *entry, struct table_edit *edits) {
   edits[0] = (struct table_edit){
       .kind = TABLE_KEY_REMOVE, .name = entry->name, .value = entry->value, .address = entry->senders[0].address,
-      .shared = entry->shared};
+      .shared = entry->adopted};
   return 1;
 }

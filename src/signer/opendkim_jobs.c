@@ -40,6 +40,7 @@ void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *si
       const struct table_edit *edit = &items[i].edits[j];
       buffer_add_u8(payload, (uint8_t)edit->kind);
       buffer_add_u8(payload, edit->existing);
+      buffer_add_u8(payload, edit->shared);
       opendkim_add_text(payload, edit->pattern);
       opendkim_add_text(payload, edit->name);
       opendkim_add_text(payload, edit->value);
@@ -84,8 +85,9 @@ static int opendkim_read_item(struct reader *reader, struct opendkim_request *re
   for (size_t i = 0; i < count; i++) {
     struct table_edit *edit = opendkim_request_add_edit(request);
     if (!edit) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
-    edit->kind = (enum table_edit_kind)reader_u8(reader);
+    *edit = (struct table_edit){.kind = (enum table_edit_kind)reader_u8(reader)};
     edit->existing = reader_u8(reader) != 0;
+    edit->shared = reader_u8(reader) != 0;
     edit->pattern = opendkim_read_text(reader);
     edit->name = opendkim_read_text(reader);
     edit->value = opendkim_read_text(reader);

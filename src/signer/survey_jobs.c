@@ -17,6 +17,8 @@ struct work {
   char **domains;                                  /* owned, sorted */
   size_t domain_count;
   struct table *keys; /* owned */
+  struct table_span *named; /* owned; in keys */
+  size_t named_count;
   struct buffer body; /* of the reply */
   uint32_t count;     /* keys in it */
 };
@@ -27,6 +29,7 @@ static void work_release(struct work *work) {
   free(work->key_directory);
   for (size_t i = 0; i < work->domain_count; i++) free(work->domains[i]);
   free(work->domains);
+  free(work->named);
   table_free(work->keys);
   buffer_release(&work->body);
 }
@@ -45,8 +48,9 @@ static int read_request(struct reader *request, struct work *work, struct error 
   if (!work->domains) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
   for (uint32_t i = 0; i < count; i++) {
     work->domains[i] = reader_text_field(request);
-    if (!work->domains[i] || !work->domains[i][0] || strchr(work->domains[i], '/')) return refuse(error);
+    if (!work->domains[i]) return refuse(error);
     work->domain_count++;
+    if (!work->domains[i][0] || strchr(work->domains[i], '/')) return refuse(error);
   }
   return 0;
 }
@@ -222,15 +226,34 @@ static bool tell_entries(struct work *work) {
 
 /* ---- files that no entry names ---- */
 
-static bool is_named(const struct work *work, const char *path) {
+static int compare_spans(const void *a, const void *b) {
+  const struct table_span *x = a, *y = b;
+  const size_t size = x->size < y->size ? x->size : y->size;
+  const int order = size > 0 ? memcmp(x->text, y->text, size) : 0;
+  return order != 0 ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+/* The third fields of all entries, sorted, so that a hundred thousand files are not each looked for in a hundred thousand lines. */
+static bool index_named(struct work *work) {
   struct table_span name, value;
   unsigned line;
-  const size_t length = strlen(path);
-  for (size_t i = 0; table_read_entry(work->keys, i, &name, &value, &line); i++)
-    if (value.size > length && value.text[value.size - length - 1] == ':' &&
-        memcmp(value.text + value.size - length, path, length) == 0)
-      return true;
-  return false;
+  size_t count = 0;
+  while (table_read_entry(work->keys, count, &name, &value, &line)) count++;
+  work->named = calloc(count + 1, sizeof *work->named);
+  for (size_t i = 0; work->named && i < count; i++) {
+    (void)!table_read_entry(work->keys, i, &name, &value, &line);
+    const char *end = value.text + value.size;
+    const char *first = value.size > 0 ? memchr(value.text, ':', value.size) : NULL;
+    const char *second = first ? memchr(first + 1, ':', (size_t)(end - first - 1)) : NULL;
+    if (second) work->named[work->named_count++] = (struct table_span){.text = second + 1, .size = (size_t)(end - second - 1)};
+  }
+  if (work->named) qsort(work->named, work->named_count, sizeof *work->named, compare_spans);
+  return work->named != NULL;
+}
+
+static bool is_named(const struct work *work, const char *path) {
+  const struct table_span wanted = {.text = path, .size = strlen(path)};
+  return bsearch(&wanted, work->named, work->named_count, sizeof *work->named, compare_spans) != NULL;
 }
 
 static void tell_file(struct work *work, const char *directory, const char *domain, const char *file) {
@@ -280,7 +303,7 @@ static int run_survey(void *context, struct reader *request, struct buffer *repl
   if (!result) result = read_keys(work.key_table, &work.keys, error);
   if (!result) result = read_table(work.signing_table, "SigningTable", &signing, &size, error);
   if (result) return result;
-  if (!tell_entries(&work) || !tell_files(&work)) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
+  if (!tell_entries(&work) || !index_named(&work) || !tell_files(&work)) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
   buffer_add_field(&work.body, signing, size);
   buffer_add_u32(reply, work.count);
   buffer_add(reply, work.body.data, work.body.size);

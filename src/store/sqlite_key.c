@@ -182,7 +182,7 @@ static int placements_write(struct sqlite_store *store, int64_t key_id, const st
   for (size_t i = 0; i < key->placement_count && !code; i++) {
     const struct placement *placement = &key->placements[i];
     int64_t signer_id = placement->signer_id;
-    if (signer_id == 0) code = signer_intern(store, placement->signer, &signer_id, error);
+    if (signer_id == 0 && placement->signer) code = signer_intern(store, placement->signer, &signer_id, error);
     if (code) break;
     sqlite_bind_number(&query, key_id);
     sqlite_bind_number(&query, (int64_t)i);

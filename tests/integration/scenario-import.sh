@@ -125,35 +125,117 @@ says() { # DOMAIN PATTERN...: the paragraph of the domain
   for pattern; do grep -qE -- "$pattern" "$world/paragraph" || fail "of $domain the output does not say: $pattern"; done
 }
 says old.example.test 'signs today +server-20260101 +rsa 2048, since 2026-01-01 by its name' 'served by 2 of 2 servers and belongs' \
-  'a message of each sender was signed with it' '-> becomes active' 'never signs +server-20260401' 'below the line of server-20260101: the first match signs' \
-  'never signs +server-20260701' 'no server has its record' '-> becomes retired; its lines and its file go'
-says weak.example.test 'rsa 1024 \(weak' 'a new key follows at once'
+  'a message of each sender was signed with it' '-> becomes active; a new key follows at once, because this one is older than rotate-every' \
+  'never signs +server-20260401' 'below the line of server-20260101: the first match signs' \
+  'never signs +server-20260701' 'no server has its record' '-> becomes retired; its lines and its file go' 'rspamd.private, which no table names' \
+  'is left alone; its selector is never used again'
+says weak.example.test 'rsa 1024 \(weak' 'a new key follows at once, because this one is weak'
 says orphan.example.test 'never signs +server-20260202' 'no line of the SigningTable names it'
 says two.example.test 'its private key file is also that of one.example.test'
-expect_log '8 keys found: 5 active, 3 retired'
+says keep.example.test 'its private key file is also that of stranger.test'
+says percent.example.test 'signs today +all' '"%" for any domain' '-> becomes active'
+says inline.example.test 'with the private key in the table itself' 'rsa 1024' '-> becomes active'
+says odd.example.test 'signs today +sel' '-> becomes active'
+says wrong.example.test 'its record DOES NOT BELONG to its private key' 'a new key follows at once, because no mail that it signs verifies'
+says lost.example.test 'no server has its record' '-> becomes active; its record is published by the next run'
+says side.example.test '-> is left alone: .*"info@sideways.example.test", which is no sender of side.example.test' 'remedy: add that pattern to the senders'
+says caught.example.test '-> is left alone: .*"\*@caught.\*"' 'remedy: write "\*@caught.example.test server-20260608._domainkey.caught.example.test" in its place'
+expect_log '17 keys found: 11 active, 3 retired, 1 with a reserved selector, 0 known already, 2 left alone'
 expect_log 'Nothing was changed'
 [[ -e $world/state/state.db ]] && fail "import made a store"
 dkimroll check old.example.test >"$world/run.log" 2>&1
-expect_log 'dkimroll import'
+expect_log 'WARNING +old.example.test: a line of your own signs for it: SigningTable .*, line 4'
+expect_log 'remedy: run `dkimroll import`'
 grep -q 'did not write that line' "$world/run.log" && fail "check says that the line is in the way"
+
+echo "- an import of one domain; what the signer does not do is not adopted"
+expect_status 66 imports unknown.example.test
+expect imports odd.example.test
+expect_log '1 key found: 1 active'
+sed -i 's/^\*@odd.example.test odd/*@odd.example.test all/' "$world/opendkim/SigningTable"
+expect imports odd.example.test
+says odd.example.test 'signs today +all' '-> is left alone: ' 's=sel'
+sed -i 's/^\*@odd.example.test all/*@odd.example.test odd/' "$world/opendkim/SigningTable"
+
+echo "- the remedies are followed"
+sed -i 's/^\*@caught\.\*/*@caught.example.test/' "$world/opendkim/SigningTable"
+sed -i 's/  side.example.test: {/&senders: ["*@side.example.test", "info@sideways.example.test"], /' "$world/policy.yaml"
+reload
+expect imports
+expect_log '17 keys found: 13 active, 3 retired, 1 with a reserved selector, 0 known already, 0 left alone'
+before=$(tables)
 
 echo "- --apply takes over, twice is once"
 expect imports --apply
 [[ $(tables) == "$before" ]] || fail "import --apply changed a table"
-expect_log '5 active, 3 retired'
+expect_log '13 active, 3 retired'
+expect_log 'Taken over; no table and no record was changed'
 states >"$world/states"
 expect imports --apply
 expect_log 'There was nothing to take over'
 states | cmp -s - "$world/states" || fail "a second import changed something"
-dkimroll history old.example.test | grep -q 'imported' || fail "the history does not tell of the import"
+dkimroll history old.example.test | grep -qE 'server-20260101: imported \(signs by SigningTable line 4' || fail "the history does not tell of the import"
+dkimroll check old.example.test odd.example.test percent.example.test >"$world/run.log" 2>&1 || fail "check finds fault with what was adopted"
+expect_log 'the private key belongs to the record'
+dkimroll prove old.example.test odd.example.test percent.example.test inline.example.test >"$world/run.log" 2>&1 || fail "what was adopted is not proved"
 
 echo "- rotations under constant mail"
-domains=(old.example.test weak.example.test one.example.test two.example.test orphan.example.test)
-"$python" "$here/load.py" "$milter" "$secondary" 40 8 4 "${domains[@]}" >"$world/load.log" 2>&1 &
+domains=()
+for domain in old weak one two orphan keep percent inline odd side caught; do domains+=("$domain.example.test"); done
+theirs() { grep -hvE '^$|example\.test' "$world/opendkim/KeyTable" "$world/opendkim/SigningTable"; }
+theirs_before=$(theirs)
+inline_before=$(grep '^inline ' "$world/opendkim/KeyTable")
+"$python" "$here/load.py" "$milter" "$secondary" 50 8 4 "${domains[@]}" >"$world/load.log" 2>&1 &
 load=$!
-dkimroll run --budget 30s >"$world/run.log" 2>&1 || fail "a run failed"
+# Two whose age nobody knows are not due yet.
+dkimroll rotate --no-wait percent.example.test odd.example.test >"$world/run.log" 2>&1 || fail "rotate failed"
+dkimroll run --budget 40s >"$world/run.log" 2>&1 || fail "a run failed"
 wait "$load" || { cat "$world/load.log"; fail "mail was lost"; }
 cat "$world/load.log"
 grep -E ': failed|alarm|: lost' "$world/run.log" && fail "something failed"
-states | sort >"$world/states"
-cat "$world/states"
+
+echo "- what the script left behind is gone, what others have is as it was"
+[[ $(theirs) == "$theirs_before" ]] || fail "a line of others was changed"
+[[ $(grep '^inline ' "$world/opendkim/KeyTable") == "$inline_before" ]] || fail "the entry that holds a key was changed"
+today=server-$(date +%Y%m%d)
+for domain in "${domains[@]}" wrong.example.test lost.example.test; do
+  grep -qx "\*@$domain $today._domainkey.$domain" "$world/opendkim/SigningTable" || fail "$domain was not switched"
+  [[ $(grep -c "$domain" "$world/opendkim/KeyTable") == $([[ $domain == inline* || $domain == keep* ]] && echo 2 || echo 1) ]] ||
+    fail "KeyTable has old entries of $domain"
+  [[ $(grep -c "@$domain" "$world/opendkim/SigningTable") == 1 ]] || fail "SigningTable has old lines of $domain"
+  for selector in "$keys/$domain"/*.private; do
+    selector=${selector##*/}
+    [[ $selector == "$today.private" || $selector == rspamd.private || $domain == keep* ]] || fail "$domain still has $selector"
+  done
+  mail sign "$milter" "anna@$domain" >"$world/proof.eml" || fail "opendkim did not sign for $domain"
+  [[ $(mail verify "$secondary" "$world/proof.eml") == "$today" ]] || fail "mail of $domain does not verify with $today"
+done
+for name in server-20260101._domainkey.old server-20260401._domainkey.old server-20260301._domainkey.weak server-20260201._domainkey.one server-20260201._domainkey.two \
+  server-20260202._domainkey.orphan all._domainkey.percent in._domainkey.inline sel._domainkey.odd mail._domainkey.wrong server-20260606._domainkey.lost; do
+  expect serves_none "$name.example.test"
+done
+[[ -e $keys/keep.example.test/server-20260505.private ]] || fail "the key file of a stranger was destroyed"
+[[ -e $keys/all.private ]] || fail "the key file of an entry for any domain was destroyed"
+[[ -e $world/elsewhere/odd.key || -e $keys/one.example.test/server-20260201.private ]] && fail "a key file that nobody names was kept"
+mail sign "$milter" "anna@stranger.test" >"$world/proof.eml" || fail "opendkim does not sign for the stranger any more"
+[[ $(states | grep -c ' 4$') == 13 && -z $(states | grep -v ' [47]$') ]] || { states; fail "states"; }
+
+echo "- the store is lost, with one key on its way out and one that no table names any more"
+dkimroll rotate old.example.test weak.example.test --budget 5s >"$world/run.log" 2>&1 || fail "rotate failed"
+grep -qx "\*@old.example.test $today-2._domainkey.old.example.test" "$world/opendkim/SigningTable" || fail "old.example.test was not rotated"
+sed -i "/^$today\._domainkey\.weak/d" "$world/opendkim/KeyTable"
+rm -r "$world/state"
+expect imports --apply
+says old.example.test "signs today +$today-2" "-> becomes active; the next rotation" "never signs +$today " '-> becomes retired' 'rspamd.private, which no table names'
+says weak.example.test "signs today +$today-2" "file only +$today " '-> becomes retired; its record, then its file go'
+# The entry that holds a key itself is still there.
+expect_log '17 keys found: 13 active, 3 retired, 1 with a reserved selector'
+expect runs 20s
+[[ $(states | grep -c ' 4$') == 13 && -z $(states | grep -v ' [47]$') ]] || { states; fail "states after the store was made again"; }
+expect serves_none "$today._domainkey.old.example.test"
+[[ -e $keys/weak.example.test/$today.private ]] && fail "a key that is over was kept"
+dkimroll rotate old.example.test --budget 5s >"$world/run.log" 2>&1 || fail "life does not go on"
+grep -qx "\*@old.example.test $today-3._domainkey.old.example.test" "$world/opendkim/SigningTable" || fail "a selector was used twice"
+dkimroll prove >"$world/run.log" 2>&1 || fail "the proofs fail"
+dkimroll status >"$world/run.log" 2>&1 || fail "status finds fault"
+expect_log 'All right'

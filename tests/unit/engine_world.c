@@ -422,6 +422,19 @@ struct job {
   void *context;
 };
 
+/* The tables of this world are models, so it says itself who names a file. */
+static int run_users(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  const struct world *world = context;
+  if (world->users_fail) return error_set(error, ERROR_SYSTEM, "a table cannot be read");
+  const uint32_t count = reader_u32(request);
+  buffer_add_u32(reply, count);
+  for (uint32_t i = 0; i < count; i++) {
+    CLEANUP_FREE char *path = reader_text_field(request);
+    buffer_add_text_field(reply, text_equal(path, world->named_path) ? "KeyTable, line 1" : "");
+  }
+  return 0;
+}
+
 static void job_fire(void *context) {
   struct job *job = context;
   struct world *world = job->world;
@@ -430,7 +443,7 @@ static void job_fire(void *context) {
   if (world->keeper_dead) {
     error_set(&result, ERROR_UNREACHABLE, "the keeper has ended");
   } else {
-    const struct keeper_handlers handlers = {world->handlers, KEY_JOBS_COUNT};
+    const struct keeper_handlers handlers = {world->handlers, KEY_JOBS_COUNT + 1};
     struct reader request = {.data = job->payload.data, .size = job->payload.size};
     keeper_job_run(&handlers, job->kind, &request, &reply, &result);
     world->counts.generated += job->kind == KEEPER_GENERATE && !result.code;
@@ -533,6 +546,7 @@ void world_make(struct world *world, const char *domains) {
   entropy_seed(&world->entropy, 1);
   assert_int_equal(key_roots_add(&world->roots, world->place.path, &error), 0);
   key_jobs_handlers(&world->roots, world->handlers);
+  world->handlers[KEY_JOBS_COUNT] = (struct keeper_handler){.job = KEEPER_KEY_USERS, .run = run_users, .context = world};
   assert_int_equal(loop_virtual_new(&start, &world->loop, &error), 0);
   world->loop_real = world->loop->ops;
   world->loop_ops = *world->loop_real;

@@ -63,7 +63,7 @@ struct world {
   struct engine_factory factory;
   struct entropy_seeded entropy;
   struct key_roots roots;
-  struct keeper_handler handlers[KEY_JOBS_COUNT];
+  struct keeper_handler handlers[KEY_JOBS_COUNT + 1]; /* and who names a key file */
   struct engine *engine; /* while world_run runs */
   struct world_name *names;
   size_t name_count;
@@ -87,6 +87,8 @@ struct world {
   const char *signer_down;      /* name of the signer that nobody reaches */
   const char *domain_fails;     /* domain whose activation fails at any signer */
   bool keeper_dead;
+  const char *named_path;       /* a KeyTable of others names this file */
+  bool users_fail;              /* nobody can say who names a file */
   unsigned commits_left; /* 0: no limit; at 1 the next commit fails */
   unsigned
       steps_left;     /* 0: no limit; at 1 the loop stops after the present callback, which makes engine_free a crash */

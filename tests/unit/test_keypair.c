@@ -430,11 +430,42 @@ static void test_keypair__a_copy_never_overwrites_another_key(void **state) {
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
+static void test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it(void **state) {
+  (void)state;
+  struct error error = {0};
+  CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  CLEANUP(keypair_public_release) struct keypair_public again = {0};
+  EVP_PKEY *pair = EVP_RSA_gen(1024);
+  unsigned char *der = NULL;
+  const int size = i2d_PrivateKey(pair, &der);
+  assert_true(size > 0);
+  unsigned char *text = calloc(2, (size_t)size);
+  const int length = EVP_EncodeBlock(text, der, size);
+  assert_done(keypair_read_inline((char *)text, (size_t)length, &key, &error), &error);
+  assert_int_equal(key.bits, 1024);
+  BIO *pem = BIO_new(BIO_s_mem());
+  assert_int_equal(PEM_write_bio_PrivateKey(pem, pair, NULL, NULL, 0, NULL, NULL), 1);
+  char *octets = NULL;
+  const long pem_size = BIO_get_mem_data(pem, &octets);
+  assert_done(keypair_read_inline(octets, (size_t)pem_size, &again, &error), &error);
+  assert_int_equal(again.public_key_size, key.public_key_size);
+  assert_memory_equal(again.public_key, key.public_key, key.public_key_size);
+  struct keypair_public none = {0};
+  assert_int_equal(keypair_read_inline((char *)text, (size_t)length - 8, &none, &error), ERROR_INVALID);
+  assert_int_equal(keypair_read_inline("", 0, &none, &error), ERROR_INVALID);
+  assert_int_equal(keypair_read_inline("/etc/passwd", strlen("/etc/passwd"), &none, &error), ERROR_INVALID);
+  BIO_free(pem);
+  free(text);
+  OPENSSL_free(der);
+  EVP_PKEY_free(pair);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_keypair__an_rsa_key_is_written_as_pkcs8_and_belongs_to_its_public_half),
       TEST(test_keypair__an_ed25519_key_has_32_public_octets_and_256_bits),
       TEST(test_keypair__two_keys_are_never_the_same),
+      TEST(test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it),
       TEST(test_keypair__reading_gives_the_public_half_that_generating_gave),
       TEST(test_keypair__the_file_has_owner_group_and_mode_and_its_new_directories_admit_the_group),
       TEST(test_keypair__an_existing_file_is_never_overwritten),

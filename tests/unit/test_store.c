@@ -174,6 +174,28 @@ static void test_store__sightings_and_placements_that_are_gone_are_gone(void **s
   assert_int_equal(again.items[0].keys[0].placement_count, 0);
 }
 
+static void test_store__a_signer_version_that_a_key_was_found_with_is_stored_with_it(void **state) {
+  struct rig *rig = *state;
+  struct policy_signer version = {0};
+  rig_sync(rig->store, "a.example: {}", RIG_NOW);
+  CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_all(rig->store);
+  struct lineage *lineage = &claim.items[0];
+  struct key *key = rig_add_key(lineage, "s", KEY_PUBLISHED);
+  version = *lineage->signers[0];
+  version.key_name = (char *)"odd";
+  version.key_directory = (char *)"/else/where";
+  key->placement_count = 1;
+  key->placements[0] = (struct placement){
+      .signer = &version, .key_path = text_duplicate("/else/where/x"), .switched_at = TIME_UNSET, .proved_at = TIME_UNSET, .drained_at = TIME_UNSET};
+  rig_commit(rig->store, lineage);
+  CLEANUP(rig_claim_release) struct rig_claim again = rig_claim_all(rig->store);
+  const struct placement *placement = &again.items[0].keys[0].placements[0];
+  assert_true(placement->signer_id > 0 && placement->signer_id != lineage->signer_ids[0]);
+  assert_string_equal(placement->signer->key_name, "odd");
+  assert_string_equal(placement->signer->key_directory, "/else/where");
+  assert_string_equal(placement->signer->key_table, lineage->signers[0]->key_table);
+}
+
 static void test_store__a_selector_is_never_used_twice_in_any_letter_case(void **state) {
   struct rig *rig = *state;
   struct error error = {0};
@@ -674,6 +696,7 @@ int main(void) {
       STORE_TEST(a_lineage_comes_back_with_all_that_was_committed),
       STORE_TEST(what_was_never_recorded_stays_unset),
       STORE_TEST(sightings_and_placements_that_are_gone_are_gone),
+      STORE_TEST(a_signer_version_that_a_key_was_found_with_is_stored_with_it),
       STORE_TEST(a_selector_is_never_used_twice_in_any_letter_case),
       STORE_TEST(the_active_key_is_exchanged_in_either_order_and_is_never_two),
       STORE_TEST(a_key_of_an_unknown_publisher_or_signer_is_refused),

@@ -221,6 +221,33 @@ static void test_table__foreign_key_name_on_our_pattern_is_a_conflict_and_change
   assert_false(table_is_changed(scene.signing));
 }
 
+/* What a script appended at each run: the first line signs, the others never count. */
+static void test_table__lines_of_our_pattern_below_ours_are_no_conflict_and_stay(void **state) {
+  (void)state;
+  CLEANUP(scene_release)
+  struct scene scene = scene_of(TABLE_SIGNING_REFILE, OLD_NAME " " OLD_VALUE "\ntheirs example.com:t:/t\n",
+                                "\n*@example.com " OLD_NAME "\n\n*@example.com theirs\n\n*@example.com " OLD_NAME "\n");
+  assert_int_equal(scene_switch(&scene, "*@example.com"), 0);
+  assert_tables(&scene, OLD_NAME " " OLD_VALUE "\n" NEW_NAME " " NEW_VALUE "\ntheirs example.com:t:/t\n",
+                "\n*@example.com " NEW_NAME "\n\n*@example.com theirs\n\n");
+  CLEANUP(scene_release)
+  struct scene above = scene_of(TABLE_SIGNING_REFILE, OLD_NAME " " OLD_VALUE "\ntheirs example.com:t:/t\n",
+                                "*@example.com theirs\n*@example.com " OLD_NAME "\n");
+  assert_int_equal(scene_switch(&above, "*@example.com"), ERROR_CONFLICT);
+  assert_non_null(strstr(above.outcome.error.message, "line 1"));
+}
+
+static void test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go(void **state) {
+  (void)state;
+  for (int shared = 0; shared < 2; shared++) {
+    CLEANUP(scene_release)
+    struct scene scene = scene_of(TABLE_SIGNING_REFILE, "a a.test:s:/k\nb b.test:s:/k\n", "*@b.test b\n");
+    struct table_edit edit = {.kind = TABLE_KEY_REMOVE, .name = "a", .value = "a.test:s:/k", .shared = shared == 1};
+    assert_int_equal(scene_apply(&scene, &edit, 1), shared ? 0 : ERROR_CONFLICT);
+    assert_tables(&scene, shared ? "b b.test:s:/k\n" : "a a.test:s:/k\nb b.test:s:/k\n", "*@b.test b\n");
+  }
+}
+
 static void test_table__earlier_match_of_a_refile_is_a_conflict_that_names_the_line(void **state) {
   (void)state;
   static const char *const earlier[] = {"*",
@@ -662,6 +689,8 @@ int main(void) {
       cmocka_unit_test(test_table__stable_name_gets_a_new_value_in_place),
       cmocka_unit_test(test_table__stable_name_with_a_foreign_value_is_a_conflict),
       cmocka_unit_test(test_table__foreign_key_name_on_our_pattern_is_a_conflict_and_changes_nothing),
+      cmocka_unit_test(test_table__lines_of_our_pattern_below_ours_are_no_conflict_and_stay),
+      cmocka_unit_test(test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go),
       cmocka_unit_test(test_table__earlier_match_of_a_refile_is_a_conflict_that_names_the_line),
       cmocka_unit_test(test_table__lines_that_take_other_mail_are_no_conflict),
       cmocka_unit_test(test_table__later_catch_all_is_no_conflict),

@@ -28,7 +28,7 @@ void tsig_key_free(struct tsig_key *key) {
 static int read_name(const char *place, const struct tsig_slice *slice, struct tsig_key *key, struct error *error) {
   size_t size = slice->size;
   if (size && slice->data[size - 1] == '.') size--;
-  bool good = size > 0 && size < sizeof key->name;
+  bool good = size > 0 && size < sizeof key->name && slice->data[size - 1] != '.'; /* one final dot, and no more */
   for (size_t i = 0; good && i < size; i++) {
     unsigned char c = (unsigned char)slice->data[i];
     good = isgraph(c) && !strchr("\\\":;{}", c);

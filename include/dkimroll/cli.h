@@ -12,7 +12,8 @@
 
 enum {
   CLI_BUDGET_SECONDS = 120,       /* how long run and rotate wait for moments to come */
-  CLI_DOMAINS_MAX = 1000,         /* operands of one command */
+  CLI_DOMAINS_MAX = 1000,         /* operands of one command: all of them are looked up before anything is done */
+  CLI_REASON_MAX = 500,           /* octets of a reason, which status and history show in one line */
   CLI_PLAN_DAYS = 180,            /* default look-ahead of plan */
   CLI_CHECK_SECONDS = 60,
   CLI_FOLLOW_MS = 500,            /* how often rotate looks for progress of another process */

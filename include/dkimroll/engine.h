@@ -22,8 +22,8 @@ enum {
   ENGINE_CONFIRM_SECONDS = 30,
   ENGINE_SIGN_SECONDS = 120,
   ENGINE_KEEPER_SECONDS = 60,
-  ENGINE_PUBLISHERS_MAX = 256,      /* versions of publishers and signers in use at once */
-  ENGINE_SIGNERS_MAX = 256,
+  ENGINE_PUBLISHERS_MAX = 2 * POLICY_ENTRIES_MAX, /* in use at once: all of a policy, and as many earlier versions that keys were made with */
+  ENGINE_SIGNERS_MAX = 2 * POLICY_ENTRIES_MAX,
   ENGINE_STEPS_OF_TURN_MAX = 8,     /* effectless steps (ready) that follow one another in one turn */
 };
 

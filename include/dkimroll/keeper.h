@@ -15,7 +15,7 @@
 enum {
   KEEPER_MESSAGE_MAX = 64 * 1024 * 1024, /* a batch of table edits: 10,000 entries of at most 5 KiB */
   KEEPER_PROTOCOL_VERSION = 1,
-  KEEPER_WORKERS_MAX = 64,
+  KEEPER_WORKERS_MAX = 64, /* one for a core; more would wait for the disk */
   KEEPER_JOBS_MAX = 100000, /* submitted and not done; beyond it ERROR_BUSY */
   KEEPER_JOBS_OCTETS_MAX = 4 * KEEPER_MESSAGE_MAX, /* of all of them; the last one may exceed it */
   KEEPER_DEATHS_MAX = 10, /* workers that died in a row without one job done between: the supervisor gives up and ends */

@@ -16,7 +16,7 @@ enum {
   MILTER_PACKET_MAX = 1024 * 1024 + 64, /* libmilter sends at most 1 MiB (MILTER_MDS_1M) */
   MILTER_OUTPUT_MAX = 256 * 1024,       /* one message of ours and its envelope */
   MILTER_REPLIES_MAX = 1000,            /* packets that answer one command: modifications, progress */
-  MILTER_SIGNATURES_MAX = 16,           /* DKIM-Signature headers that one message can get */
+  MILTER_SIGNATURES_MAX = 16,           /* DKIM-Signature headers that one message can get: one for each matching line of SigningTable */
   MILTER_TEXT_MAX = 256,                /* shown of an SMTP reply of the filter */
 };
 

@@ -9,7 +9,7 @@
 #include "dkimroll/transport.h"
 
 enum {
-  PUBLISH_ITEMS_MAX = 2000,
+  PUBLISH_ITEMS_MAX = 2000,    /* of one operation: twenty full messages, seconds of work at the slowest server that was measured */
   PUBLISH_MESSAGE_MAX = 60000, /* octets of an update before TSIG; the whole must fit 65,535 with room for long owner names */
   PUBLISH_RECORDS_MAX = 100,   /* of one message: both servers are near their best there (docs/architecture.md) */
 };

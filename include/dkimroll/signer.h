@@ -10,7 +10,7 @@
 #include "dkimroll/policy.h"
 #include "dkimroll/selector.h"
 
-enum { SIGNER_ITEMS_MAX = 5000 };
+enum { SIGNER_ITEMS_MAX = 5000 /* of one operation: their table edits fit one message of the keeper (KEEPER_MESSAGE_MAX) */ };
 
 /* One key of one domain at one signer. Strings are borrowed until done. */
 struct signer_item {

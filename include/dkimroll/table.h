@@ -21,6 +21,9 @@ enum {
   TABLE_LINES_MAX = 8 * 1000 * 1000,  /* line numbers are 32 bits, and new lines need room */
   TABLE_LINE_MAX =
       1021, /* OpenDKIM reads lines into 1,024 octets; CR LF and the NUL must fit. For lines of ours only */
+  /* Octets of a foreign pattern times every count in it ("x{30}"): regcomp(3) writes each repetition out, and "x{30000}{30000}" costs all
+     memory there is, or seconds below that. Patterns of people have a few hundred. */
+  TABLE_EXPRESSION_COST_MAX = 64 * 1024,
   TABLE_EDITS_MAX = POLICY_SENDERS_MAX + 2, /* of one item: a KeyTable entry, and each sender */
 };
 

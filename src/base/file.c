@@ -220,8 +220,9 @@ static ssize_t file_read_all(int descriptor, char *data, size_t size) {
 }
 
 static int file_refuse_size(const char *path, size_t maximum, struct error *error) {
-  return error_set(error, ERROR_LIMIT, "%s: is larger than the %zu octets that dkimroll reads of such a file", path,
-                   maximum);
+  error_set(error, ERROR_LIMIT, "%s: is larger than the %zu octets that dkimroll reads of such a file", path, maximum);
+  error_remedy(error, "look whether it is the right file: compare its path in the policy with what is there");
+  return ERROR_LIMIT;
 }
 
 int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_size, struct stat *ret_status,

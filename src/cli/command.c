@@ -97,6 +97,13 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
+/* It is shown as it is, on terminals too. */
+static bool is_reason(const char *text) {
+  for (const char *at = text; *at; at++)
+    if (text_is_control(at)) return false;
+  return strlen(text) <= CLI_REASON_MAX;
+}
+
 /* 0, or the exit status. */
 static int take_option(int option, const char *value, struct cli_arguments *arguments) {
   switch (option) {
@@ -105,7 +112,12 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   case CLI_JSON: arguments->json = true; return 0;
   case CLI_APPLY: arguments->apply = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
-  case CLI_REASON: arguments->reason = value; return 0;
+  case CLI_REASON:
+    arguments->reason = value;
+    if (is_reason(value)) return 0;
+    fprintf(stderr, "dkimroll: --reason takes at most %d octets in one line\n", CLI_REASON_MAX);
+    fprintf(stderr, "dkimroll: remedy: write a shorter one, with a reference to where the rest stands\n");
+    return EX_USAGE;
   case CLI_UNTIL:
     if (time_parse(value, &arguments->until)) return 0;
     return usage("--until takes a date like 2026-12-31 or 2026-12-31T08:00:00Z (UTC), not", value);
@@ -137,7 +149,11 @@ static int parse(const struct cli_command *command, int argc, char *const *argv,
   arguments->operands = (const char *const *)argv + optind;
   arguments->operand_count = (size_t)(argc - optind);
   if (arguments->operand_count < command->operands_minimum) return usage("a DOMAIN is missing after", command->name);
-  if (arguments->operand_count > command->operands_maximum) return usage("too many operands for", command->name);
+  if (arguments->operand_count > command->operands_maximum) {
+    fprintf(stderr, "dkimroll: %s takes at most %zu operands, not %zu\n", command->name, (size_t)command->operands_maximum,
+            arguments->operand_count);
+    return usage("nothing was done", NULL);
+  }
   return 0;
 }
 

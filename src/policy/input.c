@@ -21,7 +21,9 @@ int policy_input_open(struct policy_input *input, const char *path, struct polic
   if (fstat(descriptor, &status) < 0) return error_set_errno(error, errno, "cannot read %s", path);
   if (!S_ISREG(status.st_mode)) return error_set(error, ERROR_INVALID, "%s is not a regular file", path);
   if (status.st_size > POLICY_FILE_MAX) {
-    return error_set(error, ERROR_LIMIT, "%s is larger than %d MiB", path, POLICY_FILE_MAX / 1024 / 1024);
+    error_set(error, ERROR_LIMIT, "%s is larger than %d MiB", path, POLICY_FILE_MAX / 1024 / 1024);
+    error_remedy(error, "spread its domains over several domains-from files, or over several policies and stores");
+    return ERROR_LIMIT;
   }
   start(input, report, file);
   input->descriptor = TAKE_FD(descriptor);

@@ -21,12 +21,12 @@ static bool wants_finding(struct policy_report *report) {
   return false;
 }
 
-/* Names of a stored text may hold anything, and YAML writes U+009B, which is a control character to terminals, as "\u009b". */
+/* Names of a stored text may hold anything, and YAML writes U+009B as "\u009b". */
 static void blank_controls(char *text) {
   for (char *at = text; at && *at; at++) {
-    const unsigned char octet = (unsigned char)*at, next = (unsigned char)at[1];
-    if (octet < 0x20 || octet == 0x7f || (octet == 0xc2 && next >= 0x80 && next < 0xa0)) *at = '?';
-    if (*at == '?' && octet == 0xc2) at[1] = '?';
+    if (!text_is_control(at)) continue;
+    if ((unsigned char)*at >= 0x80) at[1] = '?';
+    *at = '?';
   }
 }
 

@@ -125,6 +125,10 @@ static void milter_take_verdict(struct milter *milter, const struct milter_packe
   case MILTER_REPLY_CODE: milter_take_code(milter, packet); return;
   case MILTER_REPLY_CONNECTION_FAILURE: milter_fail_errno(milter, ECONNRESET, "it gave the connection up"); return;
   case MILTER_REPLY_SKIP:
+    if (milter->step == MILTER_STEP_END_OF_MESSAGE) {
+      milter_fail_protocol(milter, "it skips the end of the message, behind which there is nothing");
+      return;
+    }
     if (milter->step == MILTER_STEP_HEADERS) milter->header = milter->message->header_count;
     milter_go_on(milter);
     return;

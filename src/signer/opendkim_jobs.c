@@ -116,9 +116,9 @@ static int opendkim_read_request(struct reader *reader, struct opendkim_request 
     int result = opendkim_read_item(reader, request, &request->items[i], error);
     if (result < 0) return result;
   }
-  /* Only now do the edits stay where they are. */
+  /* Only now do the edits stay where they are. Where no item has any, there is no array to point into. */
   for (size_t i = 0, next = 0; i < request->count; next += request->items[i++].edit_count)
-    request->items[i].edits = &request->edits[next];
+    request->items[i].edits = request->edits ? &request->edits[next] : NULL;
   return 0;
 }
 

@@ -15,7 +15,7 @@ struct table_step {
 
 static int table_check_text(const char *text, struct error *error) {
   for (const char *p = text; p && *p; p++)
-    if ((unsigned char)*p <= ' ' || *p == '#' || *p == 0x7f) {
+    if (text_is_control(p) || *p == ' ' || *p == '#') {
       char shown[TABLE_PLACE_SIZE];
       error_set(error, ERROR_CONFIG, "\"%s\" cannot stand in a table of OpenDKIM: white space and \"#\" end an entry",
                 text_printable(text, strlen(text), shown, sizeof(shown)));

@@ -9,12 +9,7 @@
 /* The local part, or the label, that stands for "anything" in addresses of proof messages. */
 #define TABLE_PROOF_WORD "dkimroll-proof"
 
-enum {
-  TABLE_SHOWN_MAX = 64, /* octets of a sender that is too long to be shown whole */
-  /* Octets of a pattern times every count in it ("x{30}"): regcomp(3) writes each repetition out, and "x{30000}{30000}" costs all memory there is, or
-   * seconds below that. Patterns of people have a few hundred. */
-  TABLE_EXPRESSION_COST_MAX = 64 * 1024,
-};
+enum { TABLE_SHOWN_MAX = 64 /* octets of a sender that is too long to be shown whole */ };
 
 /* Characters of extended regular expressions that OpenDKIM hands on as they are when it makes one of a wildcard
  * pattern. */

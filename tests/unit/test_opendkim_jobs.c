@@ -511,6 +511,17 @@ static void test_opendkim_jobs__malformed_requests_are_refused(void **state) {
   stage_close(&stage);
 }
 
+static void test_opendkim_jobs__items_without_edits_change_nothing(void **state) {
+  (void)state;
+  struct stage stage;
+  stage_open(&stage);
+  write_tables(&stage, OLD_KEYS, OLD_SENDERS);
+  assert_int_equal(stage_tables(&stage, KEEPER_EDIT_TABLES, NULL, 0), 0);
+  assert_int_equal(stage.outcome.error.code, 0);
+  assert_unchanged(&stage);
+  stage_close(&stage);
+}
+
 static void test_opendkim_jobs__malformed_replies_are_refused(void **state) {
   (void)state;
   struct buffer reply = BUFFER_WITH_MAXIMUM(REPLY_MAX);
@@ -562,6 +573,7 @@ int main(void) {
       cmocka_unit_test(test_opendkim_jobs__reader_never_finds_tables_that_contradict),
       cmocka_unit_test(test_opendkim_jobs__tables_outside_of_the_policy_are_refused),
       cmocka_unit_test(test_opendkim_jobs__malformed_requests_are_refused),
+      cmocka_unit_test(test_opendkim_jobs__items_without_edits_change_nothing),
       cmocka_unit_test(test_opendkim_jobs__malformed_replies_are_refused),
       cmocka_unit_test(test_opendkim_jobs__relative_paths_never_get_into_the_allow_list),
   };

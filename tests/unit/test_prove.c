@@ -222,6 +222,19 @@ static void test_prove__connections_that_fail_are_explained(void **state) {
   assert_verdict(&(struct fake_script){.progress = MILTER_REPLIES_MAX + 1}, PROVE_NO_ANSWER, "without end");
 }
 
+static void test_prove__skip_at_the_end_of_the_message_is_no_answer(void **state) {
+  (void)state;
+  assert_verdict(&(struct fake_script){.at = 'E', .reply = 's'}, PROVE_NO_ANSWER, "skips the end of the message");
+  assert_verdict(&(struct fake_script){.at = 'B', .reply = 's', .selectors = {"new"}}, PROVE_SIGNED, "");
+}
+
+static void test_prove__tags_of_a_foreign_signature_control_no_terminal(void **state) {
+  (void)state;
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .domain = "e\x1b[2J.com"}, PROVE_OTHER_DOMAIN,
+                 "d=e\\033[2J.com");
+  assert_verdict(&(struct fake_script){.selectors = {"n\x1b[2J"}}, PROVE_OTHER_SELECTOR, "s=n\\033[2J");
+}
+
 static void test_prove__nobody_listening_is_unreachable(void **state) {
   (void)state;
   struct workplace folder;
@@ -446,6 +459,8 @@ int main(void) {
       cmocka_unit_test(test_prove__more_signatures_than_expected_are_named),
       cmocka_unit_test(test_prove__refusals_are_told_with_their_stage_and_text),
       cmocka_unit_test(test_prove__connections_that_fail_are_explained),
+      cmocka_unit_test(test_prove__skip_at_the_end_of_the_message_is_no_answer),
+      cmocka_unit_test(test_prove__tags_of_a_foreign_signature_control_no_terminal),
       cmocka_unit_test(test_prove__nobody_listening_is_unreachable),
       cmocka_unit_test(test_prove__no_messages_only_reach_the_filter),
       cmocka_unit_test(test_prove__old_tables_are_waited_for_on_new_connections),

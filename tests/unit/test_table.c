@@ -458,7 +458,8 @@ static void test_table__hash_ends_an_entry_and_first_of_a_name_counts(void **sta
 static void test_table__texts_that_would_break_a_line_are_refused(void **state) {
   (void)state;
   static const char *const values[] = {"example.com:s:/keys/a b", "example.com:s:/keys/a\nevil x",
-                                       "example.com:s:/keys/#", "example.com:s:/keys/%d"};
+                                       "example.com:s:/keys/#", "example.com:s:/keys/%d",
+                                       "example.com:s:/keys/\xc2\x9b"};
   for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
     CLEANUP(scene_release) struct scene scene = scene_of(TABLE_SIGNING_REFILE, "", "");
     struct table_edit edit = {.kind = TABLE_KEY_SET, .name = "k", .value = values[i]};

@@ -12,7 +12,8 @@ struct buffer {
   size_t size;
   size_t capacity;
   size_t maximum;
-  bool failed; /* out of memory or over the maximum; later additions do nothing */
+  bool failed;    /* out of memory or over the maximum; later additions do nothing */
+  bool no_memory; /* it was memory */
 };
 
 #define BUFFER_WITH_MAXIMUM(octets) ((struct buffer){.maximum = (octets)})
@@ -43,6 +44,7 @@ struct reader {
   size_t size;
   size_t position;
   bool failed;
+  bool no_memory; /* a text could not be copied: the octets may be good */
 };
 
 uint8_t reader_u8(struct reader *reader);

@@ -22,7 +22,7 @@ static bool buffer_reserve(struct buffer *buffer, size_t size) {
   if (capacity - 1 > buffer->maximum) capacity = buffer->maximum + 1;
   uint8_t *data = realloc(buffer->data, capacity);
   if (!data) {
-    buffer->failed = true;
+    buffer->failed = buffer->no_memory = true;
     return false;
   }
   buffer->data = data;
@@ -95,7 +95,7 @@ void buffer_consume(struct buffer *buffer, size_t size) {
 
 void buffer_reset(struct buffer *buffer) {
   buffer->size = 0;
-  buffer->failed = false;
+  buffer->failed = buffer->no_memory = false;
   if (buffer->data) buffer->data[0] = '\0';
 }
 
@@ -163,7 +163,7 @@ char *reader_text_field(struct reader *reader) {
   }
   char *text = malloc(size + 1);
   if (!text) {
-    reader->failed = true;
+    reader->failed = reader->no_memory = true;
     return NULL;
   }
   memcpy(text, octets, size);

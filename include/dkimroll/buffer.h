@@ -29,6 +29,8 @@ void buffer_add_u64(struct buffer *buffer, uint64_t value);
 /* Length-prefixed (u32, network order) octets; text: the same without its NUL; NULL is written as length 0. */
 void buffer_add_field(struct buffer *buffer, const void *octets, size_t size);
 void buffer_add_text_field(struct buffer *buffer, const char *text);
+/* Fails it too if cause, from which it was to be filled, has failed; NULL: memory ran out before. */
+void buffer_fail(struct buffer *buffer, const struct buffer *cause);
 /* Removes the first octets. size at most buffer->size. */
 void buffer_consume(struct buffer *buffer, size_t size);
 /* Empties it, keeps the memory, forgives the failure. */

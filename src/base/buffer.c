@@ -86,6 +86,12 @@ void buffer_add_text_field(struct buffer *buffer, const char *text) {
   buffer_add_field(buffer, text, text ? strlen(text) : 0);
 }
 
+void buffer_fail(struct buffer *buffer, const struct buffer *cause) {
+  if (cause && !cause->failed) return;
+  buffer->failed = true;
+  buffer->no_memory |= !cause || cause->no_memory;
+}
+
 void buffer_consume(struct buffer *buffer, size_t size) {
   assert(size <= buffer->size);
   if (size == 0) return;

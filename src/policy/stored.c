@@ -20,9 +20,10 @@ static int format_entry(const struct schema_table *table, const void *record, ch
   buffer_add_text(&buffer, "}");
   char *text = buffer_take_text(&buffer);
   if (!text) {
+    const bool no_memory = buffer.no_memory || !buffer.failed;
     buffer_release(&buffer);
-    return error_set(error, ERROR_LIMIT, "%s \"%s\" is too large to be stored, or memory ran out", table->what,
-                     name ? name : "");
+    if (no_memory) return error_set(error, ERROR_NO_MEMORY, "memory ran out while %s \"%s\" was written", table->what, name ? name : "");
+    return error_set(error, ERROR_LIMIT, "%s \"%s\" is too large to be stored", table->what, name ? name : "");
   }
   *ret_text = text;
   return 0;

@@ -19,7 +19,7 @@
 enum {
   SAMPLE = 60,             /* attempts for each workload, unless FAULTS says otherwise */
   SEED = 20260124,         /* unless SEED does */
-  CALLS_MAX = 200000,      /* a workload that makes more calls has to become smaller */
+  CALLS_MAX = 20000000,    /* a workload that makes more calls has to become smaller */
   MESSAGES_MAX = 4096,     /* different ones, for FAULT_SHOW */
   PLACE_TEXT_SIZE = 256,
 };

@@ -86,7 +86,7 @@ static void test_fault_engine__first_keys_come_to_sign(void **state) {
 
 static void test_fault_engine__a_rotation_comes_to_its_end(void **state) {
   (void)state;
-  fault_life("rotation", rotation_begin, 45);
+  fault_life("rotation", rotation_begin, 12);
 }
 
 #define FAULT_TEST(name) cmocka_unit_test_teardown(test_fault_engine__##name, fault_teardown)

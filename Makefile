@@ -46,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host tests-run
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host tests-run faults faults-build faults-sample
 
 all: $(BUILD)/dkimroll
 
@@ -81,6 +81,16 @@ $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
+
+# Each call that may fail, of the objects of src alone, goes to tests/fault/fault_calls.c. With sanitizers only, which tell leaks and wild pointers.
+FAULT_TESTS := $(patsubst tests/fault/%.c,$(BUILD)/tests/fault/%,$(wildcard tests/fault/test_*.c))
+$(BUILD)/tests/fault/calls.list: $(BUILD)/tests/fault/fault_calls.o
+	nm --defined-only $< | sed -n 's/.* T fault_call_\(.*\)/\1 fault_call_\1/p' >$@
+$(BUILD)/libdkimroll-faults.a: $(LIBRARY) $(BUILD)/tests/fault/calls.list
+	objcopy --redefine-syms=$(BUILD)/tests/fault/calls.list $< $@
+$(BUILD)/tests/fault/test_%: $(BUILD)/tests/fault/test_%.o $(BUILD)/tests/fault/fault.o $(BUILD)/tests/fault/fault_calls.o \
+  $(BUILD)/tests/unit/libhelpers.a $(BUILD)/libdkimroll-faults.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # What kills the program at a chosen system call.
 $(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
@@ -145,6 +155,11 @@ crash: packages-check
 	@$(MAKE) --no-print-directory -s -j$(JOBS) tests-build
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
 
+# Every call that may fail fails once; in check a sample of them.
+faults: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-sanitized SANITIZE=1 faults-build
+	@FAULTS=$(or $(FAULTS),all) TEST_SECONDS=$(or $(TEST_SECONDS),7200) $(MAKE) --no-print-directory -s BUILD=build-sanitized SANITIZE=1 faults-sample
+
 # ---- parts of check ----
 
 # What measures real time runs alone; the rest TEST_JOBS at a time, the long ones first.
@@ -170,6 +185,10 @@ tests-run:
 
 crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
+
+faults-build: $(FAULT_TESTS)
+faults-sample: faults-build
+	@tests/tools/run-tests $(BUILD) $(FAULT_TESTS)
 
 lint:
 	@tests/tools/lint

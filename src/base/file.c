@@ -378,6 +378,11 @@ static bool file_parse_id(const char *text, unsigned *ret_id) {
   return true;
 }
 
+/* Not to be there is no failure; some sources of names report it as one of these (getpwnam(3)). */
+static bool file_lookup_failed(int error_number) {
+  return error_number != 0 && error_number != ENOENT && error_number != ESRCH && error_number != EBADF && error_number != EPERM;
+}
+
 int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struct error *error) {
   const char *colon = strchr(text, ':');
   CLEANUP_FREE char *user = colon ? strndup(text, (size_t)(colon - text)) : text_duplicate(text);
@@ -386,7 +391,9 @@ int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struc
     return error_set(error, ERROR_INVALID, "\"%s\" is not an owner: write user or user:group", text);
 
   uid_t owner = 0;
+  errno = 0;
   const struct passwd *account = getpwnam(user);
+  if (!account && file_lookup_failed(errno)) return error_set_errno(error, errno, "cannot look up the user \"%s\"", user);
   bool numeric = !account && file_parse_id(user, &owner);
   if (numeric) account = getpwuid(owner);
   if (account) owner = account->pw_uid;
@@ -398,7 +405,9 @@ int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struc
 
   gid_t group = 0;
   if (colon) {
+    errno = 0;
     const struct group *named = getgrnam(colon + 1);
+    if (!named && file_lookup_failed(errno)) return error_set_errno(error, errno, "cannot look up the group \"%s\"", colon + 1);
     if (named)
       group = named->gr_gid;
     else if (!file_parse_id(colon + 1, &group))

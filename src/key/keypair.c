@@ -190,8 +190,8 @@ static int keypair_refuse_passphrase(char *buffer, int size, int writing, void *
 static int keypair_parse(const char *path, const struct keypair_secret *secret, struct keypair_public *ret_public,
                          struct error *error) {
   CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(secret->octets, (int)secret->size);
-  CLEANUP(cleanup_pkey)
-  EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
+  if (!pem) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", path);
+  CLEANUP(cleanup_pkey) EVP_PKEY *key = PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL);
   if (key) return keypair_derive(key, ret_public, error);
   ERR_clear_error();
   error_set(error, ERROR_INVALID, "%s holds no private key in PEM without a passphrase", path);

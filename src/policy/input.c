@@ -149,7 +149,7 @@ bool policy_input_read(struct policy_input *input, uint8_t *buffer, size_t size,
   }
   if (input->broken) return false;
   if (input->digest && EVP_DigestUpdate(input->digest, buffer, got) != 1) {
-    error_set(&input->failure, ERROR_INTERNAL, "OpenSSL cannot continue the SHA-256 of the policy");
+    error_set(&input->failure, ERROR_SYSTEM, "OpenSSL cannot continue the SHA-256 of the policy");
     input->broken = true;
     return false;
   }

@@ -17,9 +17,11 @@ static int format_entry(const struct schema_table *table, const void *record, ch
   buffer_add_text(&buffer, "}");
   char *text = buffer_take_text(&buffer);
   if (!text) {
+    const bool no_memory = buffer.no_memory || !buffer.failed;
     buffer_release(&buffer);
-    error_set(error, ERROR_LIMIT, "%s \"%s\" has more than %d octets, so it cannot be stored with its keys, or memory ran out",
-              table->what, name ? name : "", POLICY_STORED_MAX);
+    if (no_memory) return error_set(error, ERROR_NO_MEMORY, "memory ran out while %s \"%s\" was written", table->what, name ? name : "");
+    error_set(error, ERROR_LIMIT, "%s \"%s\" has more than %d octets, so it cannot be stored with its keys", table->what, name ? name : "",
+              POLICY_STORED_MAX);
     error_remedy(error, "give it fewer servers or shorter paths in the policy");
     return ERROR_LIMIT;
   }

@@ -140,7 +140,7 @@ static bool write_signing_table(const struct schema_row *row, const void *record
   if (text) {
     schema_write_text(text, buffer);
   } else {
-    buffer->failed = true;
+    buffer_fail(buffer, NULL);
   }
   return true;
 }

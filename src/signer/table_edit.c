@@ -222,6 +222,7 @@ static int table_check_target(const struct table_step *step, struct error *error
     const char *field = edit->kind == TABLE_KEY_SET && text_equal(edit->name, name) ? strchr(edit->value, ':') : NULL;
     field = field ? strchr(field + 1, ':') : NULL;
     if (field) path = text_duplicate(field + 1);
+    if (field && !path) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", step->pair->keys->path);
   }
   uint32_t line = table_first_of_key(step->pair->keys, name);
   if (!path && line == TABLE_NO_LINE) {
@@ -232,7 +233,7 @@ static int table_check_target(const struct table_step *step, struct error *error
   }
   if (!path)
     path = text_format("%.*s", (int)step->pair->keys->lines[line].path.size, step->pair->keys->lines[line].path.text);
-  if (!path) return error_set(error, ERROR_NO_MEMORY, "out of memory");
+  if (!path) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", step->pair->keys->path);
   if (path[0] != '/' || strchr(path, '%') || !step->pair->exists || step->pair->exists(path)) return 0;
   error_set(error, ERROR_NOT_FOUND, "the private key file %s of %s is not there; mail of %s would be refused for now",
             path, name, step->edit->pattern);

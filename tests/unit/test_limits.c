@@ -303,12 +303,15 @@ static void test_limits__of_messages_of_one_proof(void **state) {
   const struct clock_reading start = {.wall = 1800000000, .boottime = 1000};
   const struct prove_request request = {.milter = "inet:1@127.0.0.1", .count = PROVE_MESSAGES_MAX + 1};
   struct loop *loop = NULL;
+  struct connector *connector = NULL;
   struct prove *prove = NULL;
   struct error error = {0};
   assert_int_equal(loop_virtual_new(&start, &loop, &error), 0);
-  assert_limit(prove_start(loop, &entropy_system, &request, unexpected_proof, NULL, &prove, &error), &error,
+  assert_int_equal(connector_sockets_new(loop, &connector, &error), 0);
+  assert_limit(prove_start(connector, &entropy_system, &request, unexpected_proof, NULL, &prove, &error), &error,
                "more than 320000 messages", "");
   assert_null(prove);
+  connector_destroy(connector);
   loop_destroy(loop);
 }
 
@@ -408,7 +411,7 @@ static int refused_command(int argc, char *const *argv, char **ret_text) {
   const int kept = dup(STDERR_FILENO);
   CLEANUP_CLOSE int descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   assert_true(kept >= 0 && descriptor >= 0 && dup2(descriptor, STDERR_FILENO) >= 0);
-  const int status = cli_main(NULL, argc, argv);
+  const int status = cli_main(NULL, NULL, argc, argv);
   fflush(stderr);
   assert_true(dup2(kept, STDERR_FILENO) >= 0);
   close(kept);

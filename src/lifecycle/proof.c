@@ -74,6 +74,12 @@ void proof_succeed(struct application *a) {
     put_off(a);
     return;
   }
+  proof_reset(a);
+}
+
+/* A proof that failed for the record alone says nothing about the signers. */
+void proof_reset(struct application *a) {
+  if (is_damaged(a->lineage, a->key)) return;
   a->key->proof_failures = 0;
   a->key->proof_retry_at = TIME_UNSET;
 }

@@ -580,6 +580,7 @@ static void listener(void *context, const struct event *event) {
   (void)event;
   for (size_t i = 0; i < world->line_count; i++) {
     const struct world_line *line = &world->lines[i];
+    if (!line->selector[0]) continue; /* an operator took it away */
     struct world_name *name = name_of(world, line->selector, line->domain);
     if (!name->record || !text_equal(name->record, name->first))
       violate(world, "a domain signs with a key whose record is gone", name->name);

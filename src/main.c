@@ -11,7 +11,7 @@
 static struct {
   struct key_roots keys;
   struct opendkim_roots signers;
-  struct keeper_handler handlers[KEY_JOBS_COUNT + 3];
+  struct keeper_handler handlers[KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT];
 } keeper_rights;
 
 static int allow_signer(const struct policy_signer *signer, struct error *error) {

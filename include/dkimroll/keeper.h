@@ -32,6 +32,7 @@ enum keeper_job {
   KEEPER_EDIT_TABLES = 16,
   KEEPER_READ_TABLES = 17,
   KEEPER_RELOAD = 18,
+  KEEPER_LOOK_TABLES = 19,
 };
 
 /* Ends one job: result->code 0 and the reply's octets (borrowed during the call), or the error that the worker reported. */

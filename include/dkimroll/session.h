@@ -12,6 +12,7 @@ struct session {
   struct store *store;
   struct cli_backends backends;
   bool has_backends;
+  bool writes; /* the store is opened for writing, and one of an earlier version brought up to date */
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;
 };

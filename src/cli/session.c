@@ -137,6 +137,8 @@ static int read_old_signers(struct session *session, struct error *error) {
   struct store *store = NULL;
   int result = session->cli->wiring->open_store(session->state, true, &store, error);
   if (result == ERROR_NOT_FOUND) return 0; /* nothing has run yet */
+  /* A store of an earlier version is brought up to date by whoever is about to write into it. */
+  if (result == ERROR_CONFIG && session->writes) result = session->cli->wiring->open_store(session->state, false, &store, error);
   if (result) return result;
   result = store->ops->select(store, STORE_SELECT_SIGNERS, &all, keep_signer, session, error);
   store_close(store);
@@ -164,6 +166,7 @@ int session_start_backends(struct session *session, struct error *error) {
 }
 
 int session_open(struct session *session, struct error *error) {
+  session->writes = true;
   int result = session_start_backends(session, error);
   return result ? result : session->cli->wiring->open_store(session->state, false, &session->store, error);
 }

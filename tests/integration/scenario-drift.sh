@@ -98,6 +98,25 @@ mv "$world/lost.private" "$world/opendkim/keys/$zone/$selector.private"
 deadline 60 all_is_well
 selector=$(signing_selector)
 
+echo "- tables that somebody changes are noticed by the next run, however seldom keys are proved"
+sed -i 's/prove-every: 3s/prove-every: 30d/' "$world/policy.yaml"
+runs 2s
+runs 2s
+expect_log 'Nothing is due'
+: >"$world/opendkim/SigningTable"
+reload
+runs 2s
+expect_log 'somebody else changed .*SigningTable of signer local'
+deadline 30 line_is_back || fail "the line is not back"
+[[ $(signing_selector) == "$selector" ]] || fail "another key signs"
+expect_status 0 dkimroll status >"$world/run.log"
+touch "$world/opendkim/KeyTable"
+expect runs 2s
+expect_log '0 steps done, 0 failed'
+runs 2s
+expect_log 'Nothing is due'
+sed -i 's/prove-every: 30d/prove-every: 3s/' "$world/policy.yaml"
+
 echo "- a foreign TXT takes the place of the record: it stays, and a new key takes over"
 update "del $selector._domainkey.$zone TXT" "add $selector._domainkey.$zone 1 TXT \"v=DKIM1; p=Zm9yZWlnbg==\""
 deadline 20 both_serve Zm9yZWlnbg

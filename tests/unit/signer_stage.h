@@ -34,7 +34,7 @@ struct stage {
   struct opendkim_host host;
   struct policy_signer policy;
   struct opendkim_roots roots;
-  struct keeper_handler handlers[3];
+  struct keeper_handler handlers[OPENDKIM_JOBS_COUNT];
   struct loop *loop;
   struct keeper *keeper;
   struct signer *signer;

@@ -145,6 +145,58 @@ static void test_engine_proof__without_servers_to_ask_nothing_is_said_of_signers
   assert_true(world->counts.proofs > before);
 }
 
+/* ---- tables that others change ---- */
+
+static void test_engine_proof__changed_tables_are_proved_at_once(void **state) {
+  struct world *world = *state;
+  struct buffer domains = BUFFER_WITH_MAXIMUM(1 << 20);
+  for (unsigned i = 0; i < 700; i++) buffer_format(&domains, "%sd%u.example: {}", i ? ", " : "", i);
+  CLEANUP_FREE char *text = buffer_take_text(&domains);
+  world->tables_digest = "one";
+  begin(world, text);
+  assert_int_equal(world_events(world, NULL, "tables"), 0);
+  assert_true(world->looks > 1);
+  world_run_well(world, 10);
+  const unsigned proofs = world->counts.proofs;
+  world_run_well(world, 10); /* as it was left: nothing is proved */
+  assert_int_equal(world->counts.proofs, proofs);
+  world->tables_digest = "two";
+  world_edit_tables(world, 0, "d640.example", "");
+  world_run_well(world, 30);
+  assert_int_equal(world_events(world, NULL, "tables"), 1);
+  assert_int_equal(world_events(world, "d640.example", "healed"), 1);
+  assert_in_range(world->counts.proofs - proofs, 3, 6); /* 250 at a time */
+  const unsigned after = world->counts.proofs;
+  world_run_well(world, 10);
+  assert_int_equal(world_events(world, NULL, "tables"), 1);
+  assert_int_equal(world->counts.proofs, after);
+}
+
+/* What the engine wrote itself is no news, also when the digest is seen only after its operation. */
+static void test_engine_proof__own_edits_are_no_change(void **state) {
+  struct world *world = *state;
+  world->tables_digest = "one";
+  begin(world, "a.example: {}");
+  world_request(world, REQUEST_ROTATE, "a.example");
+  world->tables_digest = "two";
+  const unsigned looks = world->looks;
+  world_run_well(world, 2 * 3600);
+  assert_int_equal(world_events(world, NULL, "tables"), 1); /* it was changed before this run began */
+  world->tables_digest = "three";
+  world_request(world, REQUEST_ROTATE, "a.example");
+  world_run_well(world, 1);
+  assert_true(world->looks > looks + 1);
+}
+
+static void test_engine_proof__tables_that_nobody_may_look_at_stop_nothing(void **state) {
+  struct world *world = *state;
+  begin(world, "a.example: {}");
+  world_live(world, 2);
+  assert_true(world->looks > 0);
+  assert_int_equal(world_events(world, NULL, "tables"), 0);
+  assert_string_not_equal(signing(world), "");
+}
+
 /* Whatever the callback after which the engine is gone: the next one begins with a proof, and all is mended. */
 static void test_engine_proof__a_crash_anywhere_is_healed_by_the_next_run(void **state) {
   (void)state;
@@ -179,6 +231,9 @@ int main(void) {
       TEST(a_file_of_another_key_brings_a_new_key),
       TEST(a_signer_that_is_down_is_asked_with_pauses_until_it_is_back),
       TEST(without_servers_to_ask_nothing_is_said_of_signers),
+      TEST(changed_tables_are_proved_at_once),
+      TEST(own_edits_are_no_change),
+      TEST(tables_that_nobody_may_look_at_stop_nothing),
       TEST(a_crash_anywhere_is_healed_by_the_next_run),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,14 +33,14 @@ struct stage {
   struct workplace folder;
   struct policy_signer policy;
   struct opendkim_roots roots;
-  struct keeper_handler handlers[3];
+  struct keeper_handler handlers[OPENDKIM_JOBS_COUNT];
   struct error error;
 };
 
 static void stage_allow(struct stage *stage) {
   opendkim_roots_release(&stage->roots);
   assert_int_equal(opendkim_roots_add(&stage->roots, &stage->policy, &stage->error), 0);
-  assert_int_equal(opendkim_jobs_handlers(&stage->roots, stage->handlers), 3);
+  assert_int_equal(opendkim_jobs_handlers(&stage->roots, stage->handlers), OPENDKIM_JOBS_COUNT);
 }
 
 static void stage_open(struct stage *stage) {

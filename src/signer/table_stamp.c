@@ -37,8 +37,12 @@ static int add_file(EVP_MD_CTX *digest, const char *path, struct error *error) {
   CLEANUP_FREE char *data = NULL;
   size_t size = 0;
   char length[32];
-  int result = file_read(path, TABLE_FILE_MAX, &data, &size, NULL, error);
-  if (result && result != ERROR_NOT_FOUND) return result;
+  struct error failure = {0};
+  int result = file_read(path, TABLE_FILE_MAX, &data, &size, NULL, &failure);
+  if (result && result != ERROR_NOT_FOUND) {
+    if (error) *error = failure;
+    return result;
+  }
   snprintf(length, sizeof length, "%zu ", size);
   if (EVP_DigestUpdate(digest, length, strlen(length)) != 1 || EVP_DigestUpdate(digest, data ? data : "", size) != 1)
     return error_set(error, ERROR_INTERNAL, "OpenSSL does not take %s into a digest", path);

@@ -50,7 +50,7 @@ static inline void stage_connect(struct stage *stage) {
   struct error error = {0};
   assert_int_equal(opendkim_roots_add(&stage->roots, &stage->policy, &error), 0);
   size_t count = opendkim_jobs_handlers(&stage->roots, stage->handlers);
-  assert_int_equal(count, 3);
+  assert_int_equal(count, OPENDKIM_JOBS_COUNT);
   assert_int_equal(loop_sd_event_new(&stage->loop, &error), 0);
   assert_int_equal(keeper_direct_new(stage->loop, stage->handlers, count, &stage->keeper, &error), 0);
   assert_int_equal(

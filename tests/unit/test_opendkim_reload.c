@@ -68,7 +68,7 @@ static int stage_run(struct stage *stage, enum keeper_job job, const struct buff
   struct reader request = {.data = payload->data, .size = payload->size};
   int result = ERROR_INTERNAL;
   stage->error = (struct error){0};
-  for (size_t i = 0; i < 3; i++)
+  for (size_t i = 0; i < OPENDKIM_JOBS_COUNT; i++)
     if (stage->handlers[i].job == job)
       result = stage->handlers[i].run(stage->handlers[i].context, &request, reply ? reply : &own, &stage->error);
   buffer_release(&own);

@@ -12,7 +12,7 @@
 #include "dkimroll/text.h"
 
 /* Those of key files, tables, surveys, and the walls. */
-enum { KEEPER_HANDLERS = KEY_JOBS_COUNT + 3 + SURVEY_JOBS_COUNT + 1 };
+enum { KEEPER_HANDLERS = KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT + SURVEY_JOBS_COUNT + 1 };
 
 /* What the keeper may touch, and its handlers. Filled in before the fork and read-only afterwards, in the children too. */
 static struct {

@@ -22,6 +22,9 @@ enum {
   ENGINE_CONFIRM_SECONDS = 30,
   ENGINE_SIGN_SECONDS = 120,
   ENGINE_KEEPER_SECONDS = 60,
+  ENGINE_LOOK_SECONDS = 10,         /* for the look at a signer's tables */
+  ENGINE_LOOK_EVERY = 300,          /* seconds: a daemon looks at all tables so often; a run once, at its start */
+  ENGINE_WAKE_BATCH = 1000,         /* lineages that one turn makes due after somebody changed the tables of a signer */
   ENGINE_PUBLISHERS_MAX = 2 * POLICY_ENTRIES_MAX, /* in use at once: all of a policy, and as many earlier versions that keys were made with */
   ENGINE_SIGNERS_MAX = 2 * POLICY_ENTRIES_MAX,
   ENGINE_STEPS_OF_TURN_MAX = 8,     /* effectless steps (ready) that follow one another in one turn */

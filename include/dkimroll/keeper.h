@@ -34,6 +34,7 @@ enum keeper_job {
   KEEPER_RELOAD = 18,
   KEEPER_SURVEY = 19,
   KEEPER_KEY_USERS = 20,
+  KEEPER_LOOK_TABLES = 21,
   KEEPER_WALLS = 32, /* keeper_walls.h */
 };
 

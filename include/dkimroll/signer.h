@@ -37,6 +37,14 @@ struct signer_result {
   int64_t completed_at;  /* wall seconds: proof arrived (ACTIVATE, PROVE), or tables written and reload asked for (WITHDRAW) */
 };
 
+/* What the signer reads, as far as anybody else may change it. */
+enum { SIGNER_DIGEST_SIZE = 65, SIGNER_STATE_SIZE = 256 };
+struct signer_stamp {
+  char digest[SIGNER_DIGEST_SIZE]; /* SHA-256 of the tables' contents, hexadecimal; empty: as it was known, nothing was read */
+  char state[SIGNER_STATE_SIZE];   /* what a look without reading shows */
+};
+typedef void signer_looked(void *context, const struct signer_stamp *stamp, const struct error *error); /* error->code 0: stamp is valid */
+
 typedef void signer_done(void *context, const struct signer_result *results, size_t count);
 
 struct signer;
@@ -58,6 +66,9 @@ struct signer_ops {
    * result for each item, and result[count] for the signer as a whole. */
   int (*check)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
+  /* Cheap: the stamp of the tables as they are now; known_state: what was known, may be empty. NULL: this signer has nothing that others might change. */
+  int (*look)(struct signer *signer, const char *known_state, int64_t deadline, signer_looked *done, void *context,
+              struct signer_operation **ret_operation, struct error *error);
   void (*cancel)(struct signer *signer, struct signer_operation *operation);
   void (*destroy)(struct signer *signer);
 };

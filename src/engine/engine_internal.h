@@ -76,8 +76,26 @@ struct engine_resource {
   int64_t retry_at;
 };
 
+/* The tables of one signer, or of several that share them, and what is known of them (inspect.c). */
+struct engine_tables {
+  struct engine *engine;
+  int64_t signer_id; /* row of a version that has them */
+  const struct policy_signer *policy; /* borrowed from the store */
+  char digest[SIGNER_DIGEST_SIZE], state[SIGNER_STATE_SIZE];
+  int64_t changed_at;
+  int64_t woken;
+  struct signer *signer; /* at work now */
+  struct signer_operation *looking;
+  bool ours;  /* an operation of ours may have written them: what is seen next is what we wrote */
+  bool again; /* and another look is wanted after the present one */
+};
+
 struct engine {
   struct engine_setup setup;
+  struct engine_tables tables[ENGINE_SIGNERS_MAX];
+  size_t tables_count;
+  size_t looks; /* under way */
+  int64_t looked_at; /* boottime, milliseconds: when all tables were last looked at; 0 never */
   struct engine_resource resources[ENGINE_PUBLISHERS_MAX];
   size_t resource_count;
   struct queue *queues; /* QUEUES_MAX of them, by stage and resource */
@@ -146,6 +164,16 @@ int engine_execute_requests(struct engine *engine, bool *ret_more, struct error 
 /* The earliest next_moment among setup.domains. */
 int engine_next_of_domains(struct engine *engine, int64_t *ret_next, struct error *error) ERROR_USE_RESULT;
 bool engine_has_in_hand(const struct engine *engine, int64_t lineage_id);
+
+/* Whether others have changed the tables that signers read (inspect.c). Starts a look at all of them if it is time; works are planned after the first. */
+int engine_inspect(struct engine *engine, struct error *error) ERROR_USE_RESULT;
+/* After an operation that may have written tables: they are stamped as ours. */
+void engine_inspect_ours(struct engine *engine, const struct operation *operation);
+/* Makes a bounded number of lineages due whose tables were changed. *ret_more: others are left. */
+int engine_wake_changed(struct engine *engine, bool *ret_more, struct error *error) ERROR_USE_RESULT;
+/* Tells lineage when tables of its signers were changed. */
+void engine_tell_changes(const struct engine *engine, struct lineage *lineage);
+void engine_release_looks(struct engine *engine);
 
 /* Turns (turn.c). */
 void engine_want_turn(struct engine *engine);

@@ -144,6 +144,7 @@ static int apply_outcome(struct operation *operation, size_t i, struct event_lis
   } else {
     engine->summary.steps++;
   }
+  engine_tell_changes(engine, lineage);
   plan_lineage(lineage, &engine->plan_clock, &plan);
   lineage->next_moment = plan.next;
   return 0;
@@ -190,6 +191,7 @@ void operation_finish(struct operation *operation) {
   unlink_operation(operation);
   if (operation->release) operation->release(operation);
   operation_commit(operation);
+  engine_inspect_ours(engine, operation);
   operation_free(operation);
   engine_want_turn(engine);
 }

@@ -231,6 +231,13 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
   return false;
 }
 
+/* A repair that fails is an alarm, which names the signer at work and what helps. */
+static char *describe_failure(const struct operation *operation, size_t i, const struct error *error) {
+  const struct activation *activation = operation->state;
+  if (operation->works[i]->action != PLAN_REPAIR) return text_duplicate(error->message);
+  return text_format("signer %s: %s%s%s", activation->done_with[activation->done_count - 1]->name, error->message, error->remedy[0] ? "; " : "", error->remedy);
+}
+
 static void signed_by(void *context, const struct signer_result *results, size_t count) {
   struct operation *operation = context;
   struct activation *activation = operation->state;
@@ -244,7 +251,7 @@ static void signed_by(void *context, const struct signer_result *results, size_t
     report->switched_at = results[n].rolled_back ? 0 : results[n].switched_at;
     report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
     if (results[n].error.code) {
-      item->failures[at] = text_duplicate(results[n].error.message);
+      item->failures[at] = describe_failure(operation, i, &results[n].error);
       report->failure = item->failures[at];
       operation_fail(operation, i, &results[n].error);
     }

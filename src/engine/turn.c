@@ -169,6 +169,7 @@ static int turn_add(struct turn *turn, struct lineage *lineage, struct error *er
   if (!work) return error_set(error, ERROR_NO_MEMORY, "out of memory for a lineage");
   work->lineage = *lineage;
   memset(lineage, 0, sizeof *lineage);
+  engine_tell_changes(turn->engine, &work->lineage);
   turn->works[turn->count] = work;
   turn->lineages[turn->count] = &work->lineage;
   turn->count++;
@@ -249,12 +250,13 @@ static int turn_enqueue(struct turn *turn, struct error *error) {
 static int engine_turn(struct engine *engine, bool *ret_progress, struct error *error) {
   struct turn turn = {.engine = engine};
   engine_read_clock(engine, &turn.events);
-  bool more_requests = false;
+  bool more_requests = false, more_changes = false;
   int result = engine->stopping ? 0 : engine_execute_requests(engine, &more_requests, error);
+  if (!result && !engine->stopping) result = engine_wake_changed(engine, &more_changes, error);
   if (!result) result = turn_claim(&turn, error);
   if (!result) result = turn_commit(&turn, error);
   if (!result) result = turn_enqueue(&turn, error);
-  *ret_progress = turn.count > 0 || more_requests;
+  *ret_progress = turn.count > 0 || more_requests || more_changes;
   turn_release(&turn);
   return result;
 }
@@ -306,7 +308,7 @@ static void engine_rest(struct engine *engine) {
   }
   engine->summary.next = next;
   const bool beyond = rest_is_beyond_horizon(engine, next);
-  if (engine->open_operations > 0 && (engine->stopping || beyond)) return;
+  if ((engine->open_operations > 0 || engine->looks > 0) && (engine->stopping || beyond)) return;
   if (engine->stopping || beyond) {
     loop_stop(engine->setup.loop);
     return;
@@ -326,6 +328,11 @@ static void turn_callback(void *context) {
     engine_fail(engine, &engine->keeper_failure);
     return;
   }
+  if (engine_inspect(engine, &error)) {
+    engine_fail(engine, &error);
+    return;
+  }
+  if (engine->looked_at == 0) return; /* the first look comes before everything, and wakes us */
   if (engine_turn(engine, &progress, &error)) {
     engine_fail(engine, &error);
     return;
@@ -397,6 +404,7 @@ void engine_free(struct engine *engine) {
   engine_stop(engine);
   loop_cancel(engine->setup.loop, &engine->timer);
   engine_abandon_operations(engine);
+  engine_release_looks(engine);
   engine_release_backends(engine);
   free(engine->queues);
   free(engine);

@@ -56,6 +56,7 @@ static int apply_presence(struct application *a, struct error *error) {
   key->confirmed_at = key->right_at == TIME_UNSET ? TIME_UNSET : a->outcome->at;
   if (key->right_at == TIME_UNSET) return apply_loss(a, before != TIME_UNSET, error);
   key->contested_at = TIME_UNSET;
+  if (before == TIME_UNSET) proof_reset(a);
   if (key->propagation < 0 && key->published_at != TIME_UNSET) key->propagation = time_max(0, key->right_at - key->published_at);
   return before == TIME_UNSET ? application_note(a, key, "confirmed", "every server serves the record", error) : 0;
 }

@@ -30,6 +30,7 @@ int placements_reserve(const struct lineage *lineage, struct key *key, struct er
 int proof_note(struct application *a, struct placement *placement, const struct placement_report *report, struct error *error);
 void proof_take(struct application *a, const struct placement_report *report, struct placement *placement);
 void proof_succeed(struct application *a);
+void proof_reset(struct application *a);
 int proof_fail(struct application *a, struct error *error);
 const char *proof_find_missing(const struct application *a);
 

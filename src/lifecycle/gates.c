@@ -256,6 +256,12 @@ static bool gate_retire_window(const struct gate_view *view, struct plan_reason 
   return gate_time(view, reason, timing_revoke(view->key, view->lineage->rules),
                    "mail that it signed may still be on its way,");
 }
+/* Tables that somebody has put back from a backup may sign with it, and then its time is not over. */
+static bool gate_successor_proved(const struct gate_view *view, struct plan_reason *reason) {
+  const int64_t since = timing_revoke(view->key, view->lineage->rules);
+  if (view->clock->skip_watch || !view->active || timing_is_proved_since(view->lineage, view->active, since)) return true;
+  return gate_closed(reason, TIME_NEVER, "it is not proved since the end of its window that every signer signs with %s", view->active->selector);
+}
 static bool gate_tombstone_wanted(const struct gate_view *view, struct plan_reason *reason) {
   if (view->lineage->rules->tombstone > 0) return true;
   return gate_closed(reason, TIME_NEVER, "the policy wants no tombstone");
@@ -337,10 +343,10 @@ const struct step plan_steps[] = {
      GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_REVOKE,
      GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(no_tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_RETIRED, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_RETIRED, PLAN_CONFIRM_ABSENT,

@@ -1,6 +1,7 @@
 /* What proofs and repairs of an active key mean. Their failures are counted with the key and not with the lineage: a signer that is down must not hold back what is
  * done in DNS, and nothing that fails in DNS must keep a signer from being looked at. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "apply.h"
 #include "dkimroll/text.h"
@@ -18,6 +19,15 @@ int proof_note(struct application *a, struct placement *placement, const struct 
   return application_note(a, a->key, repaired ? "healed" : "recovered", reason, error);
 }
 
+/* What failed while the key was to end is not to be done now. */
+static void forget_failure(struct lineage *lineage, const struct key *key) {
+  if (failure_key(lineage) != key) return;
+  lineage->failures = 0;
+  lineage->retry_at = lineage->parked_at = TIME_UNSET;
+  free(lineage->failure);
+  lineage->failure = NULL;
+}
+
 /* Nobody knows for how long tables that were wrong named an older key: its mail may be as young as the repair, and its entry may be back. */
 static void extend_windows(struct application *a, const struct placement *repaired) {
   for (size_t i = 0; i < a->lineage->key_count; i++) {
@@ -28,6 +38,7 @@ static void extend_windows(struct application *a, const struct placement *repair
       key->placements[j].drained_at = TIME_UNSET;
       key->retired_at = time_max(key->retired_at, repaired->proved_at);
       key->revoke_at = timing_revoke(key, a->lineage->rules);
+      forget_failure(a->lineage, key);
     }
   }
 }
@@ -63,6 +74,12 @@ void proof_succeed(struct application *a) {
     put_off(a);
     return;
   }
+  proof_reset(a);
+}
+
+/* A proof that failed for the record alone says nothing about the signers. */
+void proof_reset(struct application *a) {
+  if (is_damaged(a->lineage, a->key)) return;
   a->key->proof_failures = 0;
   a->key->proof_retry_at = TIME_UNSET;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/text.h"
 
 static struct signer_opendkim *opendkim_of(struct signer *signer) {
   return (struct signer_opendkim *)signer;
@@ -36,6 +37,18 @@ static int opendkim_check(struct signer *signer, const struct signer_item *items
                                 ret_operation, error);
 }
 
+static int opendkim_look(struct signer *signer, const char *known_state, int64_t deadline, signer_looked *done,
+                         void *context, struct signer_operation **ret_operation, struct error *error) {
+  struct signer_operation *operation = NULL;
+  int result = opendkim_operation_new(opendkim_of(signer), NULL, 0, deadline, NULL, context, opendkim_look_start,
+                                      &operation, error);
+  if (result < 0) return result;
+  operation->looked = done;
+  text_copy(operation->known_state, sizeof(operation->known_state), known_state);
+  *ret_operation = operation;
+  return 0;
+}
+
 static void opendkim_cancel(struct signer *signer, struct signer_operation *operation) {
   (void)signer;
   opendkim_operation_free(operation);
@@ -51,6 +64,7 @@ static const struct signer_ops opendkim_ops = {.activate = opendkim_activate,
                                                .withdraw = opendkim_withdraw,
                                                .prove = opendkim_prove,
                                                .check = opendkim_check,
+                                               .look = opendkim_look,
                                                .cancel = opendkim_cancel,
                                                .destroy = opendkim_destroy};
 

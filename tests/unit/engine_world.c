@@ -386,6 +386,28 @@ static int signer_prove_start(struct signer *signer, const struct signer_item *i
   ((struct fake_signer *)signer)->world->counts.proofs++;
   return signer_begin(signer, 2, items, count, done, context, ret_operation, error);
 }
+static void look_answer(struct pending *pending) {
+  struct world *world = pending->world;
+  struct signer_stamp stamp = {0};
+  struct error error = {0};
+  world->looks++;
+  if (world->tables_digest) {
+    text_copy(stamp.digest, sizeof stamp.digest, world->tables_digest);
+    text_copy(stamp.state, sizeof stamp.state, world->tables_digest);
+  } else {
+    error_set(&error, ERROR_PERMISSION, "nobody may look");
+  }
+  ((signer_looked *)pending->done)(pending->context, &stamp, &error);
+}
+static int signer_look_start(struct signer *signer, const char *known_state, int64_t deadline, signer_looked *done,
+                             void *context, struct signer_operation **ret_operation, struct error *error) {
+  struct fake_signer *fake = (struct fake_signer *)signer;
+  const struct pending pending = {
+      .world = fake->world, .answer = look_answer, .signer = fake->number, .done = (void *)done, .context = context};
+  (void)known_state;
+  (void)deadline;
+  return pending_start(&pending, loop_boottime(fake->world->loop) + fake->world->answer_ms, ret_operation, error);
+}
 static void signer_cancel_one(struct signer *signer, struct signer_operation *operation) {
   (void)signer;
   pending_cancel(operation);
@@ -397,6 +419,7 @@ static void signer_end(struct signer *signer) {
 static const struct signer_ops signer_ops = {.activate = signer_activate_start,
                                              .withdraw = signer_withdraw_start,
                                              .prove = signer_prove_start,
+                                             .look = signer_look_start,
                                              .cancel = signer_cancel_one,
                                              .destroy = signer_end};
 
@@ -594,6 +617,7 @@ static void listener(void *context, const struct event *event) {
   (void)event;
   for (size_t i = 0; i < world->line_count; i++) {
     const struct world_line *line = &world->lines[i];
+    if (!line->selector[0]) continue; /* an operator took it away */
     struct world_name *name = name_of(world, line->selector, line->domain);
     if (!name->record || !text_equal(name->record, name->first))
       violate(world, "a domain signs with a key whose record is gone", name->name);

@@ -84,6 +84,8 @@ struct world {
   bool publish_hangs;           /* answers at the deadline only, with ERROR_TIMEOUT */
   const char *no_publisher;     /* name of the publisher that cannot be made */
   const char *signer_fails;     /* name of the signer whose activations fail */
+  const char *tables_digest;    /* of every signer's tables, for looks; NULL: they cannot be looked at */
+  unsigned looks;               /* so many were answered */
   const char *signer_down;      /* name of the signer that nobody reaches */
   const char *domain_fails;     /* domain whose activation fails at any signer */
   bool keeper_dead;

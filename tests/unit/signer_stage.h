@@ -34,7 +34,7 @@ struct stage {
   struct opendkim_host host;
   struct policy_signer policy;
   struct opendkim_roots roots;
-  struct keeper_handler handlers[3];
+  struct keeper_handler handlers[OPENDKIM_JOBS_COUNT];
   struct loop *loop;
   struct connector *connector;
   struct keeper *keeper;
@@ -51,7 +51,7 @@ static inline void stage_connect(struct stage *stage) {
   struct error error = {0};
   assert_int_equal(opendkim_roots_add(&stage->roots, &stage->policy, &error), 0);
   size_t count = opendkim_jobs_handlers(&stage->roots, stage->handlers);
-  assert_int_equal(count, 3);
+  assert_int_equal(count, OPENDKIM_JOBS_COUNT);
   assert_int_equal(loop_sd_event_new(&stage->loop, &error), 0);
   assert_int_equal(connector_sockets_new(stage->loop, &stage->connector, &error), 0);
   assert_int_equal(keeper_direct_new(stage->loop, stage->handlers, count, &stage->keeper, &error), 0);

@@ -569,6 +569,55 @@ static void test_store__a_resource_is_kept_while_it_fails_and_the_clock_always(v
   assert_true(read.wall == -5 && read.boottime == 7 && read.credited == 8 && read.attested);
 }
 
+static int check_tables(void *context, const void *row) {
+  const struct store_tables *tables = row;
+  ++*(int *)context;
+  assert_string_equal(tables->key_table, "/k/KeyTable");
+  assert_string_equal(tables->signing_table, "/k/SigningTable");
+  assert_string_equal(tables->digest, "two");
+  assert_string_equal(tables->state, "12:34");
+  assert_true(tables->changed_at == 99 && tables->woken == STORE_ALL_WOKEN);
+  return 0;
+}
+
+static void test_store__what_tables_were_is_kept(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  static const struct store_filter all;
+  struct store_tables tables = {.key_table = "/k/KeyTable", .signing_table = "/k/SigningTable", .digest = "one", .state = "1", .changed_at = TIME_UNSET};
+  const struct store_commit commit = {.tables = &tables, .tables_count = 1};
+  int seen = 0;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  tables.digest = "two";
+  tables.state = "12:34";
+  tables.changed_at = 99;
+  tables.woken = STORE_ALL_WOKEN;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_TABLES, &all, check_tables, &seen, &error), &error);
+  assert_int_equal(seen, 1);
+}
+
+static void test_store__lineages_are_woken_a_few_at_a_time(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  struct store_wake wake = {.limit = 2, .at = RIG_NOW + 5};
+  const struct store_commit commit = {.wake = &wake};
+  rig_sync(rig->store, "a.example: {}, b.example: {}, c.example: {}", RIG_NOW);
+  assert_int_equal(rig_sql(rig->path, "UPDATE lineage SET next_moment = 1900000000 WHERE id <> 2"), SQLITE_OK);
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_int_equal(wake.last, 2);
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 1"), RIG_NOW + 5);
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 2"), RIG_NOW); /* sooner */
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 3"), 1900000000);
+  wake.after = wake.last;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_int_equal(wake.last, 3);
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 3"), RIG_NOW + 5);
+  wake.after = wake.last;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_true(wake.last == STORE_ALL_WOKEN);
+}
+
 static int note_signer(void *context, const void *row) {
   const struct policy_signer *signer = row;
   buffer_format(context, "%s %o;", signer->name, (unsigned)signer->mode);
@@ -695,6 +744,8 @@ int main(void) {
       STORE_TEST(a_fresh_store_knows_nothing),
       STORE_TEST(a_lineage_comes_back_with_all_that_was_committed),
       STORE_TEST(what_was_never_recorded_stays_unset),
+      STORE_TEST(what_tables_were_is_kept),
+      STORE_TEST(lineages_are_woken_a_few_at_a_time),
       STORE_TEST(sightings_and_placements_that_are_gone_are_gone),
       STORE_TEST(a_signer_version_that_a_key_was_found_with_is_stored_with_it),
       STORE_TEST(a_selector_is_never_used_twice_in_any_letter_case),

@@ -16,7 +16,7 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang-tidy cppcheck mandoc bash-completion
+PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang-tidy cppcheck mandoc bash-completion systemd
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
@@ -94,7 +94,7 @@ bench: packages-demo
 # What measures real time runs alone; the rest TEST_JOBS at a time, the long ones first.
 TEST_JOBS ?= 1
 TEST_ALONE := test_clock test_loop test_transport test_transport_callbacks test_transport_connections test_transport_tcp test_table \
-  test_opendkim_reload test_signer_load scenario-demo scenario-load
+  test_opendkim_reload test_signer_load scenario-commands scenario-demo scenario-load
 TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_failures test_store_crash
 SANITIZED := build-sanitized
 SCENARIOS := $(sort $(wildcard tests/integration/scenario-*.sh))

@@ -7,18 +7,13 @@
 
 enum {
   CLOCK_SLACK_SECONDS = 2,      /* rounding between the two clocks, and slewing, which is at most 500 ppm */
-  CLOCK_BACKWARD_WARN = 60,     /* seconds back that are worth a warning, and that end an attestation */
-  CLOCK_SETTLE_SECONDS = 300,   /* what an attested clock may be off (the fudge of TSIG, RFC 8945 section 10), and publish.safety is there for */
+  CLOCK_BACKWARD_WARN = 60,     /* seconds back that are worth a warning */
 };
 
 enum clock_verdict { CLOCK_STEADY = 0, CLOCK_JUMPED_FORWARD = 1, CLOCK_JUMPED_BACK = 2 };
 
 /* Advances what was stored by a new reading. Within a boot, wall time gained beyond boot time is credited to no gate until the clock is attested (the
- * kernel says it is synchronised, or a TSIG reply verified); in another boot the clock starts unattested. Back in time: gates just wait.
- *
- * Time that is credited at an attestation may never have passed: a host that boots with a clock that is behind stamps what it sees, and once the clock is set
- * right that seems to be long ago. So F1 counts from that moment (settled_at) at the earliest, and from the first reading of a boot after one whose clock
- * was unattested to the end. */
+ * kernel says it is synchronised, or a TSIG reply verified); in another boot the clock starts unattested. Back in time: gates just wait. */
 enum clock_verdict engine_clock_advance(const struct store_clock *stored, const struct clock_reading *reading,
                                         struct store_clock *ret_clock, struct plan_clock *ret_plan_clock);
 /* A TSIG reply verified within its fudge: wall time is credited in full. */

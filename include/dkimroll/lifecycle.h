@@ -147,7 +147,6 @@ const struct policy_key *lineage_rule(const struct lineage *lineage);
 struct plan_clock {
   int64_t now;
   bool attested;
-  int64_t settled_at; /* F1 counts from here at the earliest, since what was stamped before may be of a wrong clock */
   bool skip_watch; /* rounds that only watch over records that are right are left out: for look-ahead and status */
 };
 

@@ -37,7 +37,6 @@ struct store_clock {
   int64_t boottime;  /* milliseconds */
   int64_t credited;  /* wall seconds that gates may count with */
   bool attested;     /* the wall clock was attested in this boot */
-  int64_t settled_at; /* no wait for caches counts from before this moment (include/dkimroll/engine_clock.h); TIME_UNSET: never was in doubt */
 };
 
 enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4 };

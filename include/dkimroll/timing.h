@@ -28,8 +28,6 @@ int64_t timing_next_round(const struct key *key, const struct policy_rules *rule
 
 /* F1: TIME_NEVER while a server is not right. */
 int64_t timing_ready(const struct key *key, const struct policy_rules *rules);
-/* The same by a clock that was in doubt until settled_at (struct plan_clock): F1 counts from there at the earliest. */
-int64_t timing_ready_settled(const struct key *key, const struct policy_rules *rules, int64_t settled_at);
 /* Ipub as expected for the successor of active: Dprp + max(TTLneg, TTLold) + Spub + the sightings, from what the active key measured, at most
  * half of a key's life. */
 int64_t timing_publication_interval(const struct key *active, const struct policy_rules *rules);

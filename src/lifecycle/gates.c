@@ -161,14 +161,14 @@ static bool gate_servers_right(const struct gate_view *view, struct plan_reason 
 }
 
 static bool gate_negative_cache(const struct gate_view *view, struct plan_reason *reason) {
-  const int64_t opens = timing_ready_settled(view->key, view->lineage->rules, view->clock->settled_at);
+  const int64_t opens = timing_ready(view->key, view->lineage->rules);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "negative caches count from the moment when all servers are right");
   return gate_time(view, reason, opens, "caches may say that the record does not exist,");
 }
 
 /* F1 needs a look at or after its end: a server may have lost the record meanwhile. */
 static bool gate_seen_after_wait(const struct gate_view *view, struct plan_reason *reason) {
-  const int64_t opens = timing_ready_settled(view->key, view->lineage->rules, view->clock->settled_at);
+  const int64_t opens = timing_ready(view->key, view->lineage->rules);
   if (timing_observed_at(view->key) >= opens) return true;
   return gate_closed(reason, time_max(opens, timing_next_round(view->key, view->lineage->rules)),
                      "one more look at the servers after the wait");

@@ -64,7 +64,7 @@ static const char *forbids_activation(const struct lineage *lineage, const struc
   if (key->state != KEY_READY) return "it is not ready";
   if (!key->record) return "its record is not known";
   if (timing_right_since(key) == TIME_UNSET) return "not every server serves its record";
-  if (clock->now < timing_ready_settled(key, lineage->rules, clock->settled_at)) return "caches may say that its record does not exist";
+  if (clock->now < timing_ready(key, lineage->rules)) return "caches may say that its record does not exist";
   if (!clock->attested) return "the clock is not attested";
   return NULL;
 }

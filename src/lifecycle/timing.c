@@ -75,10 +75,6 @@ int64_t timing_ready(const struct key *key, const struct policy_rules *rules) {
   return time_add(time_max(right_since, key->last_wrong_at), longest_negative(key) + rules->publish_safety);
 }
 
-int64_t timing_ready_settled(const struct key *key, const struct policy_rules *rules, int64_t settled_at) {
-  return time_max(timing_ready(key, rules), time_add(settled_at, longest_negative(key) + rules->publish_safety));
-}
-
 int64_t timing_publication_interval(const struct key *active, const struct policy_rules *rules) {
   const int64_t sightings = (int64_t)rules->confirm_sightings * rules->confirm_every;
   const int64_t propagation = time_max(0, active->propagation);

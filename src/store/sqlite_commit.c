@@ -26,16 +26,6 @@ int sqlite_event_insert(struct sqlite_store *store, const struct event *event, i
   return code;
 }
 
-static int settled_write(struct sqlite_store *store, int64_t settled_at, struct error *error) {
-  static const char sql[] = "INSERT INTO meta (key, value) VALUES ('clock-settled-at', CAST(?1 AS TEXT))"
-                            " ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  int code = sqlite_query_begin(store, sql, &query, error);
-  if (code) return code;
-  sqlite_bind_number(&query, settled_at);
-  return sqlite_query_run(&query, NULL, error);
-}
-
 static int clock_write(struct sqlite_store *store, const struct store_clock *clock, struct error *error) {
   static const char sql[] =
       "INSERT INTO clock (id, boot_id, wall, boottime, credited, attested) VALUES (1, ?1, ?2, ?3, ?4, ?5)"
@@ -118,8 +108,6 @@ static int commit_write(struct sqlite_store *store, const struct store_commit *c
   for (size_t i = 0; i < commit->resource_count && !code; i++)
     code = resource_write(store, &commit->resources[i], error);
   if (!code && commit->clock) code = clock_write(store, commit->clock, error);
-  if (!code && commit->clock && commit->clock->settled_at != TIME_UNSET)
-    code = settled_write(store, commit->clock->settled_at, error);
   return code;
 }
 

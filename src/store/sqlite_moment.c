@@ -22,11 +22,10 @@ static int moment_read(struct sqlite_store *store, int64_t *ret_next, struct err
 }
 
 static int clock_fetch(struct sqlite_store *store, struct store_clock *ret_clock, struct error *error) {
-  static const char sql[] = "SELECT boot_id, wall, boottime, credited, attested,"
-                            " CAST((SELECT value FROM meta WHERE key = 'clock-settled-at') AS INTEGER) FROM clock WHERE id = 1";
+  static const char sql[] = "SELECT boot_id, wall, boottime, credited, attested FROM clock WHERE id = 1";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   bool row = false;
-  *ret_clock = (struct store_clock){.wall = TIME_UNSET, .settled_at = TIME_UNSET};
+  *ret_clock = (struct store_clock){.wall = TIME_UNSET};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (!code) code = sqlite_query_step(&query, &row, error);
   if (code || !row) return code;
@@ -35,7 +34,6 @@ static int clock_fetch(struct sqlite_store *store, struct store_clock *ret_clock
   ret_clock->boottime = sqlite_read_number(&query, INT64_MIN, INT64_MAX);
   ret_clock->credited = sqlite_read_number(&query, TIME_UNSET, TIME_NEVER);
   ret_clock->attested = sqlite_read_bool(&query);
-  ret_clock->settled_at = sqlite_read_moment(&query);
   return sqlite_query_check(&query, "clock", 1, error);
 }
 

@@ -34,6 +34,7 @@ struct life_record {
   int64_t wrong_at;                      /* last report of a server that was not right */
   bool all_right;                        /* in the last round */
   bool all_absent;
+  bool doubtful; /* some of it was stamped while the wall clock was wrong */
   int64_t active_at, switched_at, retired_at, revoked_at, deleted_at;
   int64_t revoke_at; /* the window that was promised, as stored */
   enum key_state state;

@@ -135,6 +135,17 @@ static bool gate_watched(const struct gate_view *view, struct plan_reason *reaso
   return gate_closed(reason, TIME_NEVER, "every server serves the record");
 }
 
+enum { SERVER_TEXT_SIZE = DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE + 4 };
+
+/* "ns1.example.com (192.0.2.1:53)", or the address alone where the policy gives no name. */
+static const char *server_text(const struct sighting *seen, char text[SERVER_TEXT_SIZE]) {
+  if (text_equal(seen->host, seen->address))
+    snprintf(text, SERVER_TEXT_SIZE, "%s", seen->address);
+  else
+    snprintf(text, SERVER_TEXT_SIZE, "%s (%s)", seen->host, seen->address);
+  return text;
+}
+
 /* Names the first server that holds the key back, since when, and what it said. */
 static bool gate_servers_right(const struct gate_view *view, struct plan_reason *reason) {
   const struct key *key = view->key;
@@ -148,9 +159,9 @@ static bool gate_servers_right(const struct gate_view *view, struct plan_reason 
   if (key->sighting_count == 0) return gate_closed(reason, TIME_NEVER, "no server has been asked yet");
   if (wrong > 0) {
     const struct sighting *seen = &key->sightings[first];
-    char published[TIME_TEXT_SIZE];
-    return gate_closed(reason, TIME_NEVER, "%s%s (%s) does not serve the record: %s, at %s, published %s", seen->host,
-                       wrong > 1 ? ", not the only one," : "", seen->address, seen->answer, time_format(seen->seen_at, moment),
+    char published[TIME_TEXT_SIZE], server[SERVER_TEXT_SIZE];
+    return gate_closed(reason, TIME_NEVER, "%s%s does not serve the record: %s, at %s, published %s", server_text(seen, server),
+                       wrong > 1 ? ", not the only one," : "", seen->answer, time_format(seen->seen_at, moment),
                        time_format(key->published_at, published));
   }
   const unsigned sightings = timing_sightings(key);
@@ -295,8 +306,8 @@ static bool gate_absent(const struct gate_view *view, struct plan_reason *reason
   if (view->key->absent_at != TIME_UNSET) return true;
   for (size_t i = 0; i < view->key->sighting_count; i++) {
     const struct sighting *seen = &view->key->sightings[i];
-    if (!seen->right)
-      return gate_closed(reason, TIME_NEVER, "%s (%s) still answers: %s", seen->host, seen->address, seen->answer);
+    char server[SERVER_TEXT_SIZE];
+    if (!seen->right) return gate_closed(reason, TIME_NEVER, "%s still answers: %s", server_text(seen, server), seen->answer);
   }
   return gate_closed(reason, TIME_NEVER, "not seen on every server yet that the record is gone");
 }

@@ -17,6 +17,7 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keypair.h"
+#include "dkimroll/record.h"
 #include "dkimroll/text.h"
 #include "workplace.h"
 
@@ -108,6 +109,26 @@ static void test_keypair__an_rsa_key_is_written_as_pkcs8_and_belongs_to_its_publ
   CLEANUP_FREE char *text = read_text(path);
   assert_true(text_starts(text, "-----BEGIN PRIVATE KEY-----\n"));
   assert_pair(path, &key);
+}
+
+static void test_keypair__rsa_keys_have_the_bits_that_were_asked_for(void **state) {
+  static const struct {
+    unsigned bits;
+    size_t octets, characters; /* of the public key, and of p= */
+  } sizes[] = {{2048, 294, 392}, {3072, 422, 564}, {4096, 550, 736}};
+  for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+    CLEANUP_FREE char *name = text_format("rsa%u", sizes[i].bits);
+    CLEANUP_FREE char *path = workplace_path(*state, name);
+    CLEANUP(keypair_public_release) struct keypair_public key = {0};
+    CLEANUP_FREE char *record = NULL;
+    struct error error = {0};
+    assert_done(keypair_generate(KEY_ALGORITHM_RSA, sizes[i].bits, path, &own_rights, &key, &error), &error);
+    assert_int_equal(key.bits, sizes[i].bits);
+    assert_int_equal(key.public_key_size, sizes[i].octets);
+    assert_pair(path, &key);
+    assert_done(record_build(KEY_ALGORITHM_RSA, key.public_key, key.public_key_size, &record, &error), &error);
+    assert_int_equal(strlen(record), strlen("v=DKIM1; k=rsa; p=") + sizes[i].characters);
+  }
 }
 
 static void test_keypair__an_ed25519_key_has_32_public_octets_and_256_bits(void **state) {
@@ -463,6 +484,7 @@ static void test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it(void **s
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_keypair__an_rsa_key_is_written_as_pkcs8_and_belongs_to_its_public_half),
+      TEST(test_keypair__rsa_keys_have_the_bits_that_were_asked_for),
       TEST(test_keypair__an_ed25519_key_has_32_public_octets_and_256_bits),
       TEST(test_keypair__two_keys_are_never_the_same),
       TEST(test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it),

@@ -72,6 +72,11 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/lib
 # Parts of the simulator have unit tests of their own.
 $(BUILD)/tests/unit/test_sim_signer: $(addprefix $(BUILD)/tests/sim/,sim_signer.o sim_tables.o sim_filter_stream.o)
 $(BUILD)/tests/unit/test_sim_disk: $(addprefix $(BUILD)/tests/sim/,sim_disk.o sim_disk_file.o)
+# Calls on files that the simulator leads through tests/sim/sim_file_calls.c.
+SIM_WRAPPED := open openat mkdir mkdirat link linkat rename renameat renameat2 unlink unlinkat rmdir remove write pwrite ftruncate fchmod fsync
+SIM_WRAP := $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAPPED))
+$(BUILD)/tests/unit/test_sim_files: $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
+$(BUILD)/tests/unit/test_sim_files: LDFLAGS += $(SIM_WRAP)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # The second opinion on signatures; no other program is linked with it.
@@ -87,6 +92,7 @@ tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 SIMULATE := $(BUILD)/tests/sim/simulate
 $(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+$(SIMULATE): LDFLAGS += $(SIM_WRAP)
 
 tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll
 

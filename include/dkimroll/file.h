@@ -37,7 +37,8 @@ int file_replace(const char *path, const void *data, size_t size, const struct f
 int file_create(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;
 
-/* Makes the directory and its missing parents, each with rights; existing ones are left as they are. ERROR_CONFLICT: a part
+/* Makes the directory and its missing parents, each with rights; existing ones are left as they are, and
+ * the deepest of them is synced into its parent. ERROR_CONFLICT: a part
  * of path is there but is no directory. */
 int file_make_directories(const char *path, const struct file_rights *rights, struct error *error) ERROR_USE_RESULT;
 
@@ -45,6 +46,9 @@ int file_make_directories(const char *path, const struct file_rights *rights, st
  * when the descriptor is closed; the file stays, since removing it would let two processes lock two files of one name. */
 int file_lock(const char *path, int *ret_descriptor, struct error *error) ERROR_USE_RESULT;
 
+/* fsync of the file and of the directory that holds it. Who finds what he was to make, because an earlier attempt was killed before its end, calls this: only
+ * then it is as durable as if he had made it. */
+int file_sync(const char *path, struct error *error) ERROR_USE_RESULT;
 /* fsync of the directory that holds path. */
 int file_sync_parent(const char *path, struct error *error) ERROR_USE_RESULT;
 

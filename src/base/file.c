@@ -284,12 +284,27 @@ static int file_make_directory(const char *path, const struct file_rights *right
   return error_set_errno(error, failure, "%s: cannot make the directory", path);
 }
 
+/* The part of path that ends there was found. An earlier attempt may have made it and been killed before it was durable. */
+static int file_sync_found(char *path, size_t end, struct error *error) {
+  if (end <= 1) return 0;
+  struct error reason = {0};
+  const char kept = path[end];
+  path[end] = '\0';
+  int result = file_sync_parent(path, &reason);
+  path[end] = kept;
+  /* Where we may not even look, we made nothing. */
+  if (result == ERROR_PERMISSION) return 0;
+  if (result < 0 && error) *error = reason;
+  return result;
+}
+
 int file_make_directories(const char *path, const struct file_rights *rights, struct error *error) {
   CLEANUP_FREE char *prefix = text_duplicate(path);
   if (!prefix) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", path);
   if (prefix[0] == '\0') return error_set(error, ERROR_INVALID, "cannot make a directory without a name");
   size_t length = strlen(prefix);
   while (length > 1 && prefix[length - 1] == '/') prefix[--length] = '\0';
+  size_t found = 0; /* end of the deepest part that is there */
   for (size_t end = 1; end <= length; end++) {
     if (prefix[end] != '/' && prefix[end] != '\0') continue;
     if (prefix[end - 1] == '/') continue;
@@ -297,16 +312,20 @@ int file_make_directories(const char *path, const struct file_rights *rights, st
     prefix[end] = '\0';
     struct stat status;
     int result = 0;
-    if (stat(prefix, &status) == 0)
+    if (stat(prefix, &status) == 0) {
       result = S_ISDIR(status.st_mode) ? 0 : error_set(error, ERROR_CONFLICT, "%s: is not a directory", prefix);
-    else if (errno != ENOENT)
+      found = end;
+    } else if (errno != ENOENT) {
       result = error_set_errno(error, errno, "%s: cannot look at it", prefix);
-    else
-      result = file_make_directory(prefix, rights, error);
+    } else {
+      result = file_sync_found(prefix, found, error);
+      if (result == 0) result = file_make_directory(prefix, rights, error);
+      found = 0;
+    }
     if (result < 0) return result;
     prefix[end] = kept;
   }
-  return 0;
+  return file_sync_found(prefix, found, error);
 }
 
 int file_lock(const char *path, int *ret_descriptor, struct error *error) {
@@ -334,6 +353,13 @@ int file_sync_parent(const char *path, struct error *error) {
   if (result < 0) return result;
   if (fsync(directory) < 0) return error_set_errno(error, errno, "%s: cannot sync its directory", path);
   return 0;
+}
+
+int file_sync(const char *path, struct error *error) {
+  CLEANUP_CLOSE int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (descriptor < 0) return error_set_errno(error, errno, "%s: cannot open", path);
+  if (fsync(descriptor) < 0) return error_set_errno(error, errno, "%s: cannot sync it", path);
+  return file_sync_parent(path, error);
 }
 
 int file_resolve(const char *path, char **ret_path, struct error *error) {

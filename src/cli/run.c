@@ -1,8 +1,18 @@
 #include <sysexits.h>
 
+#include "dkimroll/engine_clock.h"
 #include "dkimroll/session.h"
 
 static void log_event_row(void *context, const struct event *event) { event_log(&((const struct cli *)context)->log, event); }
+
+/* What is due was planned by a clock that has been set back since, maybe by years. */
+static bool clock_went_back(const struct session *session, int64_t wall) {
+  struct store_clock stored;
+  struct error unused;
+  int64_t next = TIME_UNSET;
+  if (session->store->ops->next_moment(session->store, &next, NULL, &stored, &unused)) return true;
+  return stored.wall > time_add(wall, CLOCK_BACKWARD_WARN);
+}
 
 /* true: nothing is due, and the policy is as it was compiled. */
 static bool nothing_is_due(struct session *session) {
@@ -14,6 +24,7 @@ static bool nothing_is_due(struct session *session) {
   /* The store is not opened as root; and once root is given up no keeper can be forked any more. */
   if (session_will_drop(session)) return false;
   if (session_open_for_reading(session, &unused) || session_look(session, &next, &unused)) return false;
+  if (clock_went_back(session, now.wall)) return false;
   if (next == TIME_UNSET || next <= time_add(now.wall, session->cli->arguments->budget)) return false;
   if (next == TIME_NEVER)
     fprintf(session->cli->out, "Nothing is due.\n");

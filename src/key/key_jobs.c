@@ -104,6 +104,9 @@ static int key_jobs_read_existing(const char *path, enum key_algorithm algorithm
     error_remedy(error, "move that file away, or change the selector in the policy");
     return ERROR_EXISTS;
   }
+  /* The attempt that made it may have been killed before its last step. */
+  result = file_sync(path, error);
+  if (result < 0) return result;
   *ret_public = key;
   key.public_key = NULL;
   return 0;

@@ -234,7 +234,8 @@ static int keypair_create_copy(const struct keypair_secret *secret, const char *
   CLEANUP(keypair_secret_release) struct keypair_secret present = {0};
   result = file_read(path, KEYPAIR_FILE_MAX, &present.octets, &present.size, NULL, error);
   if (result < 0) return result;
-  if (present.size == secret->size && CRYPTO_memcmp(present.octets, secret->octets, secret->size) == 0) return 0;
+  if (present.size == secret->size && CRYPTO_memcmp(present.octets, secret->octets, secret->size) == 0)
+    return file_sync(path, error);
   error_set(error, ERROR_EXISTS, "%s holds another key already", path);
   error_remedy(error, "move that file away; a private key is never overwritten");
   return ERROR_EXISTS;
@@ -297,11 +298,20 @@ static bool keypair_looks_private(const struct keypair_secret *content) {
   return content->octets && memmem(content->octets, content->size, "PRIVATE KEY-----", strlen("PRIVATE KEY-----")) != NULL;
 }
 
-/* A private key, or the zeros of a destruction that did not come to its end. Anything else is somebody's file. */
-static bool keypair_looks_destroyable(const struct keypair_secret *content) {
+/* What a destruction leaves that did not come to its end: zeros, or zeros in some sectors and PEM in the others if the power went. */
+static bool keypair_looks_destroyed(const struct keypair_secret *content) {
+  static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=- \r\n";
   size_t zeros = 0;
-  while (zeros < content->size && content->octets[zeros] == '\0') zeros++;
-  return zeros == content->size || keypair_looks_private(content);
+  for (size_t i = 0; i < content->size; i++) {
+    zeros += content->octets[i] == '\0';
+    if (content->octets[i] && !strchr(letters, content->octets[i])) return false;
+  }
+  return zeros > 0 || content->size == 0;
+}
+
+/* Anything else is somebody's file. */
+static bool keypair_looks_destroyable(const struct keypair_secret *content) {
+  return keypair_looks_private(content) || keypair_looks_destroyed(content);
 }
 
 static int keypair_read_full(int descriptor, const char *path, size_t size, struct keypair_secret *ret_secret,
@@ -348,6 +358,16 @@ static int keypair_take(const char *path, int *ret_descriptor, struct stat *ret_
   return 0;
 }
 
+/* There is no file; an attempt that was killed may have removed it, and not made that durable. */
+static int keypair_sync_absence(const char *path, struct error *error) {
+  struct error reason = {0};
+  int result = file_sync_parent(path, &reason);
+  /* Without the directory there is no file either, and in one that may not be read we removed nothing. */
+  if (result == ERROR_NOT_FOUND || result == ERROR_PERMISSION) return 0;
+  if (result < 0 && error) *error = reason;
+  return result;
+}
+
 int keypair_destroy(const char *path, struct error *error) {
   CLEANUP(keypair_secret_release) struct keypair_secret content = {0};
   CLEANUP_CLOSE int descriptor = -1;
@@ -355,7 +375,7 @@ int keypair_destroy(const char *path, struct error *error) {
   struct stat status = {0};
   struct error reason = {0};
   int result = keypair_take(path, &descriptor, &status, &content, &reason);
-  if (result == ERROR_NOT_FOUND) return 0;
+  if (result == ERROR_NOT_FOUND) return keypair_sync_absence(path, error);
   if (result == 0 && !keypair_looks_destroyable(&content)) result = keypair_refuse_foreign(path, &reason);
   if (result == 0) result = keypair_open_again(path, descriptor, &status, &writable, &reason);
   if (result == 0) result = keypair_overwrite(writable, path, content.size, &reason);
@@ -378,7 +398,8 @@ int keypair_archive(const char *path, const char *directory, struct error *error
   struct stat status = {0};
   result = keypair_take(path, &descriptor, &status, &secret, error);
   bool archived = access(place, F_OK) == 0;
-  if (result == ERROR_NOT_FOUND && archived) return 0;
+  /* The original goes when the copy is durable, and not before. */
+  if (result == ERROR_NOT_FOUND && archived) return keypair_sync_absence(path, error);
   if (result < 0) return result;
   /* Zeros: an earlier attempt made the copy, and stopped while it destroyed the original. */
   if (!keypair_looks_private(&secret))

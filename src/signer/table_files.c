@@ -139,7 +139,8 @@ static bool table_file_is_unchanged(const struct table_file *file) {
 }
 
 static int table_file_commit(struct table_file *file, struct error *error) {
-  if (!file->waiting) return 0;
+  /* As it is wanted already: perhaps by an attempt that was killed, or failed, before the name was durable. */
+  if (!file->waiting) return file_sync_parent(file->path, error);
   if (rename(file->next, file->path) < 0) {
     error_set_errno(error, errno, "%s: cannot rename the new file to it", file->path);
     return table_file_explain(file, file->path, error ? error->code : ERROR_SYSTEM, error);

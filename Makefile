@@ -190,6 +190,9 @@ faults-build: $(FAULT_TESTS)
 faults-sample: faults-build
 	@tests/tools/run-tests $(BUILD) $(FAULT_TESTS)
 
+simulated-lives: $(SIMULATE)
+	@SIMULATE=$(abspath $(SIMULATE)) tests/tools/run-tests $(BUILD) tests/sim/simulated-lives.sh
+
 lint:
 	@tests/tools/lint
 

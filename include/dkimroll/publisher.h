@@ -27,6 +27,7 @@ struct publish_item {
   const char *name;          /* owner name of the record: <selector>._domainkey.<domain> */
   const char *record;        /* TXT content afterwards; NULL for DELETE */
   const char *record_before; /* TXT content before; NULL for ADD */
+  const char *record_also;   /* DELETE: what may stand there instead (before or after a revocation), and goes as well; NULL: nothing */
   uint32_t ttl;              /* seconds */
   const char *zone;          /* known or explicit zone; NULL: discovered */
   const char *owner;         /* where the record really lives (behind aliases), as observed; NULL: name */

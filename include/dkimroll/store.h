@@ -91,6 +91,7 @@ struct store_commit {
   struct event *events;
   size_t event_count;
   const struct store_clock *clock; /* NULL: unchanged */
+  bool plan_anew; /* the clock went back: lineages that are due later than clock->credited are due then, but those of this commit when they say */
   const int64_t *requests_done;    /* ids of executed requests */
   size_t request_done_count;
   const struct store_resource *resources; /* failures 0: forget the row */

@@ -53,8 +53,7 @@ static void judge_sibling(struct update_item *item, const struct message *siblin
 
 /* The change names the record as the server holds it: its strings may be cut elsewhere than ours. Without one it is an addition. */
 static int remember_before(struct update_item *item, const struct message *answer) {
-  const char *before = item->change->record_before;
-  const struct message_record *record = before ? update_state_find(answer, item->result->owner, before) : NULL;
+  const struct message_record *record = update_state_find_before(item->change, item->result->owner, answer);
   forget_before(item);
   if (!record) return 0;
   uint8_t *copy = malloc(record->rdata_size ? record->rdata_size : 1);

@@ -110,6 +110,7 @@ struct engine {
   struct error keeper_failure; /* the keeper is gone: ends the run once the outcomes that told so are stored */
   struct store_clock clock;
   struct plan_clock plan_clock;
+  bool clock_went_back; /* what the store has planned by a later clock is to be planned anew, with the next commit */
   int64_t started; /* boottime, milliseconds: the horizon is no matter of the wall clock, which may be set meanwhile */
   char boot_stand_in[CLOCK_BOOT_ID_SIZE]; /* where the kernel does not tell the boot's id: this process lives in one boot */
   struct engine_publisher publishers[ENGINE_PUBLISHERS_MAX];
@@ -131,6 +132,8 @@ size_t engine_resource_batch(struct engine *engine, const struct queue *queue);
 size_t engine_resource_note(const struct operation *operation, struct store_resource *ret_row);
 /* Somebody asked: the next item probes the server at once. */
 void engine_resource_wake(struct engine *engine, int64_t publisher_id);
+/* All of them: the clock went back. */
+void engine_resources_wake(struct engine *engine);
 /* After a probe that failed, those that wait in the queue are put off too. */
 int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct error *error) ERROR_USE_RESULT;
 

@@ -169,9 +169,11 @@ static void operation_commit(struct operation *operation) {
                                         .events = events.items,
                                         .event_count = events.count,
                                         .clock = &engine->clock,
+                                        .plan_anew = engine->clock_went_back,
                                         .resources = &resource,
                                         .resource_count = resource_count};
     result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
+    if (!result) engine->clock_went_back = false;
   }
   free(resource.name);
   if (!result) result = engine_put_off_waiting(engine, operation->queue, &error);

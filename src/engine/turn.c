@@ -37,6 +37,11 @@ void engine_read_clock(struct engine *engine, struct event_list *events) {
              llabs((long long)(reading.wall - engine->clock.wall - (reading.boottime - engine->clock.boottime) / 1000)));
     if (event_list_add(events, &nobody, NULL, reading.wall, "clock", reason, &unused)) reason[0] = '\0';
   }
+  /* Moments that were planned by a clock that is set back now may lie years ahead. */
+  if (engine->clock.credited > time_add(next.credited, CLOCK_BACKWARD_WARN)) {
+    engine->clock_went_back = true;
+    engine_resources_wake(engine);
+  }
   engine->clock = next;
 }
 
@@ -222,13 +227,15 @@ static int turn_claim(struct turn *turn, struct error *error) {
 
 static int turn_commit(struct turn *turn, struct error *error) {
   struct engine *engine = turn->engine;
-  if (turn->count == 0 && turn->events.count == 0) return 0;
+  if (turn->count == 0 && turn->events.count == 0 && !engine->clock_went_back) return 0;
   const struct store_commit commit = {.lineages = turn->lineages,
                                       .lineage_count = turn->count,
                                       .events = turn->events.items,
                                       .event_count = turn->events.count,
-                                      .clock = &engine->clock};
+                                      .clock = &engine->clock,
+                                      .plan_anew = engine->clock_went_back};
   int result = engine->setup.store->ops->commit(engine->setup.store, &commit, error);
+  if (!result) engine->clock_went_back = false;
   if (!result) engine_tell(engine, &turn->events);
   return result;
 }

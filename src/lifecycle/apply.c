@@ -151,10 +151,11 @@ static int apply_revoke(struct application *a, struct error *error) {
 
 /* What was seen of the record says nothing about its absence. */
 static int apply_delete(struct application *a, struct error *error) {
+  const bool again = a->key->deleted_at != TIME_UNSET && a->outcome->already;
   a->key->deleted_at = a->outcome->at;
   a->key->absent_at = TIME_UNSET;
   sightings_drop(a->key);
-  return application_note(a, a->key, "deleted", "record deleted on the primary", error);
+  return again ? 0 : application_note(a, a->key, "deleted", "record deleted on the primary", error);
 }
 
 static int apply_destroy(struct application *a, struct error *error) {

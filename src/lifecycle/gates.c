@@ -296,6 +296,16 @@ static bool gate_other_key_signs(const struct gate_view *view, struct plan_reaso
 static bool gate_not_deleted(const struct gate_view *view, struct plan_reason *reason) {
   return view->key->deleted_at == TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is deleted");
 }
+/* A deleted record that some server still shows is deleted again, day by day: it may have come back from a backup. */
+static bool gate_shown_again(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *key = view->key;
+  bool shown = false;
+  for (size_t i = 0; i < key->sighting_count; i++) shown |= !timing_sighting_counts(key, i) && key->sightings[i].seen_at >= key->deleted_at;
+  return (shown && key->absent_at == TIME_UNSET) || gate_closed(reason, TIME_NEVER, "no server shows the record");
+}
+static bool gate_deletion_patience(const struct gate_view *view, struct plan_reason *reason) {
+  return gate_time(view, reason, time_add(view->key->deleted_at, TIMING_HEAL_SLOWEST), "the record is not deleted again");
+}
 static bool gate_deleted(const struct gate_view *view, struct plan_reason *reason) {
   return view->key->deleted_at != TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is not deleted yet");
 }
@@ -330,6 +340,9 @@ static bool gate_absence_round_due(const struct gate_view *view, struct plan_rea
   GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(file_unshared), GATE(not_held),                 \
       GATE(clock_attested), GATE(back_off)
 
+#define DELETE_AGAIN_GATES                                                                                             \
+  GATE(managed), APPLIES(deleted), APPLIES(shown_again), GATE(not_held), GATE(deletion_patience), GATE(clock_attested), GATE(back_off)
+
 /* In the order of urgency within one state: the first whose gates are all open is done. A look goes before the healing that it may make unnecessary. */
 const struct step plan_steps[] = {
     {KEY_RESERVED, PLAN_GENERATE, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
@@ -362,12 +375,14 @@ const struct step plan_steps[] = {
     {KEY_RETIRED, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_RETIRED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
+    {KEY_RETIRED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
     {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
     {KEY_REVOKED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off))},
     {KEY_REVOKED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
+    {KEY_REVOKED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
     {KEY_REVOKED, PLAN_DESTROY, GATES(DESTROY_GATES)},
 };
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];

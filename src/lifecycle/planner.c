@@ -84,7 +84,7 @@ bool plan_step_applies(const struct lineage *lineage, size_t key, enum plan_acti
     struct verdict verdict;
     if (plan_steps[i].state != view.key->state || plan_steps[i].action != action) continue;
     step_judge(&plan_steps[i], &view, &verdict);
-    return verdict.applies;
+    if (verdict.applies) return true;
   }
   return false;
 }

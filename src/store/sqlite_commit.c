@@ -41,6 +41,15 @@ static int clock_write(struct sqlite_store *store, const struct store_clock *clo
   return sqlite_query_run(&query, NULL, error);
 }
 
+static int lineages_wake(struct sqlite_store *store, int64_t moment, struct error *error) {
+  static const char sql[] = "UPDATE lineage SET next_moment = ?1 WHERE next_moment > ?1";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, moment);
+  return sqlite_query_run(&query, NULL, error);
+}
+
 static int request_delete(struct sqlite_store *store, int64_t id, struct error *error) {
   static const char sql[] = "DELETE FROM request WHERE id = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
@@ -144,7 +153,7 @@ static int event_commit(struct sqlite_store *store, struct event *event, struct 
 
 static int commit_write(struct sqlite_store *store, const struct store_commit *commit, struct sqlite_new_ids *ids,
                         struct error *error) {
-  int code = 0;
+  int code = commit->plan_anew && commit->clock ? lineages_wake(store, commit->clock->credited, error) : 0;
   for (size_t i = 0; i < commit->lineage_count && !code; i++)
     code = lineage_commit(store, commit->lineages[i], ids, error);
   for (size_t i = 0; i < commit->event_count && !code; i++) code = event_commit(store, &commit->events[i], ids, error);

@@ -17,6 +17,7 @@
 #include "dkimroll/transport.h"
 #include "dkimroll/tsig.h"
 #include "sim_disk.h"
+#include "sim_files.h"
 #include "sim_signer.h"
 
 enum {
@@ -240,6 +241,7 @@ struct sim_action {
 };
 /* Does it now. false: it means nothing; why says so. */
 bool sim_action_do(struct sim *sim, const struct sim_action *action, char *why, size_t size);
+void sim_power_cut(struct sim *sim);
 void sim_calm(struct sim *sim); /* all faults end, and people put right what people broke */
 extern const char *const sim_fault_kinds[];
 
@@ -260,7 +262,7 @@ struct sim_options {
 };
 struct sim_counts {
   uint64_t runs, crashes, mails, verified, excused, rotations, queries, updates, simulated_seconds;
-  uint64_t faults[40]; /* by place in sim_fault_kinds */
+  uint64_t faults[48]; /* by place in sim_fault_kinds */
 };
 struct sim_result {
   bool failed; /* violation says why */
@@ -334,6 +336,8 @@ struct sim {
   unsigned signer_downs[SIM_SIGNERS_MAX]; /* grows with each stop, so that an old start does not end a new stop */
   struct connector *connector;
   struct sim_disk disk;
+  struct sim_files files; /* what is in root */
+  bool worker_is_killed;  /* when files.power_lasts is over; else the power goes */
   bool power_is_gone; /* the process that runs dies of it */
   int64_t disk_full_until, disk_write_until, disk_sync_until;
   struct store *store; /* kept from run to run, opened anew now and then and after each death */

@@ -19,7 +19,7 @@ const char *const sim_fault_kinds[] = {
     "outage",       "refusal",  "servfail",  "truncation", "contradiction", "lost-request", "lost-reply", "lag",    "backup",   "primary-backup",
     "update-refused", "primary-clock", "record-deleted", "record-edited", "record-beside", "name-servers", "zone-ttl", "policy", "domain", "hold",
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
-    "keeper-hangs", "keeper-dies", "disk-full", "disk-write", "disk-sync", NULL};
+    "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -297,13 +297,32 @@ static bool do_reboot(struct call *call) {
   return true;
 }
 
-static bool do_power_cut(struct call *call) {
-  struct sim *sim = call->sim;
-  count_fault(call, "power-cut");
+void sim_power_cut(struct sim *sim) {
+  const uint64_t outcome = sim->seed + sim_loop_callbacks(sim->clock);
+  sim_trace(sim, "the power goes");
   sim->power_is_gone = sim->engine != NULL;
-  sim_disk_crash(&sim->disk, sim->seed + sim_loop_callbacks(sim->clock));
+  sim_disk_crash(&sim->disk, outcome);
+  sim_files_crash(&sim->files, outcome);
+  sim->worker_is_killed = false;
   if (!sim->engine) sim_host_close(sim);
   reboot(sim);
+}
+
+/* In the middle of what is done to files: after so many changes of them from now on. */
+static bool files_last(struct call *call, bool worker) {
+  char *end = NULL;
+  const long number = strtol(call->words[call->count - 1], &end, 10);
+  if (number < 1 || *end) return fail(call, "that is no number of changes");
+  call->sim->files.power_lasts = (uint64_t)number;
+  call->sim->worker_is_killed = worker;
+  return true;
+}
+
+static bool do_power_cut(struct call *call) {
+  count_fault(call, "power-cut");
+  if (call->count == 3 && text_equal(call->words[1], "after")) return files_last(call, false);
+  if (call->count != 1) return fail(call, "power-cut [after CHANGES]");
+  sim_power_cut(call->sim);
   return true;
 }
 
@@ -311,9 +330,9 @@ static bool do_power_cut(struct call *call) {
 
 static void disk_check(struct sim *sim) {
   const int64_t now = sim_loop_now(sim->clock);
-  if (sim->disk_full_until <= now) sim->disk.room = -1;
-  if (sim->disk_write_until <= now) sim->disk.write_fails = 0;
-  if (sim->disk_sync_until <= now) sim->disk.sync_fails = 0;
+  if (sim->disk_full_until <= now) sim->disk.room = sim->files.room = -1;
+  if (sim->disk_write_until <= now) sim->disk.write_fails = sim->files.write_fails = 0;
+  if (sim->disk_sync_until <= now) sim->disk.sync_fails = sim->files.sync_fails = 0;
 }
 static void disk_recover(void *context) { disk_check(context); }
 
@@ -324,10 +343,13 @@ static bool do_disk(struct call *call) {
   if (call->count == 3 && text_equal(call->words[1], "full")) {
     if (!server_until(call, until = &sim->disk_full_until, last, "disk-full")) return false;
     sim->disk.room = SIM_RANDOM(sim, 40000);
+    sim->files.room = SIM_RANDOM(sim, 2000);
   } else if (call->count == 4 && text_equal(call->words[1], "write-fails")) {
     if (!take_percent(call, call->words[2], &sim->disk.write_fails) || !server_until(call, until = &sim->disk_write_until, last, "disk-write")) return false;
+    sim->files.write_fails = sim->disk.write_fails;
   } else if (call->count == 4 && text_equal(call->words[1], "sync-fails")) {
     if (!take_percent(call, call->words[2], &sim->disk.sync_fails) || !server_until(call, until = &sim->disk_sync_until, last, "disk-sync")) return false;
+    sim->files.sync_fails = sim->disk.sync_fails;
   } else {
     return fail(call, "disk full DURATION, disk write-fails|sync-fails PERCENT DURATION");
   }
@@ -421,7 +443,11 @@ static bool do_keeper(struct call *call) {
     count_fault(call, "keeper-dies");
     return true;
   }
-  return fail(call, "keeper fails|hangs PERCENT DURATION, keeper dies");
+  if (call->count == 4 && text_equal(call->words[1], "killed") && text_equal(call->words[2], "after")) {
+    count_fault(call, "keeper-killed");
+    return files_last(call, true);
+  }
+  return fail(call, "keeper fails|hangs PERCENT DURATION, keeper dies, keeper killed after CHANGES");
 }
 
 static bool do_run(struct call *call) {
@@ -562,6 +588,7 @@ void sim_calm(struct sim *sim) {
   sim->keeper_dies = false;
   sim->disk_full_until = sim->disk_write_until = sim->disk_sync_until = 0;
   disk_check(sim);
+  sim_files_kill(&sim->files);
   for (size_t i = 0; i < sim->signer_count; i++) {
     struct sim_signer_faults *faults = sim_filter_faults(sim, i);
     *faults = (struct sim_signer_faults){.latency_ms = faults->latency_ms};

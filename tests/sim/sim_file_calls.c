@@ -114,7 +114,11 @@ REAL(int, renameat2, int from_directory, const char *from, int to_directory, con
   if (failure) return refuse(failure);
   const int result = __real_renameat2(from_directory, from, to_directory, to, flags);
   if (!target || result < 0) return result;
-  if (source == target) {
+  if (files->by_world) {
+    /* It may be a file that was not seen before. */
+    sim_files_changed(files, source, from, NULL, NULL);
+    sim_files_made(files, target, to_directory, to);
+  } else if (source == target) {
     sim_files_changed(files, target, from, to, inode);
   } else {
     sim_files_changed(files, target, NULL, to, inode);

@@ -49,7 +49,7 @@ void sim_host_init(struct sim *sim) {
     write_file(sim, name, "# keys of others\nother._domainkey.other.test other.test:other:/nowhere/other.private\n\n");
     snprintf(name, sizeof name, "s%zu/SigningTable", s + 1);
     write_file(sim, name, s % 2 ? "# senders of others\nother.test\tother._domainkey.other.test\n" : "# senders of others\n*@other.test\tother._domainkey.other.test\n");
-  }
+  }  sim_files_begin(&sim->files, sim->root, sim->seed);
 }
 
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place) {
@@ -60,6 +60,7 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
 void sim_host_free(struct sim *sim) {
   sim_host_close(sim);
   policy_free(sim->policy);
+  if (sim->files.inodes) sim_files_end(&sim->files);
   if (sim->root[0]) nftw(sim->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
   key_roots_release(&sim->key_roots);
   opendkim_roots_release(&sim->signer_roots);
@@ -251,4 +252,5 @@ void sim_host_run(struct sim *sim, int64_t horizon) {
   sim->connector = NULL;
   sim->keeper = NULL;
   if (died || result) sim_host_close(sim);
+  if (sim_files_are_dark(&sim->files)) sim_power_cut(sim);
 }

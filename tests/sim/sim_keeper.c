@@ -66,7 +66,22 @@ static void run_job(struct sim_job *job, struct buffer *reply, struct error *res
     take_path(job, true, path, sizeof path);
     sim_oracle_key_made(sim, path);
   }
-  if (job->job == KEEPER_EDIT_TABLES || job->job == KEEPER_RELOAD) sim_mail_pulse(sim);
+  const bool alive = !sim_files_are_dark(&sim->files) || sim->worker_is_killed;
+  if (alive && (job->job == KEEPER_EDIT_TABLES || job->job == KEEPER_RELOAD)) sim_mail_pulse(sim);
+}
+
+/* The worker, or the whole host, ended in the middle of a job. true: the host; nobody is told any more. */
+static bool has_ended(struct sim *sim, struct error *result) {
+  if (!sim_files_are_dark(&sim->files)) return false;
+  if (!sim->worker_is_killed) {
+    sim_power_cut(sim);
+    return true;
+  }
+  sim_trace(sim, "a worker of the keeper is killed in the middle of a job");
+  sim_files_kill(&sim->files);
+  sim->worker_is_killed = false;
+  error_set(result, ERROR_SYSTEM, "the worker died");
+  return false;
 }
 
 static void job_fire(void *context) {
@@ -87,7 +102,7 @@ static void job_fire(void *context) {
     error_set(&result, ERROR_UNREACHABLE, "the keeper has ended");
   else if (fails)
     error_set(&result, ERROR_SYSTEM, "the worker died");
-  job_end(job, &result, &reply);
+  if (!has_ended(sim, &result)) job_end(job, &result, &reply);
   buffer_release(&reply);
 }
 
@@ -99,6 +114,10 @@ static void job_timeout(void *context) {
   job->timer = NULL;
   /* A job that was begun may take effect before, after or not at all; of the three the middle one is the test of job_fire's order. */
   if (SIM_RANDOM(sim, 2)) run_job(job, &reply, &result);
+  if (has_ended(sim, &result)) {
+    buffer_release(&reply);
+    return;
+  }
   error_set(&result, ERROR_TIMEOUT, "the keeper's job was not done in time");
   job_end(job, &result, &reply);
   buffer_release(&reply);

@@ -111,7 +111,9 @@ void sim_policy_write(struct sim *sim) {
     count += sim->present[i];
   }
   if (count == 0) fprintf(file, "  {}\n");
+  sim_files_world_begin(&sim->files);
   if (fclose(file) || rename(temporary, path)) abort();
+  sim_files_world_end(&sim->files);
   sim->policy_version++;
   sim->dirty = sim->policy_changed = true;
   if (sim->engine) engine_stop(sim->engine);

@@ -106,7 +106,13 @@ static void reboot(struct dice *dice, const char *at) {
   sim_script_add(dice->script, "at %ud%uh clock right", (unsigned)strtoul(at, NULL, 10) + roll(dice, 3), roll(dice, 24));
 }
 static void crash(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s crash after %u", at, 1 + roll(dice, roll(dice, 2) ? 60 : 600)); }
-static void power_cut(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s power-cut", at); }
+static void power_cut(struct dice *dice, const char *at) {
+  if (roll(dice, 2))
+    sim_script_add(dice->script, "at %s power-cut", at);
+  else
+    sim_script_add(dice->script, "at %s power-cut after %u", at, 1 + roll(dice, 40));
+}
+static void keeper_killed(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper killed after %u", at, 1 + roll(dice, 40)); }
 static void signer_acts(struct dice *dice, const char *at, const char *what) {
   sim_script_add(dice->script, "at %s signer s%u %s %s", at, 1 + roll(dice, (unsigned)dice->signers), what, span(dice));
 }
@@ -141,7 +147,7 @@ static const struct {
     {"clock-jump", clock_jump, 30},  {"unsynchronised", unsynchronised, 30}, {"reboot", reboot, 20},   {"crash", crash, 2},
     {"signer-down", signer_down, 10}, {"signer-refuses", signer_refuses, 15}, {"signer-hangs", signer_hangs, 15}, {"signer-cuts", signer_cuts, 12},
     {"signer-loses", signer_loses, 12}, {"reload-fails", reload_fails, 12}, {"reload-lost", reload_lost, 12},
-    {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15},
+    {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15}, {"keeper-killed", keeper_killed, 10},
 };
 
 static void write_world(struct dice *dice) {

@@ -294,6 +294,22 @@ static void test_update__what_somebody_removed_is_replaced_all_the_same(void **s
   }
 }
 
+static void test_update__whichever_of_two_contents_stands_there_is_deleted(void **state) {
+  (void)state;
+  static const char *const contents[] = {"revoked", "alive"};
+  for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
+    struct bench *bench = bench_new(1);
+    fake_add(&bench->fake, bench->names[0], DNS_TYPE_TXT, contents[i]);
+    bench->items[0] = (struct publish_item){
+        .change = PUBLISH_DELETE, .name = bench->names[0], .record_before = "revoked", .record_also = "alive"};
+    bench_run(bench);
+    assert_success(bench, 0);
+    assert_false(bench->results[0].already);
+    assert_int_equal(bench->fake.record_count, 0);
+    bench_free(bench);
+  }
+}
+
 static void test_update__a_wildcard_is_no_obstacle(void **state) {
   (void)state;
   static const uint16_t types[] = {DNS_TYPE_TXT, DNS_TYPE_CNAME};
@@ -376,6 +392,7 @@ int main(void) {
       cmocka_unit_test(test_update__servfail_that_passes_is_a_success),
       cmocka_unit_test(test_update__foreign_records_are_told_and_kept),
       cmocka_unit_test(test_update__what_somebody_removed_is_replaced_all_the_same),
+      cmocka_unit_test(test_update__whichever_of_two_contents_stands_there_is_deleted),
       cmocka_unit_test(test_update__a_wildcard_is_no_obstacle),
       cmocka_unit_test(test_update__foreign_beside_a_wildcard_is_still_foreign),
       cmocka_unit_test(test_update__prerequisites_guard_what_comes_in_between),

@@ -81,8 +81,8 @@ static void test_limits__of_lists_in_the_policy_are_told_with_their_number(void 
                                     POLICY_SIGNERS_MAX + 1, "]}\n" DOMAINS);
   CLEANUP_FREE char *signers = text_format(POLICIES PUBLISHERS "%s%s", all, names);
   assert_some_finding(signers, "the list has 9 items; give 1 to 8");
-  CLEANUP_FREE char *files = repeat(POLICIES PUBLISHERS SIGNERS DEFAULTS "domains-from: [", "/nowhere/#, ",
-                                    POLICY_FILES_MAX + 1, "]\n");
+  CLEANUP_FREE char *files =
+      repeat(POLICIES PUBLISHERS SIGNERS DEFAULTS "domains-from: [", "/nowhere/#, ", POLICY_FILES_MAX + 1, "]\n");
   assert_some_finding(files, "the list has 257 items; give 1 to 256");
 }
 
@@ -91,10 +91,25 @@ static void test_limits__of_entries_and_names_in_the_policy_are_told(void **stat
   CLEANUP_FREE char *entries =
       repeat("policies: {", "p#: {}, ", POLICY_ENTRIES_MAX + 1, "standard: {}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS);
   assert_some_finding(entries, "policies has more than 1000 entries");
-  CLEANUP_FREE char *name = repeat("policies: {standard: {}, ", "a", POLICY_NAME_MAX + 1,
-                                   ": {}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS);
+  CLEANUP_FREE char *name =
+      repeat("policies: {standard: {}, ", "a", POLICY_NAME_MAX + 1, ": {}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS);
   assert_some_finding(name, "63");
   assert_some_finding(WITH_RULES("standby: 5"), "5 is out of bounds; give a value from 0 to 4");
+}
+
+static void test_limits__of_domains_in_the_policy_are_told_where_they_are_passed(void **state) {
+  (void)state;
+  struct buffer text = BUFFER_WITH_MAXIMUM(4 * TEXT_MAX);
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  buffer_add_text(&text, POLICIES PUBLISHERS SIGNERS DEFAULTS "domains:\n");
+  for (int i = 0; i <= POLICY_DOMAINS_MAX; i++) buffer_format(&text, "  d%d.example: {}\n", i);
+  assert_false(text.failed);
+  assert_int_equal(policy_parse("p.yaml", (const char *)text.data, text.size, &policy, &findings, NULL), ERROR_CONFIG);
+  assert_int_equal(findings.count, 1);
+  assert_int_equal(findings.items[0].place.line, 6 + POLICY_DOMAINS_MAX);
+  assert_non_null(strstr(findings.items[0].message, "more than 2000000 domains; spread them over several policies"));
+  buffer_release(&text);
 }
 
 static void test_limits__of_what_a_key_remembers_hold_both_ways(void **state) {
@@ -259,7 +274,8 @@ static void test_limits__of_questions_end_the_search_for_a_zone(void **state) {
   entropy_seed(&random, 1);
   assert_int_equal(loop_virtual_new(&start, &nothing.loop, &error), 0);
   assert_int_equal(zone_finder_new(nothing.loop, &nothing.transport, &random.entropy, &finder, &error), 0);
-  assert_int_equal(zone_find(finder, name, NULL, &publisher, 1000 + PLENTY_MS, nothing_found, &nothing, &search, &error), 0);
+  assert_int_equal(
+      zone_find(finder, name, NULL, &publisher, 1000 + PLENTY_MS, nothing_found, &nothing, &search, &error), 0);
   assert_int_equal(loop_run(nothing.loop, &error), 0);
   assert_true(nothing.asked <= ZONE_STEPS_MAX);
   zone_finder_free(finder);
@@ -335,7 +351,8 @@ static void test_limits__of_jobs_that_wait_for_the_keeper(void **state) {
   assert_int_equal(keeper_connect(loop, ends[0], 0, &keeper, &error), 0);
   for (size_t i = 0; i < KEEPER_JOBS_MAX; i++)
     assert_int_equal(keeper_submit(keeper, KEEPER_DESTROY, &payload, TIME_NEVER, take_result, &ended, &error), 0);
-  assert_int_equal(keeper_submit(keeper, KEEPER_DESTROY, &payload, TIME_NEVER, take_result, &ended, &error), ERROR_BUSY);
+  assert_int_equal(keeper_submit(keeper, KEEPER_DESTROY, &payload, TIME_NEVER, take_result, &ended, &error),
+                   ERROR_BUSY);
   assert_non_null(strstr(error.message, "100000 jobs"));
   assert_true(error.retryable);
   keeper_destroy(keeper);
@@ -443,6 +460,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_limits__of_lists_in_the_policy_are_told_with_their_number),
       cmocka_unit_test(test_limits__of_entries_and_names_in_the_policy_are_told),
+      cmocka_unit_test(test_limits__of_domains_in_the_policy_are_told_where_they_are_passed),
       cmocka_unit_test(test_limits__of_what_a_key_remembers_hold_both_ways),
       cmocka_unit_test(test_limits__of_tables_are_seen_before_memory_is_taken),
       cmocka_unit_test(test_limits__of_edits_of_one_domain_change_nothing),

@@ -12,6 +12,7 @@
 #include "dkimroll/clock.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/milter.h"
+#include "dkimroll/observe_judge.h"
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/opendkim_reload.h"
 #include "dkimroll/prove.h"
@@ -282,6 +283,29 @@ static void test_limits__of_questions_end_the_search_for_a_zone(void **state) {
   loop_destroy(nothing.loop);
 }
 
+static void test_limits__of_texts_that_are_told_apart(void **state) {
+  (void)state;
+  enum { TEXTS = OBSERVE_TEXTS_MAX + 4 };
+  uint8_t rdata[] = "\1x";
+  struct message_record records[TEXTS];
+  for (size_t i = 0; i < TEXTS; i++)
+    records[i] = (struct message_record){
+        .section = MESSAGE_ANSWER, .name = "a.example", .type = DNS_TYPE_TXT, .rdata = rdata, .rdata_size = 2};
+  const struct message message = {
+      .response = true, .authoritative = true, .records = records, .record_count = TEXTS};
+  const struct observe_item item = {.name = "a.example", .record = "ours"};
+  struct observe_finding finding = {0};
+  struct observe_server server = {0};
+  struct error error = {0};
+  assert_int_equal(observe_find(&message, "a.example", "example", 0, &finding, &error), 0);
+  assert_int_equal(finding.text_count, TEXTS);
+  /* Ours may be among those that were not looked at. */
+  observe_judge(&finding, OBSERVE_ABSENT, &item, false, &server);
+  assert_int_equal(server.verdict, OBSERVE_WRONG);
+  assert_string_equal(server.answer, "20 TXT records");
+  observe_finding_release(&finding);
+}
+
 static void test_limits__of_tags_in_a_record(void **state) {
   (void)state;
   CLEANUP_FREE char *right = repeat("v=DKIM1; p=", "; t#=x", TAG_LIST_MAX - 2, "");
@@ -467,6 +491,7 @@ int main(void) {
       cmocka_unit_test(test_limits__of_resolv_conf),
       cmocka_unit_test(test_limits__of_name_servers_and_addresses_are_kept_in_mind),
       cmocka_unit_test(test_limits__of_questions_end_the_search_for_a_zone),
+      cmocka_unit_test(test_limits__of_texts_that_are_told_apart),
       cmocka_unit_test(test_limits__of_tags_in_a_record),
       cmocka_unit_test(test_limits__of_milter_packets),
       cmocka_unit_test(test_limits__of_messages_of_one_proof),

@@ -65,9 +65,8 @@ static void look_start(struct look *look, struct observer *observer, uint8_t opt
                                              .zone = options & GIVES_ZONE ? "example.com" : NULL,
                                              .resolvers = resolvers,
                                              .resolver_count = ARRAY_SIZE(resolvers)};
-  const struct observe_item item = {.name = NAME,
-                                    .record = look->kind == OBSERVE_SURVEY ? NULL : RECORD,
-                                    .publisher = &publisher};
+  const struct observe_item item = {
+      .name = NAME, .record = look->kind == OBSERVE_SURVEY ? NULL : RECORD, .publisher = &publisher};
   struct observe_operation *operation = NULL;
   struct error error = {0};
   FUZZ_HOLDS(observer_start(observer, look->kind, &item, 1, DNS_NET_BOOT + DEADLINE_MS, look_done, look, &operation,
@@ -89,9 +88,9 @@ void dns_look_run(struct fuzz_input input, bool sockets) {
   dns_script_read(&look.script, input);
   dns_net_open(&look.script, sockets, &look.net);
   entropy_seed(&random, 7);
-  FUZZ_HOLDS(observer_dns_new(dns_net_loop(look.net), dns_net_transport(look.net), &random.entropy, &observer,
-                              &error) == 0,
-             "%s", error.message);
+  FUZZ_HOLDS(
+      observer_dns_new(dns_net_loop(look.net), dns_net_transport(look.net), &random.entropy, &observer, &error) == 0,
+      "%s", error.message);
   look_start(&look, observer, options);
   observer_destroy(observer);
   dns_net_close(look.net);

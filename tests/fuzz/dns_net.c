@@ -268,7 +268,8 @@ static void open_host(void) {
     host.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     host.datagrams = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     FUZZ_HOLDS(host.listener >= 0 && host.datagrams >= 0, "no socket");
-    FUZZ_HOLDS(bind(host.listener, (struct sockaddr *)in, sizeof *in) == 0 && listen(host.listener, 128) == 0, "no port");
+    FUZZ_HOLDS(bind(host.listener, (struct sockaddr *)in, sizeof *in) == 0 && listen(host.listener, 128) == 0,
+               "no port");
     FUZZ_HOLDS(getsockname(host.listener, (struct sockaddr *)in, &host.address.size) == 0, "no address");
   } while (bind(host.datagrams, (struct sockaddr *)in, sizeof *in) < 0);
 }
@@ -295,7 +296,8 @@ void dns_net_open(struct dns_script *script, bool sockets, struct dns_net **ret_
     loop_virtual_set_patience(net->loop, 0); /* loopback delivers at once */
     FUZZ_HOLDS(transport_sockets_new(net->loop, &net->sockets, NULL) == 0, "no transport");
     FUZZ_HOLDS(loop_watch(net->loop, host.listener, LOOP_READABLE, accept_peer, net, &net->listening) == 0, "no watch");
-    FUZZ_HOLDS(loop_watch(net->loop, host.datagrams, LOOP_READABLE, hear_datagram, net, &net->hearing) == 0, "no watch");
+    FUZZ_HOLDS(loop_watch(net->loop, host.datagrams, LOOP_READABLE, hear_datagram, net, &net->hearing) == 0,
+               "no watch");
   }
   *ret_net = net;
 }

@@ -11,7 +11,8 @@
 enum { HEADER = 12, RECORDS_MAX = 16, MESSAGE_MAX = 65535, OPCODE_UPDATE = 5 };
 
 /* Names of records and in RDATA, as they are on the wire; by the octet NAME, from 4. */
-#define NAME(text) {(const uint8_t *)(text), sizeof(text)}
+#define NAME(text)                                                                                                     \
+  { (const uint8_t *)(text), sizeof(text) }
 static const struct {
   const uint8_t *octets;
   size_t size;
@@ -222,7 +223,8 @@ static bool make_mac(const struct dns_script *script, const struct buffer *octet
   buffer_add_u16(&input, 300);
   add_error(&input, tsig);
   const struct tsig_key *key = script->key;
-  return !input.failed && HMAC(EVP_sha256(), key->secret, (int)key->secret_size, input.data, input.size, tsig->mac, &tsig->mac_size);
+  return !input.failed &&
+         HMAC(EVP_sha256(), key->secret, (int)key->secret_size, input.data, input.size, tsig->mac, &tsig->mac_size);
 }
 
 static void add_tsig(struct buffer *octets, const struct request *request, const struct tsig *tsig) {

@@ -20,12 +20,12 @@ enum {
 enum dns_script_flags {
   DNS_SCRIPT_AUTHORITATIVE = 0x01,
   DNS_SCRIPT_TRUNCATED = 0x02,
-  DNS_SCRIPT_RAW = 0x04,     /* u16 size and octets follow, which get the request's id; nothing else */
-  DNS_SCRIPT_SILENT = 0x08,  /* no reply, no records */
+  DNS_SCRIPT_RAW = 0x04,      /* u16 size and octets follow, which get the request's id; nothing else */
+  DNS_SCRIPT_SILENT = 0x08,   /* no reply, no records */
   DNS_SCRIPT_UNSIGNED = 0x10, /* without TSIG, where the request had one */
-  DNS_SCRIPT_DAMAGED = 0x20, /* RCODE's upper half says where the TSIG is wrong */
-  DNS_SCRIPT_CLOSES = 0x40,  /* the connection breaks behind it */
-  DNS_SCRIPT_AGAIN = 0x80,   /* serves every request of its TYPE from now on */
+  DNS_SCRIPT_DAMAGED = 0x20,  /* RCODE's upper half says where the TSIG is wrong */
+  DNS_SCRIPT_CLOSES = 0x40,   /* the connection breaks behind it */
+  DNS_SCRIPT_AGAIN = 0x80,    /* serves every request of its TYPE from now on */
 };
 
 struct dns_script_reply {

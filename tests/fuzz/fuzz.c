@@ -19,7 +19,8 @@ void fuzz_fail(const char *file, int line, const char *condition, const char *fo
 
 bool fuzz_is_printable(const char *text) {
   for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-    if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)) return false;
+    if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
+      return false;
   return true;
 }
 

@@ -27,7 +27,8 @@ static void letter_release(struct letter *letter) {
 }
 
 static struct dkim_message message_of(const struct letter *letter, struct span spans[FIELDS_MAX]) {
-  for (size_t i = 0; i < letter->field_count; i++) spans[i] = (struct span){letter->fields[i], strlen(letter->fields[i])};
+  for (size_t i = 0; i < letter->field_count; i++)
+    spans[i] = (struct span){letter->fields[i], strlen(letter->fields[i])};
   return (struct dkim_message){
       .fields = spans, .field_count = letter->field_count, .body = {letter->body, strlen(letter->body)}};
 }
@@ -59,8 +60,10 @@ static void letter_tame(struct letter *letter) {
     struct buffer field = BUFFER_WITH_MAXIMUM(64 * 1024);
     buffer_format(&field, "%s:", names[i == 0 ? 0 : (unsigned char)old[0] % ARRAY_SIZE(names)]);
     for (const char *c = old; *c; c++) {
-      if (*c == '\r') buffer_add_text(&field, "\r\n ");
-      else buffer_add(&field, c, 1);
+      if (*c == '\r')
+        buffer_add_text(&field, "\r\n ");
+      else
+        buffer_add(&field, c, 1);
     }
     letter->fields[i] = buffer_take_text(&field);
     if (!letter->fields[i]) abort();
@@ -91,7 +94,8 @@ static void sign_and_change(struct letter *letter, uint8_t options, size_t place
   FUZZ_HOLDS(verify(letter, field, text) == DKIM_VALID, "what was signed does not verify: %s", signature);
   /* Behind the colon. */
   char *changed = options & IN_HEADER ? strchr(letter->fields[0], ':') + 1 : letter->body;
-  if (change_letter(changed, place)) FUZZ_HOLDS(verify(letter, field, text) != DKIM_VALID, "a change is not seen: %s", changed);
+  if (change_letter(changed, place))
+    FUZZ_HOLDS(verify(letter, field, text) != DKIM_VALID, "a change is not seen: %s", changed);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -48,7 +48,8 @@ static void remove_folder(void) {
 static void write_file(const char *name, const char *text) {
   CLEANUP_FREE char *path = text_format("%s/%s", bench.folder, name);
   CLEANUP_CLOSE int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  FUZZ_HOLDS(descriptor >= 0 && write(descriptor, text, strlen(text)) == (ssize_t)strlen(text), "cannot write %s", path);
+  FUZZ_HOLDS(descriptor >= 0 && write(descriptor, text, strlen(text)) == (ssize_t)strlen(text), "cannot write %s",
+             path);
 }
 
 static void fill_folder(void) {

@@ -99,7 +99,9 @@ static void submit(struct side *side) {
   buffer_add_text(&payload, "payload");
   for (size_t i = 0; i < JOBS; i++) {
     side->jobs[i] = (struct job){.side = side, .kind = kinds[i]};
-    FUZZ_HOLDS(keeper_submit(side->keeper, kinds[i], &payload, BOOT + DEADLINE_MS, job_done, &side->jobs[i], &error) == 0, "%s", error.message);
+    FUZZ_HOLDS(keeper_submit(side->keeper, kinds[i], &payload, BOOT + DEADLINE_MS, job_done, &side->jobs[i], &error) ==
+                   0,
+               "%s", error.message);
   }
   buffer_release(&payload);
 }

@@ -72,7 +72,8 @@ static size_t count_answers(int descriptor) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static const struct keeper_handler handlers[] = {{ECHOES, run_echo, NULL}, {FAILS, run_fail, NULL}, {DIES, run_die, NULL}};
+  static const struct keeper_handler handlers[] = {
+      {ECHOES, run_echo, NULL}, {FAILS, run_fail, NULL}, {DIES, run_die, NULL}};
   CLEANUP(buffer_release) struct buffer stream = BUFFER_WITH_MAXIMUM(KEEPER_FRAME_MAX);
   const size_t asked = add_frames((struct fuzz_input){data, size}, &stream);
   int ends[2];

@@ -20,7 +20,14 @@
 #include "dkimroll/text.h"
 #include "fuzz.h"
 
-enum { BOOT = 1000000, WALL = 1800000000, DEADLINE_MS = 30000, CLIENTS_MAX = 8, FIELDS_MAX = 16, OUT_MAX = 4 * 1024 * 1024 };
+enum {
+  BOOT = 1000000,
+  WALL = 1800000000,
+  DEADLINE_MS = 30000,
+  CLIENTS_MAX = 8,
+  FIELDS_MAX = 16,
+  OUT_MAX = 4 * 1024 * 1024
+};
 enum { OTHERS = 1, TWO_MESSAGES = 2, KEY_BEFORE = 4, PATIENT = 8, MORE = 0x80 };
 
 struct client {
@@ -53,7 +60,8 @@ static void listen_somewhere(void) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
   socklen_t size = sizeof address;
   listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  FUZZ_HOLDS(listener >= 0 && bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 64) == 0, "no port");
+  FUZZ_HOLDS(listener >= 0 && bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 64) == 0,
+             "no port");
   FUZZ_HOLDS(getsockname(listener, (struct sockaddr *)&address, &size) == 0, "no address");
   (void)snprintf(listener_text, sizeof listener_text, "inet:%u@127.0.0.1", ntohs(address.sin_port));
 }
@@ -78,9 +86,9 @@ static void client_close(struct client *client) {
 /* The field as header name and value, as a filter inserts it. */
 static void add_signature(struct client *client, bool other, struct buffer *out) {
   if (client->field_count == 0) return;
-  CLEANUP_FREE char *field =
-      dkim_signer_sign_plainly(fuzz_key(other ? 1 : 0), "example.com", other ? "s0" : "s1",
-                               (const char *const *)client->fields, client->field_count, client->body ? client->body : "");
+  CLEANUP_FREE char *field = dkim_signer_sign_plainly(fuzz_key(other ? 1 : 0), "example.com", other ? "s0" : "s1",
+                                                      (const char *const *)client->fields, client->field_count,
+                                                      client->body ? client->body : "");
   char *colon = strchr(field, ':');
   CLEANUP(buffer_release) struct buffer data = BUFFER_WITH_MAXIMUM(OUT_MAX);
   *colon = '\0';
@@ -177,8 +185,10 @@ static void filter_ready(void *context, unsigned events) {
     return;
   }
   struct client *client = &filter->clients[filter->client_count++];
-  *client = (struct client){.filter = filter, .descriptor = descriptor, .in = BUFFER_WITH_MAXIMUM(MILTER_OUTPUT_MAX * 2)};
-  FUZZ_HOLDS(loop_watch(filter->loop, descriptor, LOOP_READABLE, client_ready, client, &client->watch) == 0, "no watch");
+  *client =
+      (struct client){.filter = filter, .descriptor = descriptor, .in = BUFFER_WITH_MAXIMUM(MILTER_OUTPUT_MAX * 2)};
+  FUZZ_HOLDS(loop_watch(filter->loop, descriptor, LOOP_READABLE, client_ready, client, &client->watch) == 0,
+             "no watch");
 }
 
 static void filter_open(struct filter *filter) {
@@ -187,7 +197,8 @@ static void filter_open(struct filter *filter) {
   for (int left; (left = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0;) close(left);
   FUZZ_HOLDS(loop_virtual_new(&start, &filter->loop, NULL) == 0, "no loop");
   loop_virtual_set_patience(filter->loop, 0);
-  FUZZ_HOLDS(loop_watch(filter->loop, listener, LOOP_READABLE, filter_ready, filter, &filter->listening) == 0, "no watch");
+  FUZZ_HOLDS(loop_watch(filter->loop, listener, LOOP_READABLE, filter_ready, filter, &filter->listening) == 0,
+             "no watch");
 }
 
 static void filter_close(struct filter *filter) {
@@ -202,14 +213,16 @@ static void filter_close(struct filter *filter) {
 
 /* ---- the proof ---- */
 
-static void proof_done(void *context, const struct error *connection, const struct prove_result *results, size_t count) {
+static void proof_done(void *context, const struct error *connection, const struct prove_result *results,
+                       size_t count) {
   struct filter *filter = context;
   FUZZ_HOLDS(++filter->ended == 1, "done came %u times", filter->ended);
   FUZZ_HOLDS(count == filter->groups, "%zu results", count);
   FUZZ_HOLDS(loop_boottime(filter->loop) <= BOOT + DEADLINE_MS, "done came after the deadline");
   if (connection->code < 0) fuzz_expect_error(connection->code, connection);
   for (size_t i = 0; i < count; i++) {
-    FUZZ_HOLDS(results[i].verdict > PROVE_PENDING && results[i].verdict <= PROVE_TOO_MANY, "verdict %d", (int)results[i].verdict);
+    FUZZ_HOLDS(results[i].verdict > PROVE_PENDING && results[i].verdict <= PROVE_TOO_MANY, "verdict %d",
+               (int)results[i].verdict);
     if (results[i].verdict == PROVE_SIGNED)
       FUZZ_HOLDS(filter->signed_right > 0, "proved, but nothing was signed");
     else
@@ -236,7 +249,8 @@ static void proof_run(struct filter *filter, uint8_t options) {
   struct prove *prove = NULL;
   struct error error = {0};
   entropy_seed(&random, 7);
-  FUZZ_HOLDS(prove_start(filter->loop, &random.entropy, &request, proof_done, filter, &prove, &error) == 0, "%s", error.message);
+  FUZZ_HOLDS(prove_start(filter->loop, &random.entropy, &request, proof_done, filter, &prove, &error) == 0, "%s",
+             error.message);
   FUZZ_HOLDS(loop_run(filter->loop, &error) == 0, "%s", error.message);
   FUZZ_HOLDS(filter->ended == 1, "done did not come");
 }

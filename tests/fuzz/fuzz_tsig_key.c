@@ -14,7 +14,8 @@
 
 static void expect_key(const struct tsig_key *key) {
   FUZZ_HOLDS(memchr(key->name, '\0', sizeof key->name) && key->name[0], "a name without an end");
-  for (const char *c = key->name; *c; c++) FUZZ_HOLDS(isgraph((unsigned char)*c) && !isupper((unsigned char)*c), "%s", key->name);
+  for (const char *c = key->name; *c; c++)
+    FUZZ_HOLDS(isgraph((unsigned char)*c) && !isupper((unsigned char)*c), "%s", key->name);
   FUZZ_HOLDS(tsig_hash_find(key->algorithm), "algorithm %d", (int)key->algorithm);
   FUZZ_HOLDS(key->secret_size > 0 && key->secret_size <= TSIG_SECRET_MAX, "a secret of %zu octets", key->secret_size);
 }
@@ -35,11 +36,11 @@ static void expect_same_again(const struct tsig_key *key) {
   struct tsig_key *again = NULL;
   struct error error = {0};
   EVP_EncodeBlock(secret, key->secret, (int)key->secret_size);
-  CLEANUP_FREE char *text = text_format("%s:%s:%s\n", tsig_hash_find(key->algorithm)->name, key->name, (const char *)secret);
+  CLEANUP_FREE char *text =
+      text_format("%s:%s:%s\n", tsig_hash_find(key->algorithm)->name, key->name, (const char *)secret);
   FUZZ_HOLDS(tsig_key_parse("again", text, strlen(text), &again, &error) == 0, "%s: %s", error.message, text);
   FUZZ_HOLDS(text_equal(again->name, key->name) && again->algorithm == key->algorithm &&
-                 again->secret_size == key->secret_size &&
-                 memcmp(again->secret, key->secret, key->secret_size) == 0,
+                 again->secret_size == key->secret_size && memcmp(again->secret, key->secret, key->secret_size) == 0,
              "%s", text);
   tsig_key_free(again);
 }

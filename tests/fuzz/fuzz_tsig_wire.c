@@ -10,11 +10,14 @@
 
 enum { NOW = 1800000000, ROOM = 1024 };
 
-static const struct tsig_key key = {
-    .name = "update.example.com", .algorithm = TSIG_HMAC_SHA256, .secret = "secret of 32 octets for the test", .secret_size = 32};
+static const struct tsig_key key = {.name = "update.example.com",
+                                    .algorithm = TSIG_HMAC_SHA256,
+                                    .secret = "secret of 32 octets for the test",
+                                    .secret_size = 32};
 
 static void expect_inside(const uint8_t *octets, size_t size, const uint8_t *part, size_t part_size) {
-  FUZZ_HOLDS(part_size == 0 || (part >= octets && part + part_size <= octets + size), "%zu octets outside of the message", part_size);
+  FUZZ_HOLDS(part_size == 0 || (part >= octets && part + part_size <= octets + size),
+             "%zu octets outside of the message", part_size);
 }
 
 /* As it comes, as the reply to a request whose MAC is known: nobody but the fuzzer could have signed it. */
@@ -62,13 +65,15 @@ static void sign_and_damage(const uint8_t *octets, size_t size, uint16_t place) 
   if (!copy) abort();
   const size_t signed_size = sign(copy, octets, size, size + ROOM);
   if (signed_size == 0) return;
-  FUZZ_HOLDS(tsig_record_find(copy, signed_size, &record, NULL) == 0 && record.present && record.start == size, "no TSIG behind the message");
+  FUZZ_HOLDS(tsig_record_find(copy, signed_size, &record, NULL) == 0 && record.present && record.start == size,
+             "no TSIG behind the message");
   FUZZ_HOLDS(verifies(copy, signed_size), "what was signed does not verify");
   const size_t bit = place % (signed_size * 8);
   copy[bit / 8] ^= (uint8_t)(1u << bit % 8);
   /* The id is not signed (its original is), and upper and lower case of names are the same. */
   const bool is_case = (copy[bit / 8] ^ 0x20) >= 'A' && bit % 8 == 5 && bit / 8 >= size;
-  if (bit / 8 >= 2 && !is_case) FUZZ_HOLDS(!verifies(copy, signed_size), "bit %zu of %zu octets can be changed", bit, signed_size);
+  if (bit / 8 >= 2 && !is_case)
+    FUZZ_HOLDS(!verifies(copy, signed_size), "bit %zu of %zu octets can be changed", bit, signed_size);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -83,8 +83,8 @@ static void publication_run(struct publication *publication, const struct policy
   struct error error = {0};
   entropy_seed(&random, 7);
   publication->count = options & TWO_ITEMS ? 2 : 1;
-  FUZZ_HOLDS(publisher_rfc2136_new(dns_net_loop(publication->net), dns_net_transport(publication->net),
-                                   &random.entropy, policy, &publisher, &error) == 0,
+  FUZZ_HOLDS(publisher_rfc2136_new(dns_net_loop(publication->net), dns_net_transport(publication->net), &random.entropy,
+                                   policy, &publisher, &error) == 0,
              "%s", error.message);
   FUZZ_HOLDS(publisher_start(publisher, items, publication->count, DNS_NET_BOOT + DEADLINE_MS, publication_done,
                              publication, &operation, &error) == 0,

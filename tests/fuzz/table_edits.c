@@ -148,18 +148,21 @@ static bool line_same(struct piece a, struct piece b, bool last) {
   return a.size == b.size && memcmp(a.text, b.text, a.size) == 0;
 }
 
-static void expect_foreign_lines(struct piece before, struct piece after, const struct fuzz_edits *edits, bool is_keys) {
+static void expect_foreign_lines(struct piece before, struct piece after, const struct fuzz_edits *edits,
+                                 bool is_keys) {
   struct piece old, new;
   bool old_last = false, new_last = false;
   while (next_foreign(&before, edits, is_keys, &old, &old_last)) {
     if (!next_foreign(&after, edits, is_keys, &new, &new_last)) {
       /* A file without a final line end stays one, so an empty line that has become the last one cannot be seen any more. */
-      FUZZ_HOLDS(old.size == 0 || (old.size == 1 && old.text[0] == '\r'), "a line is gone: %.*s", (int)old.size, old.text);
-      FUZZ_HOLDS(!next_foreign(&before, edits, is_keys, &old, &old_last), "a line is gone: %.*s", (int)old.size, old.text);
+      FUZZ_HOLDS(old.size == 0 || (old.size == 1 && old.text[0] == '\r'), "a line is gone: %.*s", (int)old.size,
+                 old.text);
+      FUZZ_HOLDS(!next_foreign(&before, edits, is_keys, &old, &old_last), "a line is gone: %.*s", (int)old.size,
+                 old.text);
       return;
     }
-    FUZZ_HOLDS(line_same(old, new, old_last || new_last), "a line changed from\n%.*s\nto\n%.*s", (int)old.size, old.text,
-               (int)new.size, new.text);
+    FUZZ_HOLDS(line_same(old, new, old_last || new_last), "a line changed from\n%.*s\nto\n%.*s", (int)old.size,
+               old.text, (int)new.size, new.text);
   }
   FUZZ_HOLDS(!next_foreign(&after, edits, is_keys, &new, &new_last), "a line came: %.*s", (int)new.size, new.text);
 }

@@ -10,7 +10,8 @@ enum { TABLE_EDITS_LINES_MAX = 8 };
 
 /* What a case of the fuzzer is made of. */
 struct table_case {
-  struct fuzz_input edits; /* a line each: KIND SENDER NAME VALUE BEFORE BESIDE, separated by one space; "-": none. KIND has the letters
+  struct fuzz_input
+      edits; /* a line each: KIND SENDER NAME VALUE BEFORE BESIDE, separated by one space; "-": none. KIND has the letters
                               s (KEY_SET), d (KEY_REMOVE), p (SIGN_POINT), r (SIGN_REMOVE), e (existing), and j: of the item before. */
   struct fuzz_input keys;
   struct fuzz_input signing;

@@ -12,6 +12,7 @@
 #include "dkimroll/clock.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/milter.h"
+#include "dkimroll/observe_judge.h"
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/opendkim_reload.h"
 #include "dkimroll/prove.h"
@@ -81,8 +82,8 @@ static void test_limits__of_lists_in_the_policy_are_told_with_their_number(void 
                                     POLICY_SIGNERS_MAX + 1, "]}\n" DOMAINS);
   CLEANUP_FREE char *signers = text_format(POLICIES PUBLISHERS "%s%s", all, names);
   assert_some_finding(signers, "the list has 9 items; give 1 to 8");
-  CLEANUP_FREE char *files = repeat(POLICIES PUBLISHERS SIGNERS DEFAULTS "domains-from: [", "/nowhere/#, ",
-                                    POLICY_FILES_MAX + 1, "]\n");
+  CLEANUP_FREE char *files =
+      repeat(POLICIES PUBLISHERS SIGNERS DEFAULTS "domains-from: [", "/nowhere/#, ", POLICY_FILES_MAX + 1, "]\n");
   assert_some_finding(files, "the list has 257 items; give 1 to 256");
 }
 
@@ -91,10 +92,25 @@ static void test_limits__of_entries_and_names_in_the_policy_are_told(void **stat
   CLEANUP_FREE char *entries =
       repeat("policies: {", "p#: {}, ", POLICY_ENTRIES_MAX + 1, "standard: {}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS);
   assert_some_finding(entries, "policies has more than 1000 entries");
-  CLEANUP_FREE char *name = repeat("policies: {standard: {}, ", "a", POLICY_NAME_MAX + 1,
-                                   ": {}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS);
+  CLEANUP_FREE char *name =
+      repeat("policies: {standard: {}, ", "a", POLICY_NAME_MAX + 1, ": {}}\n" PUBLISHERS SIGNERS DEFAULTS DOMAINS);
   assert_some_finding(name, "63");
   assert_some_finding(WITH_RULES("standby: 5"), "5 is out of bounds; give a value from 0 to 4");
+}
+
+static void test_limits__of_domains_in_the_policy_are_told_where_they_are_passed(void **state) {
+  (void)state;
+  struct buffer text = BUFFER_WITH_MAXIMUM(4 * TEXT_MAX);
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  buffer_add_text(&text, POLICIES PUBLISHERS SIGNERS DEFAULTS "domains:\n");
+  for (int i = 0; i <= POLICY_DOMAINS_MAX; i++) buffer_format(&text, "  d%d.example: {}\n", i);
+  assert_false(text.failed);
+  assert_int_equal(policy_parse("p.yaml", (const char *)text.data, text.size, &policy, &findings, NULL), ERROR_CONFIG);
+  assert_int_equal(findings.count, 1);
+  assert_int_equal(findings.items[0].place.line, 6 + POLICY_DOMAINS_MAX);
+  assert_non_null(strstr(findings.items[0].message, "more than 2000000 domains; spread them over several policies"));
+  buffer_release(&text);
 }
 
 static void test_limits__of_what_a_key_remembers_hold_both_ways(void **state) {
@@ -259,11 +275,35 @@ static void test_limits__of_questions_end_the_search_for_a_zone(void **state) {
   entropy_seed(&random, 1);
   assert_int_equal(loop_virtual_new(&start, &nothing.loop, &error), 0);
   assert_int_equal(zone_finder_new(nothing.loop, &nothing.transport, &random.entropy, &finder, &error), 0);
-  assert_int_equal(zone_find(finder, name, NULL, &publisher, 1000 + PLENTY_MS, nothing_found, &nothing, &search, &error), 0);
+  assert_int_equal(
+      zone_find(finder, name, NULL, &publisher, 1000 + PLENTY_MS, nothing_found, &nothing, &search, &error), 0);
   assert_int_equal(loop_run(nothing.loop, &error), 0);
   assert_true(nothing.asked <= ZONE_STEPS_MAX);
   zone_finder_free(finder);
   loop_destroy(nothing.loop);
+}
+
+static void test_limits__of_texts_that_are_told_apart(void **state) {
+  (void)state;
+  enum { TEXTS = OBSERVE_TEXTS_MAX + 4 };
+  uint8_t rdata[] = "\1x";
+  struct message_record records[TEXTS];
+  for (size_t i = 0; i < TEXTS; i++)
+    records[i] = (struct message_record){
+        .section = MESSAGE_ANSWER, .name = "a.example", .type = DNS_TYPE_TXT, .rdata = rdata, .rdata_size = 2};
+  const struct message message = {
+      .response = true, .authoritative = true, .records = records, .record_count = TEXTS};
+  const struct observe_item item = {.name = "a.example", .record = "ours"};
+  struct observe_finding finding = {0};
+  struct observe_server server = {0};
+  struct error error = {0};
+  assert_int_equal(observe_find(&message, "a.example", "example", 0, &finding, &error), 0);
+  assert_int_equal(finding.text_count, TEXTS);
+  /* Ours may be among those that were not looked at. */
+  observe_judge(&finding, OBSERVE_ABSENT, &item, false, &server);
+  assert_int_equal(server.verdict, OBSERVE_WRONG);
+  assert_string_equal(server.answer, "20 TXT records");
+  observe_finding_release(&finding);
 }
 
 static void test_limits__of_tags_in_a_record(void **state) {
@@ -338,7 +378,8 @@ static void test_limits__of_jobs_that_wait_for_the_keeper(void **state) {
   assert_int_equal(keeper_connect(loop, ends[0], 0, &keeper, &error), 0);
   for (size_t i = 0; i < KEEPER_JOBS_MAX; i++)
     assert_int_equal(keeper_submit(keeper, KEEPER_DESTROY, &payload, TIME_NEVER, take_result, &ended, &error), 0);
-  assert_int_equal(keeper_submit(keeper, KEEPER_DESTROY, &payload, TIME_NEVER, take_result, &ended, &error), ERROR_BUSY);
+  assert_int_equal(keeper_submit(keeper, KEEPER_DESTROY, &payload, TIME_NEVER, take_result, &ended, &error),
+                   ERROR_BUSY);
   assert_non_null(strstr(error.message, "100000 jobs"));
   assert_true(error.retryable);
   keeper_destroy(keeper);
@@ -446,12 +487,14 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_limits__of_lists_in_the_policy_are_told_with_their_number),
       cmocka_unit_test(test_limits__of_entries_and_names_in_the_policy_are_told),
+      cmocka_unit_test(test_limits__of_domains_in_the_policy_are_told_where_they_are_passed),
       cmocka_unit_test(test_limits__of_what_a_key_remembers_hold_both_ways),
       cmocka_unit_test(test_limits__of_tables_are_seen_before_memory_is_taken),
       cmocka_unit_test(test_limits__of_edits_of_one_domain_change_nothing),
       cmocka_unit_test(test_limits__of_resolv_conf),
       cmocka_unit_test(test_limits__of_name_servers_and_addresses_are_kept_in_mind),
       cmocka_unit_test(test_limits__of_questions_end_the_search_for_a_zone),
+      cmocka_unit_test(test_limits__of_texts_that_are_told_apart),
       cmocka_unit_test(test_limits__of_tags_in_a_record),
       cmocka_unit_test(test_limits__of_milter_packets),
       cmocka_unit_test(test_limits__of_messages_of_one_proof),

@@ -222,6 +222,16 @@ static void test_prove__connections_that_fail_are_explained(void **state) {
   assert_verdict(&(struct fake_script){.progress = MILTER_REPLIES_MAX + 1}, PROVE_NO_ANSWER, "without end");
 }
 
+static void test_prove__signatures_without_end_are_no_answer(void **state) {
+  (void)state;
+  assert_verdict(
+      &(struct fake_script){.selectors = {"new"}, .more_signatures = "x", .more_times = MILTER_SIGNATURES_MAX},
+      PROVE_NO_ANSWER, "too many signatures");
+  assert_verdict(
+      &(struct fake_script){.selectors = {"new"}, .more_signatures = "x", .more_times = MILTER_SIGNATURES_MAX - 1},
+      PROVE_TOO_MANY, "also with d=example.com s=x");
+}
+
 static void test_prove__skip_at_the_end_of_the_message_is_no_answer(void **state) {
   (void)state;
   assert_verdict(&(struct fake_script){.at = 'E', .reply = 's'}, PROVE_NO_ANSWER, "skips the end of the message");
@@ -459,6 +469,7 @@ int main(void) {
       cmocka_unit_test(test_prove__more_signatures_than_expected_are_named),
       cmocka_unit_test(test_prove__refusals_are_told_with_their_stage_and_text),
       cmocka_unit_test(test_prove__connections_that_fail_are_explained),
+      cmocka_unit_test(test_prove__signatures_without_end_are_no_answer),
       cmocka_unit_test(test_prove__skip_at_the_end_of_the_message_is_no_answer),
       cmocka_unit_test(test_prove__tags_of_a_foreign_signature_control_no_terminal),
       cmocka_unit_test(test_prove__nobody_listening_is_unreachable),

@@ -112,7 +112,12 @@ void buffer_release(struct buffer *buffer) {
 }
 
 char *buffer_take_text(struct buffer *buffer) {
-  if (buffer->failed) return NULL;
+  if (buffer->failed) {
+    free(buffer->data);
+    buffer->data = NULL;
+    buffer->size = buffer->capacity = 0;
+    return NULL;
+  }
   if (!buffer->data) return calloc(1, 1);
   char *text = (char *)buffer->data;
   *buffer = BUFFER_WITH_MAXIMUM(buffer->maximum);

@@ -154,11 +154,21 @@ static void test_buffer__take_text_moves_the_memory_out(void **state) {
   assert_string_equal(text, "text");
   assert_null(buffer.data);
   buffer_add_text(&buffer, "again");
-  assert_null(buffer_take_text(&buffer));
   buffer_release(&buffer);
   assert_int_equal(buffer.maximum, 4);
   assert_false(buffer.failed);
   buffer_release(NULL);
+}
+
+/* Callers return what they were given: nobody would release what a failed buffer still holds. */
+static void test_buffer__take_text_of_a_failed_one_leaves_nothing_to_release(void **state) {
+  (void)state;
+  struct buffer buffer = BUFFER_WITH_MAXIMUM(4);
+  buffer_add_text(&buffer, "text");
+  buffer_add_text(&buffer, "again");
+  assert_null(buffer_take_text(&buffer));
+  assert_null(buffer.data);
+  assert_true(buffer.failed && !buffer.no_memory);
 }
 
 int main(void) {
@@ -174,6 +184,7 @@ int main(void) {
       cmocka_unit_test(test_buffer__an_empty_reader_has_an_empty_piece_only),
       cmocka_unit_test(test_buffer__consume_keeps_the_rest),
       cmocka_unit_test(test_buffer__take_text_moves_the_memory_out),
+      cmocka_unit_test(test_buffer__take_text_of_a_failed_one_leaves_nothing_to_release),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,8 +32,8 @@ static int view_act(void *context, struct error *error) {
   int code = 0;
   if (status == EX_OK) {
     if (!view->golden) view->golden = strdup(out);
-    /* Moments of the present may differ by what the test takes. */
-    if (strlen(out) != strlen(view->golden)) fail_msg("it says that all is well, but not all:\n%s\ninstead of\n%s", out, view->golden);
+    /* Moments of the present differ by what the test takes; a policy that cannot be looked at counts as changed, which is told besides. */
+    if (strlen(out) < strlen(view->golden)) fail_msg("it says that all is well, but not all:\n%s\ninstead of\n%s\n", out, view->golden);
   } else {
     /* status tells of its own trouble where it tells of that of others. */
     const char *told = err[0] ? err : out;

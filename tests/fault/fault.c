@@ -75,6 +75,7 @@ bool fault_hits(const char *name, const void *caller) {
   }
   fault.name = name;
   fault.caller = caller;
+  if (getenv("FAULT_N")) __sanitizer_print_stack_trace();
   return true;
 }
 

@@ -3,7 +3,7 @@
  * src are linked from a copy of the library in which these names are others (fault_calls.list).
  *
  * A workload is tried with n = 1, 2, 3, ... until it comes through without a failure, or with a sample of them (FAULTS=n: that many, chosen by SEED;
- * FAULTS=all). FAULT_SHOW=1 prints every message once. */
+ * FAULTS=all). FAULT_SHOW=1 prints every message once; FAULT_N=n tries n alone and says where it failed; FAULT_LEAKS=1 looks for leaks after each. */
 #ifndef DKIMROLL_TESTS_FAULT_H
 #define DKIMROLL_TESTS_FAULT_H
 

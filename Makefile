@@ -40,7 +40,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench crash faults clean install unit integration crash-sample faults-build faults-sample lint packages-build packages-demo packages-check tests-build
+.PHONY: all check demo bench crash faults clean install unit integration crash-build crash-sample faults-build faults-sample lint packages-build packages-demo packages-check tests-build
 
 all: $(BUILD)/dkimroll
 
@@ -80,7 +80,12 @@ $(BUILD)/tests/fault/test_%: $(BUILD)/tests/fault/test_%.o $(BUILD)/tests/fault/
 $(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
 	$(CC) $(LDFLAGS) -o $@ $^
 
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
+# Under which memory runs out, also in libraries.
+$(BUILD)/tests/crash/short.so: $(BUILD)/tests/crash/short.o
+	$(CC) -shared -fPIC -o $@ $^
+CRASH_TOOLS := $(BUILD)/tests/crash/killer $(BUILD)/tests/crash/short.so
+
+tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
 
 # ---- what users and CI call ----
 
@@ -105,7 +110,7 @@ bench: packages-demo
 
 # Killed at every system call that changes something; POINT=LIFE:CALL:before or :after for one of them.
 crash: packages-check
-	@$(MAKE) --no-print-directory -s -j$(JOBS) tests-build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) crash-build
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
 
 # Every call that may fail fails once; in check a sample of them.
@@ -121,7 +126,8 @@ unit: tests-build
 integration: $(BUILD)/dkimroll
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD) $(sort $(wildcard tests/integration/scenario-*.sh))
 
-crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
+crash-build: $(BUILD)/dkimroll $(CRASH_TOOLS)
+crash-sample: $(BUILD)/dkimroll $(CRASH_TOOLS)
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
 
 faults-build: $(FAULT_TESTS)

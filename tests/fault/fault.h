@@ -22,6 +22,7 @@ struct fault_workload {
   void (*check)(void *context, bool whole);
   void (*end)(void *context); /* undoes begin */
   const char *place;          /* what every message has to contain, such as the path; NULL: nothing certain */
+  bool forks;                 /* the call that fails may be one of a process that it forked */
   bool once;                  /* after a failure, act is not tried again without a fault before end */
 };
 

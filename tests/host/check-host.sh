@@ -16,7 +16,7 @@ python=${PYTHON:-/usr/bin/python3}
 zone=example.test
 # What a mail host has, and the libraries that dkimroll is linked with.
 packages=(opendkim opendkim-tools bind9 bind9-dnsutils bind9-utils libldns3 libyaml-0-2 libsqlite3-0 libsmartcols1 libseccomp2 libssl3 libsystemd0 procps)
-passed=0 failed=0 init=''
+passed=0 failed=0 init='' first='' second=''
 
 give_up() { echo "check-host: $*" >&2; exit 1; }
 [[ $(id -u) == 0 ]] || give_up "needs root"

@@ -11,12 +11,13 @@ DESTDIR ?=
 BUILD ?= build
 CC := gcc
 SANITIZE ?=
+COVERAGE ?=
 # Jobs of our own, whether or not make was called with -j.
 JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang-tidy cppcheck mandoc bash-completion systemd
+PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
@@ -26,6 +27,11 @@ ifeq ($(SANITIZE),)
 OPTIMISE := -O2 -D_FORTIFY_SOURCE=2
 else
 OPTIMISE := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+endif
+ifneq ($(COVERAGE),)
+# Without optimisation gcc guesses lengths worse.
+OPTIMISE := -O0 --coverage -Wno-format-truncation
+LDFLAGS += --coverage -Wl,--wrap=_exit $(BUILD)/tests/tools/coverage_exit.o
 endif
 CPPFLAGS += -Iinclude -D_GNU_SOURCE -DDKIMROLL_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 -g $(OPTIMISE) $(WARNINGS) $(HARDENING) -MMD -MP
@@ -40,7 +46,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check check-host demo bench clean install unit integration lint packages-build packages-demo packages-check tests-build
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host tests-run faults faults-build faults-sample
 
 all: $(BUILD)/dkimroll
 
@@ -61,16 +67,46 @@ $(BUILD)/tests/unit/libhelpers.a: $(UNIT_HELPERS)
 	ar rcs $@ $^
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
-	$(CC) $(LDFLAGS) -o $@ $< $(BUILD)/tests/unit/libhelpers.a $(LIBRARY) $(LDLIBS) -lcmocka
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY) $(LDLIBS) -lcmocka
+
+# Parts of the simulator have unit tests of their own.
+$(BUILD)/tests/unit/test_sim_signer: $(addprefix $(BUILD)/tests/sim/,sim_signer.o sim_tables.o sim_filter_stream.o)
+$(BUILD)/tests/unit/test_sim_disk: $(addprefix $(BUILD)/tests/sim/,sim_disk.o sim_disk_file.o)
+# Calls on files that the simulator leads through tests/sim/sim_file_calls.c.
+SIM_WRAPPED := open openat mkdir mkdirat link linkat rename renameat renameat2 unlink unlinkat rmdir remove write pwrite ftruncate fchmod fsync
+SIM_WRAP := $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAPPED))
+$(BUILD)/tests/unit/test_sim_files: $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
+$(BUILD)/tests/unit/test_sim_files: LDFLAGS += $(SIM_WRAP)
+$(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
+
+# Each call that may fail, of the objects of src alone, goes to tests/fault/fault_calls.c. With sanitizers only, which tell leaks and wild pointers.
+FAULT_TESTS := $(patsubst tests/fault/%.c,$(BUILD)/tests/fault/%,$(wildcard tests/fault/test_*.c))
+$(BUILD)/tests/fault/calls.list: $(BUILD)/tests/fault/fault_calls.o
+	nm --defined-only $< | sed -n 's/.* T fault_call_\(.*\)/\1 fault_call_\1/p' >$@
+$(BUILD)/libdkimroll-faults.a: $(LIBRARY) $(BUILD)/tests/fault/calls.list
+	objcopy --redefine-syms=$(BUILD)/tests/fault/calls.list $< $@
+$(BUILD)/tests/fault/test_%: $(BUILD)/tests/fault/test_%.o $(BUILD)/tests/fault/fault.o $(BUILD)/tests/fault/fault_calls.o \
+  $(BUILD)/tests/unit/libhelpers.a $(BUILD)/libdkimroll-faults.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# What kills the program at a chosen system call.
+$(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
+	$(CC) $(LDFLAGS) -o $@ $^
+
+# The simulator (tests/sim/README.md).
+SIMULATE := $(BUILD)/tests/sim/simulate
+$(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+$(SIMULATE): LDFLAGS += $(SIM_WRAP)
 
 # Run in the place of dkimroll, or against its keeper, on a host of its own.
 $(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS)
 
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
 # ---- what users and CI call ----
 
@@ -89,6 +125,13 @@ demo: packages-demo
 check: packages-check
 	@tests/tools/check $(JOBS)
 
+# Fresh seeds until the time is over or something is violated: make sim HOURS=8
+HOURS ?= 1
+SEED ?= $(shell date +%s)
+sim: packages-build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(SIMULATE)
+	@$(SIMULATE) --hours $(HOURS) --seed $(SEED)
+
 # A Debian 12 of its own is installed and booted in a folder, by tools that lie beside the checkout: not a part of check.
 check-host: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
@@ -98,16 +141,94 @@ bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/bench/bench.sh
 
+# How much of src/ the tests of check run; COVERAGE_MISSED=1 names what they do not.
+coverage: packages-check
+	@tests/tools/install-packages lcov
+	@find build-coverage -name '*.gcda' -delete 2>/dev/null || true
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 build-coverage/tests/tools/coverage_exit.o
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 tests-build
+	@-$(MAKE) --no-print-directory -s BUILD=build-coverage COVERAGE=1 unit integration
+	@tests/tools/coverage build-coverage
+
+# Killed at every system call that changes something; POINT=LIFE:CALL:before or :after for one of them.
+crash: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) tests-build
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
+
+# Every call that may fail fails once; in check a sample of them.
+faults: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-sanitized SANITIZE=1 faults-build
+	@FAULTS=$(or $(FAULTS),all) TEST_SECONDS=$(or $(TEST_SECONDS),7200) $(MAKE) --no-print-directory -s BUILD=build-sanitized SANITIZE=1 faults-sample
+
 # ---- parts of check ----
 
+# What measures real time runs alone; the rest TEST_JOBS at a time, the long ones first.
+TEST_JOBS ?= 1
+TEST_ALONE := test_clock test_loop test_transport test_transport_callbacks test_transport_connections test_transport_tcp test_table \
+  test_opendkim_reload test_signer_load scenario-commands scenario-demo scenario-load
+TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_failures test_store_crash
+SANITIZED := build-sanitized
+SCENARIOS := $(sort $(wildcard tests/integration/scenario-*.sh))
+SANITIZED_TESTS := $(UNIT_TESTS:$(BUILD)/%=$(SANITIZED)/%)
+LONG_FIRST := $(TEST_LONG:%=$(SANITIZED)/tests/unit/%) $(TEST_LONG:%=$(BUILD)/tests/unit/%)
+RUN_TESTS = TEST_JOBS=$(TEST_JOBS) TEST_ALONE="$(TEST_ALONE)" DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD)
+
 unit: tests-build
-	@tests/tools/run-tests $(BUILD) $(UNIT_TESTS)
+	@$(RUN_TESTS) $(UNIT_TESTS)
 
 integration: $(BUILD)/dkimroll
-	@DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD) $(sort $(wildcard tests/integration/scenario-*.sh))
+	@$(RUN_TESTS) $(SCENARIOS)
+
+# The tests of both builds, which are there already, and the scenarios, as check runs them.
+tests-run:
+	@$(RUN_TESTS) $(LONG_FIRST) $(filter-out $(LONG_FIRST),$(SANITIZED_TESTS) $(SCENARIOS) $(UNIT_TESTS))
+
+crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
+
+faults-build: $(FAULT_TESTS)
+faults-sample: faults-build
+	@tests/tools/run-tests $(BUILD) $(FAULT_TESTS)
+
+simulated-lives: $(SIMULATE)
+	@SIMULATE=$(abspath $(SIMULATE)) tests/tools/run-tests $(BUILD) tests/sim/simulated-lives.sh
 
 lint:
 	@tests/tools/lint
+
+# ---- fuzzing: libFuzzer needs clang; every other build is gcc's ----
+
+FUZZ_BUILD ?= build-fuzz
+FUZZ_CC := clang
+# One target after the other, or make fuzz FUZZ_JOBS=2 for two at a time; SECONDS is of each.
+FUZZ_JOBS ?= 1
+TARGET ?=
+FUZZ_CFLAGS := -std=gnu17 -g -O1 -w -fno-common -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=$(FUZZ_BUILD)/fuzz_%)
+FUZZ_SHARED := $(patsubst %.c,$(FUZZ_BUILD)/%.o,$(filter-out $(wildcard tests/fuzz/fuzz_*.c),$(wildcard tests/fuzz/*.c)) tests/unit/dkim_signer.c)
+FUZZ_LIBRARY := $(FUZZ_BUILD)/libdkimroll.a
+
+fuzz-build: $(FUZZ_PROGRAMS)
+
+$(FUZZ_BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+
+$(FUZZ_LIBRARY): $(SOURCES:%.c=$(FUZZ_BUILD)/%.o) $(FUZZ_SHARED)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(FUZZ_BUILD)/fuzz_%: $(FUZZ_BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_LIBRARY)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS) -lcmocka
+
+# The seconds of make fuzz have the name that bash gives its own clock, which is why the shell gets them as an argument.
+fuzz: packages-check
+	@$(MAKE) --no-print-directory -s -j$(JOBS) fuzz-build
+	@tests/tools/fuzz $(FUZZ_BUILD) $(or $(SECONDS),600) $(FUZZ_JOBS) $(or $(TARGET),$(FUZZ_TARGETS))
+
+fuzz-smoke: fuzz-build
+	@FUZZ_BUILD=$(FUZZ_BUILD) tests/tools/run-tests $(FUZZ_BUILD) tests/tools/fuzz-smoke
 
 # ---- installation ----
 
@@ -130,4 +251,4 @@ install: all
 clean:
 	rm -rf build build-*
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(FUZZ_BUILD) -name '*.d' 2>/dev/null)

@@ -8,9 +8,11 @@
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/keeper_walls.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/survey.h"
 #include "dkimroll/text.h"
 
-enum { KEEPER_HANDLERS = KEY_JOBS_COUNT + 4 };
+/* Those of key files, tables, surveys, and the walls. */
+enum { KEEPER_HANDLERS = KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT + SURVEY_JOBS_COUNT + 1 };
 
 /* What the keeper may touch, and its handlers. Filled in before the fork and read-only afterwards, in the children too. */
 static struct {
@@ -69,6 +71,7 @@ static int prepare_walls(struct error *error) {
 static void prepare_handlers(struct keeper_setup *ret_setup) {
   size_t count = key_jobs_handlers(&keeper_rights.keys, keeper_rights.handlers);
   count += opendkim_jobs_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
+  count += survey_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
   keeper_rights.handlers[count++] = keeper_walls_handler(&keeper_rights.walls);
   *ret_setup = (struct keeper_setup){.handlers = keeper_rights.handlers, .handler_count = count, .walls = &keeper_rights.walls};
 }
@@ -120,12 +123,13 @@ static int make_publisher(void *context, const struct policy_publisher *policy, 
 
 static int make_signer(void *context, const struct policy_signer *policy, struct signer **ret_signer, struct error *error) {
   const struct cli_backends *backends = context;
-  return signer_opendkim_new(backends->loop, backends->keeper, backends->entropy, policy, ret_signer, error);
+  return signer_opendkim_new(backends->connector, backends->keeper, backends->entropy, policy, ret_signer, error);
 }
 
 static void release_backends(struct cli_backends *backends) {
   observer_destroy(backends->observer);
   transport_destroy(backends->transport);
+  connector_destroy(backends->connector);
   keeper_destroy(backends->keeper);
   loop_destroy(backends->loop);
   memset(backends, 0, sizeof *backends);
@@ -138,6 +142,7 @@ static int make_backends(int keeper_descriptor, pid_t keeper_pid, struct cli_bac
   int result = loop_sd_event_new(&backends->loop, error);
   if (!result) result = keeper_connect(backends->loop, keeper_descriptor, keeper_pid, &backends->keeper, error);
   if (!result) result = transport_sockets_new(backends->loop, &backends->transport, error);
+  if (!result) result = connector_sockets_new(backends->loop, &backends->connector, error);
   if (!result) result = observer_dns_new(backends->loop, backends->transport, backends->entropy, &backends->observer, error);
   if (result) {
     release_backends(backends);

@@ -12,7 +12,8 @@ struct buffer {
   size_t size;
   size_t capacity;
   size_t maximum;
-  bool failed; /* out of memory or over the maximum; later additions do nothing */
+  bool failed;    /* out of memory or over the maximum; later additions do nothing */
+  bool no_memory; /* it was memory */
 };
 
 #define BUFFER_WITH_MAXIMUM(octets) ((struct buffer){.maximum = (octets)})
@@ -28,13 +29,16 @@ void buffer_add_u64(struct buffer *buffer, uint64_t value);
 /* Length-prefixed (u32, network order) octets; text: the same without its NUL; NULL is written as length 0. */
 void buffer_add_field(struct buffer *buffer, const void *octets, size_t size);
 void buffer_add_text_field(struct buffer *buffer, const char *text);
+/* Fails it too if cause, from which it was to be filled, has failed; NULL: memory ran out before. */
+void buffer_fail(struct buffer *buffer, const struct buffer *cause);
 /* Removes the first octets. size at most buffer->size. */
 void buffer_consume(struct buffer *buffer, size_t size);
 /* Empties it, keeps the memory, forgives the failure. */
 void buffer_reset(struct buffer *buffer);
 /* Frees the memory; the maximum stays. NULL is fine. */
 void buffer_release(struct buffer *buffer);
-/* As a terminated string that the caller frees, emptying the buffer; NULL if it failed. Never NULL for an empty one. */
+/* As a terminated string that the caller frees, emptying the buffer; NULL if it failed, and then its memory is freed and it stays failed. Never
+ * NULL for an empty one. */
 char *buffer_take_text(struct buffer *buffer);
 
 /* Bounded reading. A read past the end sets failed, returns zeros, and stays failed. */
@@ -43,6 +47,7 @@ struct reader {
   size_t size;
   size_t position;
   bool failed;
+  bool no_memory; /* a text could not be copied: the octets may be good */
 };
 
 uint8_t reader_u8(struct reader *reader);

@@ -37,8 +37,10 @@ struct check_key {
   const struct policy_domain *domain;
   const char *slot;
   char selector[SELECTOR_SIZE];    /* empty: none signs yet */
+  bool adopted;                    /* by `import` */
   char *record;                    /* owned; NULL */
   char *paths[POLICY_SIGNERS_MAX]; /* owned, by domain->signers; NULL: the policy's path for it */
+  char *names[POLICY_SIGNERS_MAX]; /* owned; its name in KeyTable; NULL: the policy's */
 };
 
 struct check_dns;

@@ -12,7 +12,8 @@
 
 enum {
   CLI_BUDGET_SECONDS = 120,       /* how long run and rotate wait for moments to come */
-  CLI_DOMAINS_MAX = 1000,         /* operands of one command */
+  CLI_DOMAINS_MAX = 1000,         /* operands of one command: all of them are looked up before anything is done */
+  CLI_REASON_MAX = 500,           /* octets of a reason, which status and history show in one line */
   CLI_PLAN_DAYS = 180,            /* default look-ahead of plan */
   CLI_CHECK_SECONDS = 60,
   CLI_FOLLOW_MS = 500,            /* how often rotate looks for progress of another process */
@@ -24,6 +25,7 @@ struct cli_backends {
   struct loop *loop;
   struct keeper *keeper;
   struct transport *transport;
+  struct connector *connector;
   struct observer *observer;
   struct entropy *entropy;
   struct engine_factory factory;
@@ -57,6 +59,7 @@ enum cli_option {
   CLI_UNTIL = 1 << 3,
   CLI_REASON = 1 << 4,
   CLI_BUDGET = 1 << 5,
+  CLI_APPLY = 1 << 6,
   CLI_HELP = 1 << 7,
   CLI_KEEPER = 1 << 8,
 };
@@ -64,7 +67,7 @@ enum cli_option {
 struct cli_arguments {
   const char *policy;
   const char *keeper; /* path of a socket; NULL: not given */
-  bool json, no_wait;
+  bool json, no_wait, apply;
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;
@@ -111,6 +114,7 @@ int cli_command_status(const struct cli *cli);
 int cli_command_plan(const struct cli *cli);
 int cli_command_check(const struct cli *cli);
 int cli_command_prove(const struct cli *cli);
+int cli_command_import(const struct cli *cli);
 int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);

@@ -15,14 +15,18 @@ enum {
   ENGINE_CLAIM_MAX = 1000,          /* of one turn */
   ENGINE_GENERATE_BATCH = 16,       /* keys of one operation: the next stage starts when they are there */
   ENGINE_BATCH_MAX = 1000,          /* items of one other operation */
+  ENGINE_PROVE_BATCH = 250,         /* domains whose keys are proved in one operation: at 115 ms a message (a refile: of 100,000 lines) they take 29 s */
   ENGINE_GENERATE_PARALLEL = 8,     /* so 128 keys wait for the keeper at most: RSA-4096 at 4 s each on one slow core ends before the deadline */
   ENGINE_GENERATE_SECONDS = 600,    /* deadlines of operations */
   ENGINE_PUBLISH_SECONDS = 60,
   ENGINE_CONFIRM_SECONDS = 30,
   ENGINE_SIGN_SECONDS = 120,
   ENGINE_KEEPER_SECONDS = 60,
-  ENGINE_PUBLISHERS_MAX = 256,      /* versions of publishers and signers in use at once */
-  ENGINE_SIGNERS_MAX = 256,
+  ENGINE_LOOK_SECONDS = 10,         /* for the look at a signer's tables */
+  ENGINE_LOOK_EVERY = 300,          /* seconds: a daemon looks at all tables so often; a run once, at its start */
+  ENGINE_WAKE_BATCH = 1000,         /* lineages that one turn makes due after somebody changed the tables of a signer */
+  ENGINE_PUBLISHERS_MAX = 2 * POLICY_ENTRIES_MAX, /* in use at once: all of a policy, and as many earlier versions that keys were made with */
+  ENGINE_SIGNERS_MAX = 2 * POLICY_ENTRIES_MAX,
   ENGINE_STEPS_OF_TURN_MAX = 8,     /* effectless steps (ready) that follow one another in one turn */
 };
 

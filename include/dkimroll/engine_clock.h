@@ -13,7 +13,7 @@ enum {
 enum clock_verdict { CLOCK_STEADY = 0, CLOCK_JUMPED_FORWARD = 1, CLOCK_JUMPED_BACK = 2 };
 
 /* Advances what was stored by a new reading. Within a boot, wall time gained beyond boot time is credited to no gate until the clock is attested (the
- * kernel says it is synchronised, or a TSIG reply verified); in another boot the clock starts unattested. Back in time: gates just wait. */
+ * kernel says it is synchronised, or a TSIG reply verified); in another boot the clock starts unattested. Back in time: gates wait, and the clock is not attested any more. */
 enum clock_verdict engine_clock_advance(const struct store_clock *stored, const struct clock_reading *reading,
                                         struct store_clock *ret_clock, struct plan_clock *ret_plan_clock);
 /* A TSIG reply verified within its fudge: wall time is credited in full. */

@@ -10,7 +10,8 @@
 
 #include "dkimroll/error.h"
 
-/* Temporary files are named "." NAME FILE_TEMPORARY_MARK and eight hexadecimal digits, beside NAME. Only a crash leaves one. */
+/* What is not complete is named "." NAME FILE_TEMPORARY_MARK and a word or eight hexadecimal digits, beside NAME. Only a crash leaves one, and the next attempt takes
+ * it; files that file_create makes have no name at all before, where the file system can do that (O_TMPFILE: ext4, XFS, Btrfs, tmpfs; not NFS). */
 #define FILE_TEMPORARY_MARK ".dkimroll-"
 
 /* Owner and mode of a file to be made. */
@@ -31,12 +32,13 @@ int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_siz
 int file_replace(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;
 
-/* Creates path, which must not exist (ERROR_EXISTS): written completely under a temporary name, fsync, linked to its name (link(2)
+/* Creates path, which must not exist (ERROR_EXISTS): written completely without a name or under a temporary one, fsync, linked to its name (link(2)
  * never overwrites), fsync of the directory. */
 int file_create(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;
 
-/* Makes the directory and its missing parents, each with rights; existing ones are left as they are. ERROR_CONFLICT: a part
+/* Makes the directory and its missing parents, each with rights; existing ones are left as they are, and
+ * the deepest of them is synced into its parent. ERROR_CONFLICT: a part
  * of path is there but is no directory. */
 int file_make_directories(const char *path, const struct file_rights *rights, struct error *error) ERROR_USE_RESULT;
 
@@ -44,6 +46,9 @@ int file_make_directories(const char *path, const struct file_rights *rights, st
  * when the descriptor is closed; the file stays, since removing it would let two processes lock two files of one name. */
 int file_lock(const char *path, int *ret_descriptor, struct error *error) ERROR_USE_RESULT;
 
+/* fsync of the file and of the directory that holds it. Who finds what he was to make, because an earlier attempt was killed before its end, calls this: only
+ * then it is as durable as if he had made it. */
+int file_sync(const char *path, struct error *error) ERROR_USE_RESULT;
 /* fsync of the directory that holds path. */
 int file_sync_parent(const char *path, struct error *error) ERROR_USE_RESULT;
 

@@ -15,13 +15,13 @@
 enum {
   KEEPER_MESSAGE_MAX = 64 * 1024 * 1024, /* a batch of table edits: 10,000 entries of at most 5 KiB */
   KEEPER_PROTOCOL_VERSION = 1,
-  KEEPER_WORKERS_MAX = 64,
+  KEEPER_WORKERS_MAX = 64, /* one for a core; more would wait for the disk */
   KEEPER_JOBS_MAX = 100000, /* submitted and not done; beyond it ERROR_BUSY */
   KEEPER_JOBS_OCTETS_MAX = 4 * KEEPER_MESSAGE_MAX, /* of all of them; the last one may exceed it */
   KEEPER_DEATHS_MAX = 10, /* workers that died in a row without one job done between: the supervisor gives up and ends */
 };
 
-/* What a job does; the payload's shape is fixed by the module that owns the kind (key_jobs.h, opendkim_jobs.h). */
+/* What a job does; the payload's shape is fixed by the module that owns the kind (key_jobs.h, opendkim_jobs.h, survey.h). */
 enum keeper_job {
   KEEPER_GENERATE = 1,
   KEEPER_READ_PUBLIC = 2,
@@ -32,6 +32,9 @@ enum keeper_job {
   KEEPER_EDIT_TABLES = 16,
   KEEPER_READ_TABLES = 17,
   KEEPER_RELOAD = 18,
+  KEEPER_SURVEY = 19,
+  KEEPER_KEY_USERS = 20,
+  KEEPER_LOOK_TABLES = 21,
   KEEPER_WALLS = 32, /* keeper_walls.h */
 };
 

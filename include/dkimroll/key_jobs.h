@@ -6,7 +6,7 @@
 #include "dkimroll/keypair.h"
 
 enum {
-  KEY_ROOTS_MAX = 256,
+  KEY_ROOTS_MAX = 4096, /* directories: those of POLICY_ENTRIES_MAX signers, and of earlier versions of them */
   KEY_RIGHTS_MAX = 5000, /* signers of the policy, and versions of them that keys were made with */
   KEY_JOBS_COUNT = 6, /* kinds of jobs */
 };

@@ -31,6 +31,9 @@ int keypair_generate(enum key_algorithm algorithm, unsigned bits, const char *pa
 /* Reads the private key at path and derives its public half. ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_INVALID. */
 int keypair_read_public(const char *path, struct keypair_public *ret_public, struct error *error) ERROR_USE_RESULT;
 
+/* The same for a key that stands in a table itself: PEM, or the base64 of DER (opendkim.conf(5), KeyTable). ERROR_INVALID. */
+int keypair_read_inline(const char *text, size_t size, struct keypair_public *ret_public, struct error *error) ERROR_USE_RESULT;
+
 /* Puts the private key that is at source also at path, for a signer with another owner, as keypair_generate does it. The same octets at path
  * already: success. ERROR_EXISTS: others. Caller releases *ret_public. */
 int keypair_copy(const char *source, const char *path, const struct file_rights *rights,

@@ -40,11 +40,21 @@ struct sighting {
   char address[ADDRESS_TEXT_SIZE];
   bool right;             /* the last answer was right */
   bool no_route;          /* skipped: no route to this family, and the same name server is right at another address */
-  unsigned count;         /* right answers in a row */
+  unsigned count;         /* right answers in a row; 0 also if all that were right came while the clock was not attested */
   int64_t right_since;    /* first of them; TIME_UNSET if not right */
   int64_t last_wrong_at;  /* last wrong or missing answer; TIME_UNSET never */
   int64_t seen_at;        /* last observation */
   char answer[160];       /* what it said, for status */
+};
+
+/* What is wrong with an active key at one signer, as the last proof found it. */
+enum placement_damage {
+  DAMAGE_NONE = 0,
+  DAMAGE_TABLES = 1,       /* the signer answers, and does not sign as it should: its tables are written again */
+  DAMAGE_FILE_MISSING = 2, /* the private key file is not there */
+  DAMAGE_FILE_OTHER = 3,   /* the file holds another key, or none that can be read */
+  DAMAGE_SIGNER_DOWN = 4,  /* nobody answers: nothing can be said of the key, and nothing is to be mended */
+  DAMAGE_KEPT = 5,         /* it could not be mended; the next proof tells what it is by then */
 };
 
 /* key x signer. */
@@ -54,7 +64,9 @@ struct placement {
   char *key_path;         /* owned */
   bool file_made;         /* the private key file exists */
   int64_t switched_at;    /* TIME_UNSET: not yet */
-  int64_t proved_at;
+  int64_t proved_at;      /* last proof by signature */
+  enum placement_damage damage; /* of an active key */
+  int64_t damaged_at;     /* since when; TIME_UNSET: sound */
   int64_t drained_at;     /* the signer's entry of this (retired) key is withdrawn */
   bool destroyed;         /* private key destroyed or archived */
   char *failure;          /* last failure, NULL none; owned */
@@ -88,6 +100,9 @@ struct key {
   int64_t removed_at;
   int64_t ttl_negative;   /* TTLneg, largest seen; seconds */
   int64_t ttl_old;        /* TTLold, seconds */
+  int64_t contested_at;   /* the record of an active key cannot be put back since then, because something else stands at its name; TIME_UNSET: no */
+  unsigned proof_failures; /* proofs and repairs of an active key that failed in a row */
+  int64_t proof_retry_at; /* the next proof after a failure, not before; TIME_UNSET none */
   bool intent_open;       /* an operation was started and its outcome is not stored */
   int intent;             /* enum plan_action: the last one that was started */
   int64_t intent_at;
@@ -126,6 +141,7 @@ struct lineage {
   int64_t retry_at;        /* back-off: not before; TIME_UNSET none */
   int64_t parked_at;       /* given up with an alarm until something changes; TIME_UNSET no */
   char *failure;           /* last failure: "<action> of <selector>: reason; remedy"; NULL none; owned */
+  int64_t tables_changed_at; /* when tables of one of its signers were last changed by somebody else, as far as the engine knows; 0 never. Not stored here */
   int64_t next_moment;     /* when the engine looks again */
   struct key *keys; /* owned; living ones, oldest first: all but KEY_REMOVED that is stored */
   size_t key_count; /* at most LINEAGE_KEYS_MAX */
@@ -143,6 +159,17 @@ struct key *lineage_find_key(struct lineage *lineage, const char *selector);
 /* The entry of the lineage's slot in its rules; NULL: the slot is gone from the policy. */
 const struct policy_key *lineage_rule(const struct lineage *lineage);
 
+/* Whether key, which is active, is what signs at its placement i: at a signer that the domain has now, proved there once, and not taken over by a successor
+ * that has not reached every signer yet. These are the placements that are proved from time to time. */
+bool placement_signs(const struct lineage *lineage, const struct key *key, size_t i);
+/* Of those: whether what is wrong there can be mended with what is there, by writing tables again or with a copy of the file from another signer. */
+bool placement_is_repairable(const struct lineage *lineage, const struct key *key, size_t i);
+/* Whether mail that key signs cannot be verified, or is not signed at all, and nothing that dkimroll does with this very key helps: a private key file is lost, or
+ * something else stands where its record was. */
+bool key_is_broken(const struct lineage *lineage, const struct key *key);
+/* A file of key that is known to be there and to be right: at path, or with path NULL the first of all. NULL: none. */
+const char *key_find_file(const struct key *key, const char *path);
+
 /* What the planner may count with: now credited to gates, and whether the clock is attested (include/dkimroll/engine_clock.h). */
 struct plan_clock {
   int64_t now;
@@ -157,12 +184,14 @@ enum plan_action {
   PLAN_CONFIRM = 3,        /* one round of observation */
   PLAN_READY = 4,          /* no effect: F1 has passed */
   PLAN_ACTIVATE = 5,       /* with a fresh round of observation first; also places an active key at a signer that was added */
-  PLAN_WITHDRAW = 6,       /* the retired key's entries at its signers */
+  PLAN_WITHDRAW = 6,       /* the retired key's entries at its signers; also of a key that took over at some of them only and lost its record since */
   PLAN_REVOKE = 7,         /* REPLACE by empty p= */
   PLAN_DELETE = 8,         /* exact record */
   PLAN_CONFIRM_ABSENT = 9, /* one round of observation */
   PLAN_DESTROY = 10,       /* private key: destroy or archive, then KEY_REMOVED */
   PLAN_ATTEST = 11,        /* a signed exchange with the primary, to know that the clock is right */
+  PLAN_PROVE = 12,         /* a round of observation, the key files, and a proof by signature at every signer of an active key */
+  PLAN_REPAIR = 13,        /* writes the tables (and a missing key file that another signer has) of an active key again, with a fresh round first, and proves it */
 };
 /* "generate", "publish", ... for logs, status and the store. */
 const char *plan_action_name(enum plan_action action);
@@ -208,7 +237,9 @@ struct placement_report {
   const char *key_path;
   int64_t switched_at;   /* 0: not */
   int64_t completed_at;  /* wall seconds; 0: failed */
+  enum placement_damage damage; /* PROVE that failed: what is wrong */
   const char *failure;   /* NULL: success */
+  bool kept;             /* DESTROY: the file stays, because others use it */
 };
 
 /* What an operation brought for one lineage. Strings are borrowed. */
@@ -216,15 +247,16 @@ struct outcome {
   enum plan_action action;
   size_t key;
   int64_t at;                 /* wall seconds of its completion */
+  bool unattested;            /* nobody vouches for the clock that stamped it */
   const struct error *error;  /* NULL: success. Reports below are applied all the same */
   const char *record;         /* GENERATE */
   uint32_t ttl;               /* PUBLISH, REVOKE: seconds */
   bool already;               /* PUBLISH: the primary had the record */
   const char *zone, *owner, *primary_server; /* GENERATE, PUBLISH; NULL: unchanged */
   int64_t ttl_negative, ttl_old; /* GENERATE (from the survey before publication): seconds; -1 unknown */
-  const struct sighting_report *sightings; /* CONFIRM, ACTIVATE, CONFIRM_ABSENT */
+  const struct sighting_report *sightings; /* CONFIRM, ACTIVATE, CONFIRM_ABSENT, PROVE, REPAIR */
   size_t sighting_count;
-  const struct placement_report *placements; /* GENERATE (file made), ACTIVATE, WITHDRAW, DESTROY */
+  const struct placement_report *placements; /* GENERATE (file made), ACTIVATE, WITHDRAW, DESTROY, PROVE, REPAIR */
   size_t placement_count;
 };
 
@@ -260,6 +292,38 @@ int lifecycle_apply(struct lineage *lineage, const struct outcome *outcome, int6
  * *ret_index is its index. */
 int lifecycle_reserve(struct lineage *lineage, int64_t now, unsigned number, size_t *ret_index, struct event_list *events,
                       struct error *error) ERROR_USE_RESULT;
+
+/* A key that was not made here: what was found of it in the tables of signers, in files and in DNS. Strings are borrowed. */
+struct adoption_place {
+  int64_t signer_id;      /* 0: signer is a version that is not stored yet (store.h) */
+  const struct policy_signer *signer; /* the tables that name it, with the key directory and key name that it really has. Borrowed as long as the lineage lives */
+  const char *key_path;   /* NULL: the key stands in the table itself, so there is no file to be destroyed */
+  bool named;             /* its tables name the key */
+};
+struct adoption {
+  const char *selector;
+  enum key_algorithm algorithm;
+  unsigned bits;
+  enum key_state state;   /* KEY_ACTIVE, KEY_RETIRED, KEY_REVOKED; KEY_REMOVED: only the selector is reserved */
+  const char *record;     /* octet for octet as it is served; if no server has it, what it should be, or NULL */
+  bool unserved;          /* no server has it. KEY_ACTIVE: it will be published; KEY_RETIRED: it counts as deleted */
+  bool replace;           /* KEY_ACTIVE: a successor is wanted at once */
+  int64_t since;          /* since when it signs, or exists, as far as anybody can tell; at most now */
+  uint32_t ttl;
+  int64_t ttl_negative;   /* -1 unknown */
+  const char *zone, *owner; /* NULL: unknown */
+  const struct adoption_place *places;
+  size_t place_count;
+  const struct sighting_report *sightings;
+  size_t sighting_count;
+  const char *reason;     /* for the log */
+};
+/* Takes the key into lineage, with an event of kind "imported". Nothing shortens the window of a retired one: it counts from now, because nobody knows when it signed
+ * last. ERROR_CONFLICT: the lineage has that selector, or an active key already, or the adoption lacks what its state needs; ERROR_LIMIT: no room. Nothing was changed then. */
+int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, int64_t now, struct event_list *events,
+                    struct error *error) ERROR_USE_RESULT;
+/* Was the key adopted rather than made here? */
+bool key_is_adopted(const struct key *key);
 
 /* Invariants: may this step be started? Independent of the planner, and stricter than nothing it can propose: a refusal is a defect (ERROR_INTERNAL), is
  * logged and parks the lineage. */

@@ -9,14 +9,14 @@
 #include <sys/socket.h>
 
 #include "dkimroll/buffer.h"
+#include "dkimroll/connector.h"
 #include "dkimroll/error.h"
-#include "dkimroll/loop.h"
 
 enum {
   MILTER_PACKET_MAX = 1024 * 1024 + 64, /* libmilter sends at most 1 MiB (MILTER_MDS_1M) */
   MILTER_OUTPUT_MAX = 256 * 1024,       /* one message of ours and its envelope */
   MILTER_REPLIES_MAX = 1000,            /* packets that answer one command: modifications, progress */
-  MILTER_SIGNATURES_MAX = 16,           /* DKIM-Signature headers that one message can get */
+  MILTER_SIGNATURES_MAX = 16,           /* DKIM-Signature headers that one message can get: one for each matching line of SigningTable */
   MILTER_TEXT_MAX = 256,                /* shown of an SMTP reply of the filter */
 };
 
@@ -80,11 +80,11 @@ struct milter;
  * milter_open or milter_send; in the call milter_send and milter_close are allowed. */
 typedef void milter_event(void *context, const struct milter_answer *answer, const struct error *error);
 
-/* Opens a connection as a client on 127.0.0.1 that has authenticated: OpenDKIM signs for its InternalHosts (by default
+/* Opens a connection through connector as a client on 127.0.0.1 that has authenticated: OpenDKIM signs for its InternalHosts (by default
  * 127.0.0.1) and for what has a macro {auth_type}. deadline: boottime, milliseconds, for the whole connection. Errors
  * that come later: ERROR_UNREACHABLE (refused, closed), ERROR_NOT_FOUND (no such socket), ERROR_PERMISSION,
  * ERROR_TIMEOUT, ERROR_PROTOCOL, ERROR_REFUSED (the filter turns this client away). */
-int milter_open(struct loop *loop, const char *address, int64_t deadline, milter_event *event, void *context,
+int milter_open(struct connector *connector, const char *address, int64_t deadline, milter_event *event, void *context,
                 struct milter **ret_milter, struct error *error) ERROR_USE_RESULT;
 /* Hands over a message; none must be under way. */
 void milter_send(struct milter *milter, const struct milter_message *message);

@@ -31,10 +31,8 @@ struct milter {
   char *address; /* for messages */
   milter_event *event;
   void *context;
-  int descriptor;
+  struct stream *stream;
   bool connected;
-  struct loop_source *watch; /* the only one: a descriptor can be watched once */
-  unsigned watched;          /* its events */
   struct loop_source *timer;
   struct loop_source *failing; /* reports failure, since that must not happen from inside a call */
   struct error failure;        /* code 0: none */

@@ -11,7 +11,7 @@
 #include "dkimroll/transport.h"
 
 enum {
-  OBSERVE_ITEMS_MAX = 2000,
+  OBSERVE_ITEMS_MAX = 2000,      /* of one round: with a dead server among theirs, still done within a minute */
   OBSERVE_SERVERS_MAX = 64,      /* addresses of one zone */
   OBSERVE_ANSWER_TEXT_MAX = 160, /* what status shows of a wrong answer */
   OBSERVE_ALIASES_MAX = 8,       /* CNAME and DNAME steps (each server has its own limit; BIND's is 16) */

@@ -27,6 +27,7 @@ struct opendkim_entry {
   char *value;       /* domain:selector:path */
   char *before_name; /* of previous_selector; NULL: none */
   char *before_value;
+  bool adopted; /* its entry need not say value, and others may name the same file */
   struct opendkim_sender *senders;
   size_t sender_count;
   uint8_t made[TABLE_EDITS_MAX]; /* by the edits of the switch: KeyTable first, then each sender */
@@ -53,6 +54,7 @@ typedef size_t opendkim_edits(const struct opendkim_entry *entry, struct table_e
 
 struct signer_opendkim {
   struct signer signer; /* first */
+  struct connector *connector;
   struct loop *loop;
   struct keeper *keeper;
   struct entropy *entropy;
@@ -77,6 +79,8 @@ struct signer_operation {
   int64_t deadline;
   int64_t middle; /* until when it may go forward; the rest of the time is for going back */
   signer_done *done;
+  signer_looked *looked; /* of a look alone */
+  char known_state[SIGNER_STATE_SIZE];
   void *context;
   struct opendkim_entry *entries;
   enum opendkim_state *states;
@@ -126,6 +130,9 @@ void opendkim_step_reach(struct signer_operation *operation, int64_t deadline, o
  * reload has just been asked for. Results: operation->proofs, by place in operation->batch. */
 void opendkim_step_prove(struct signer_operation *operation, enum opendkim_state state, bool before, bool patient,
                          int64_t deadline, opendkim_next *next);
+
+/* The stamp of the tables, then looked and the end of the operation. */
+opendkim_next opendkim_look_start;
 
 /* Is any item in state? */
 bool opendkim_any(const struct signer_operation *operation, enum opendkim_state state);

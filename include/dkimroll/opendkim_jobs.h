@@ -9,6 +9,7 @@
 #include "dkimroll/table_files.h"
 
 enum {
+  OPENDKIM_JOBS_COUNT = 4,
   OPENDKIM_ROOTS_MAX = 4096, /* signers of the policy, and versions of them that keys were made with */
   OPENDKIM_ITEMS_MAX = SIGNER_ITEMS_MAX,
   OPENDKIM_RELOAD_MS_MAX = 600 * 1000, /* a worker is not held longer by one reload */
@@ -52,7 +53,11 @@ int opendkim_jobs_read_tables(const uint8_t *reply, size_t reply_size, struct ta
  * wrote), ERROR_UNREACHABLE (no system bus). */
 void opendkim_jobs_reload(struct buffer *payload, const struct policy_signer *signer, bool probe, int64_t timeout_ms);
 
-/* The handlers of the three kinds; roots is borrowed for ever. Returns their number (3); handlers has room for them. */
+/* Payload of LOOK_TABLES, and the reader of its reply. */
+void opendkim_jobs_look(struct buffer *payload, const struct policy_signer *signer, const char *known_state);
+int opendkim_jobs_read_stamp(const uint8_t *reply, size_t reply_size, struct signer_stamp *ret_stamp, struct error *error) ERROR_USE_RESULT;
+
+/* The handlers of the four kinds; roots is borrowed for ever. Returns their number (OPENDKIM_JOBS_COUNT); handlers has room for them. */
 size_t opendkim_jobs_handlers(const struct opendkim_roots *roots, struct keeper_handler *handlers);
 
 #endif

@@ -13,15 +13,17 @@
 enum {
   POLICY_FILE_MAX = 256 * 1024 * 1024, /* a million domains are about 100 MiB */
   POLICY_ERRORS_MAX = 100,             /* more of them would bury the first, which is often the cause of the rest */
-  POLICY_SLOTS_MAX = 8,                /* keys of one domain */
-  POLICY_SIGNERS_MAX = 8,              /* signers of one domain */
-  POLICY_SERVERS_MAX = 64,             /* servers of one publisher */
-  POLICY_SENDERS_MAX = 64,             /* sender patterns of one domain */
-  POLICY_DOMAINS_MAX = 2000000,
+  POLICY_SLOTS_MAX = 8,                /* keys of one domain: one for each algorithm, and one for each stream of mail, are few */
+  POLICY_SIGNERS_MAX = 8,              /* signers of one domain on this host; each has a file of every key */
+  POLICY_SERVERS_MAX = 64,             /* servers of one publisher; the root has 26 addresses */
+  POLICY_SENDERS_MAX = 64,             /* sender patterns of one domain: each is a line of SigningTable and a message of the proof */
+  POLICY_DOMAINS_MAX = 2000000,        /* as many lines fit a table of OpenDKIM (TABLE_FILE_MAX), and POLICY_FILE_MAX */
   POLICY_ENTRIES_MAX = 1000,  /* policies, publishers, signers: named by people, and found by walking through them */
-  POLICY_FILES_MAX = 256,     /* domains-from */
-  POLICY_COMMAND_MAX = 32,    /* words of a reload command */
-  POLICY_NAME_MAX = 63,       /* octets of the name of a policy, publisher, signer or slot */
+  POLICY_FILES_MAX = 256,     /* domains-from: each is looked at on every run */
+  POLICY_COMMAND_MAX = 32,    /* words of a reload command; a longer one is better a script */
+  POLICY_KEY_NAME_MAX = 1021, /* octets of a key name: OpenDKIM reads lines into 1,024 (table.h) */
+  POLICY_NAME_MAX = 63,       /* octets of the name of a policy, publisher, signer or slot: what a column of status holds */
+  POLICY_STORED_MAX = 1024 * 1024, /* octets of what a key remembers of one of its parts; eight keys with 64 servers each stay far below */
   POLICY_STANDBY_MAX = 4,     /* keys ready in advance; each is a record and a file more */
   POLICY_LIVING_KEYS_MAX = 24, /* keys of one slot that the policy's times keep alive at once; below LINEAGE_KEYS_MAX (lifecycle.h), so
                                   that `rotate` always finds room */
@@ -55,6 +57,7 @@ struct policy_rules {
   struct policy_key *keys;
   size_t key_count;
   int64_t rotate_every; /* TIME_NEVER: only on demand */
+  int64_t prove_every;  /* within which each key that signs is proved by signature; TIME_NEVER: only when it takes over */
   unsigned standby;
   uint32_t publish_ttl;
   int64_t publish_safety; /* Spub */
@@ -188,6 +191,8 @@ int policy_signer_parse(const char *text, struct policy_signer **ret_signer, str
 /* Where the private key of selector goes: "<key-directory with %d>/<selector>.private". Caller frees. ERROR_LIMIT over PATH_MAX. */
 int policy_signer_key_path(const struct policy_signer *signer, const char *domain, const char *selector, char **ret_path,
                            struct error *error) ERROR_USE_RESULT;
+/* The name of its entry in KeyTable: key-name with %s and %d filled in. Caller frees; NULL: out of memory, or longer than a line of a table. */
+char *policy_signer_key_name(const struct policy_signer *signer, const char *domain, const char *selector);
 void policy_rules_free(struct policy_rules *rules);
 void policy_publisher_free(struct policy_publisher *publisher);
 void policy_signer_free(struct policy_signer *signer);

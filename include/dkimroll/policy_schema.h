@@ -81,14 +81,22 @@ struct schema_row {
   unsigned variant;
 };
 
+/* A rule between values of one mapping. It is tried if the rows that it needs had no findings and the mapping holds no key that is unknown or given twice: so
+ * one mistake hides no other, and is not told a second time by its consequences. */
+enum { SCHEMA_NEEDS_MAX = 5 };
+struct schema_check {
+  void (*check)(const struct policy_node *node, void *record, struct policy_report *report);
+  const char *needs[SCHEMA_NEEDS_MAX]; /* names of rows; NULL behind the last */
+};
+
 struct schema_table {
   const char *what; /* "policy": what one entry is called */
   const struct schema_row *rows;
   size_t row_count;
   size_t size;        /* ENTRIES: of a record */
   size_t name_offset; /* ENTRIES: of its char *name */
-  /* Rules between values, after a mapping of which each value is right. */
-  void (*check)(const struct policy_node *node, void *record, struct policy_report *report);
+  const struct schema_check *checks; /* borrowed, check_count of them */
+  size_t check_count;
 };
 
 /* The row of that name; else a finding with the nearest name, and NULL. */

@@ -37,9 +37,13 @@ extern const struct schema_row policy_rules_row;
 extern const struct schema_row policy_publishers_row;
 extern const struct schema_row policy_signers_row;
 
-/* Rules between the values of one entry (schema_table.check). */
-void policy_rules_check(const struct policy_node *node, void *record, struct policy_report *report);
-void policy_signer_check(const struct policy_node *node, void *record, struct policy_report *report);
+/* Rules between the values of one mapping (struct schema_check). */
+void policy_bits_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_slots_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_life_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_archive_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_signer_tables_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_mode_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report);
 
 #endif

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dkimroll/connector.h"
 #include "dkimroll/entropy.h"
 #include "dkimroll/error.h"
-#include "dkimroll/loop.h"
 #include "dkimroll/milter.h"
 
 enum {
@@ -84,8 +84,8 @@ struct prove;
 typedef void prove_done(void *context, const struct error *connection, const struct prove_result *results,
                         size_t count);
 
-/* Starts; done comes once, later. Errors: ERROR_CONFIG (milter address), ERROR_LIMIT, ERROR_NO_MEMORY. */
-int prove_start(struct loop *loop, struct entropy *entropy, const struct prove_request *request, prove_done *done,
+/* Starts, by connector and its loop; done comes once, later. Errors: ERROR_CONFIG (milter address), ERROR_LIMIT, ERROR_NO_MEMORY. */
+int prove_start(struct connector *connector, struct entropy *entropy, const struct prove_request *request, prove_done *done,
                 void *context, struct prove **ret_prove, struct error *error) ERROR_USE_RESULT;
 /* Ends it without done. *prove NULL is fine, and is NULL afterwards. Not after done. */
 void prove_cancel(struct prove **prove);

@@ -9,14 +9,15 @@
 #include "dkimroll/transport.h"
 
 enum {
-  PUBLISH_ITEMS_MAX = 2000,
+  PUBLISH_ITEMS_MAX = 2000,    /* of one operation: twenty full messages, seconds of work at the slowest server that was measured */
   PUBLISH_MESSAGE_MAX = 60000, /* octets of an update before TSIG; the whole must fit 65,535 with room for long owner names */
   PUBLISH_RECORDS_MAX = 100,   /* of one message: both servers are near their best there (docs/architecture.md) */
 };
 
 enum publish_change {
   PUBLISH_ADD = 1,     /* prerequisite: no TXT RRset and no CNAME at the name; adds the record */
-  PUBLISH_REPLACE = 2, /* prerequisite: exactly record_before is the TXT RRset; deletes it and adds record in one message (RFC 2136 3.4) */
+  PUBLISH_REPLACE = 2, /* prerequisite: exactly record_before is the TXT RRset; deletes it and adds record in one message (RFC 2136 3.4). Where somebody
+                          else has removed it, as ADD */
   PUBLISH_DELETE = 3,  /* prerequisite: exactly record_before; deletes that very RDATA (2.5.4) */
   PUBLISH_ATTEST = 4,  /* changes nothing: one signed look at name, for result->attested; neither record nor record_before */
 };
@@ -26,6 +27,7 @@ struct publish_item {
   const char *name;          /* owner name of the record: <selector>._domainkey.<domain> */
   const char *record;        /* TXT content afterwards; NULL for DELETE */
   const char *record_before; /* TXT content before; NULL for ADD */
+  const char *record_also;   /* DELETE: what may stand there instead (before or after a revocation), and goes as well; NULL: nothing */
   uint32_t ttl;              /* seconds */
   const char *zone;          /* known or explicit zone; NULL: discovered */
   const char *owner;         /* where the record really lives (behind aliases), as observed; NULL: name */

@@ -13,6 +13,7 @@ struct session {
   struct store *store;
   struct cli_backends backends;
   bool has_backends;
+  bool writer; /* this command may change the store */
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;
   /* What session_begin_keeper did, for check. */

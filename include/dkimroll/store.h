@@ -13,7 +13,7 @@
 
 enum {
   STORE_CLAIM_MAX = 2000,      /* lineages at once */
-  STORE_SCHEMA_VERSION = 1,
+  STORE_SCHEMA_VERSION = 2,
   STORE_BUSY_MS = 5000,        /* wait for another process's short transaction before ERROR_BUSY */
 };
 
@@ -61,9 +61,28 @@ struct store_resource {
 };
 void store_resource_release(struct store_resource *resource);
 
+/* What a signer's tables were when dkimroll last wrote or saw them (signer.h: struct signer_stamp). */
+struct store_tables {
+  const char *key_table, *signing_table; /* paths; borrowed */
+  const char *digest;
+  const char *state;
+  int64_t changed_at; /* somebody else changed them since; TIME_UNSET never */
+  int64_t woken;      /* the lineages up to this id were made due for it; STORE_ALL_WOKEN: all */
+};
+#define STORE_ALL_WOKEN INT64_MAX
+
+/* Makes the next `limit` lineages after the one with id `after` due at once. */
+struct store_wake {
+  int64_t after;
+  size_t limit;
+  int64_t at;
+  int64_t last; /* out: the id of the last one; STORE_ALL_WOKEN: there are no more */
+};
+
 /* Everything of one turn, or of the outcomes of one operation: one transaction. Pointers are borrowed. New keys and events get their id. Of a lineage
  * all columns but those that belong to sync (domain, slot, managed, rules, publisher, signers, zone, senders) are written, with all its keys, their sightings and
- * placements; the sightings of a KEY_REMOVED key are dropped. If sync changed the lineage since it was claimed, its next_moment is the earlier one of the two, so that
+ * placements; the sightings of a KEY_REMOVED key are dropped. A placement with signer_id 0 is at a signer version that
+ * is stored with it (an adopted key has a directory and a name of its own). If sync changed the lineage since it was claimed, its next_moment is the earlier one of the two, so that
  * an outcome from before does not put off what the policy made due. ERROR_EXISTS: a new key's selector was used before in that domain (in any letter case, ever).
  * ERROR_INTERNAL: two active keys, a removed key that comes back, a key or event that is not what its id says. On any failure nothing is kept and no id is given. */
 struct store_commit {
@@ -72,10 +91,14 @@ struct store_commit {
   struct event *events;
   size_t event_count;
   const struct store_clock *clock; /* NULL: unchanged */
+  bool plan_anew; /* the clock went back: lineages that are due later than clock->credited are due then, but those of this commit when they say */
   const int64_t *requests_done;    /* ids of executed requests */
   size_t request_done_count;
   const struct store_resource *resources; /* failures 0: forget the row */
   size_t resource_count;
+  const struct store_tables *tables; /* rows to write */
+  size_t tables_count;
+  struct store_wake *wake; /* NULL: none; done after the lineages */
 };
 
 enum store_select_kind {
@@ -86,6 +109,7 @@ enum store_select_kind {
   STORE_SELECT_SIGNERS = 5,  /* row: struct policy_signer, every version that a key was made with */
   STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state; filter: domain (needed), text (only this one, any letter case) */
   STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones, more than LINEAGE_KEYS_MAX of them in several rows; filter: domain */
+  STORE_SELECT_TABLES = 9,   /* row: struct store_tables */
   STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
 };
 

@@ -73,6 +73,7 @@ struct sqlite_query {
   int bind_code;
   int bound, read; /* columns so far */
   int wrong;       /* first column with a contradiction, counted from 1; 0: none */
+  bool no_memory;  /* a text of the row was not read for want of memory; it reads as NULL */
 };
 int sqlite_query_begin(struct sqlite_store *store, const char *sql, struct sqlite_query *ret_query,
                        struct error *error) ERROR_USE_RESULT;
@@ -81,7 +82,7 @@ void sqlite_query_end(struct sqlite_query *query); /* a cleanup; the query can b
 int sqlite_query_step(struct sqlite_query *query, bool *ret_row, struct error *error) ERROR_USE_RESULT;
 /* For statements without rows; ready for the next binds afterwards. ret_changes may be NULL. */
 int sqlite_query_run(struct sqlite_query *query, int64_t *ret_changes, struct error *error) ERROR_USE_RESULT;
-/* Ends the reading of one row: ERROR_INTERNAL names table, row and column if something in it cannot be. */
+/* Ends the reading of one row: ERROR_INTERNAL names table, row and column if something in it cannot be; ERROR_NO_MEMORY. */
 int sqlite_query_check(const struct sqlite_query *query, const char *table, int64_t row,
                        struct error *error) ERROR_USE_RESULT;
 
@@ -94,7 +95,7 @@ int64_t sqlite_read_number(struct sqlite_query *query, int64_t minimum, int64_t 
 bool sqlite_read_bool(struct sqlite_query *query);
 int64_t sqlite_read_moment(struct sqlite_query *query);
 void sqlite_read_into(struct sqlite_query *query, char *buffer, size_t size);
-/* Borrowed until the next step; NULL for NULL. */
+/* Borrowed until the next step; NULL for NULL, and without memory, which sqlite_query_check then says. */
 const char *sqlite_read_borrowed(struct sqlite_query *query);
 /* Caller frees; *ret_text NULL for NULL. ERROR_NO_MEMORY. */
 int sqlite_read_text(struct sqlite_query *query, char **ret_text, struct error *error) ERROR_USE_RESULT;

@@ -21,6 +21,9 @@ enum {
   TABLE_LINES_MAX = 8 * 1000 * 1000,  /* line numbers are 32 bits, and new lines need room */
   TABLE_LINE_MAX =
       1021, /* OpenDKIM reads lines into 1,024 octets; CR LF and the NUL must fit. For lines of ours only */
+  /* Octets of a foreign pattern times every count in it ("x{30}"): regcomp(3) writes each repetition out, and "x{30000}{30000}" costs all
+     memory there is, or seconds below that. Patterns of people have a few hundred. */
+  TABLE_EXPRESSION_COST_MAX = 64 * 1024,
   TABLE_EDITS_MAX = POLICY_SENDERS_MAX + 2, /* of one item: a KeyTable entry, and each sender */
 };
 
@@ -51,15 +54,21 @@ bool table_find_key(const struct table *keys, const char *name, struct table_spa
 bool table_match_sender(const struct table *signing, const char *address, struct table_span *ret_name,
                         unsigned *ret_line);
 
+/* Entry number index, from 0, in the order of the file: its key, its value and its line. Borrowed as above; lines without an entry have an
+ * empty key. false: there are no more. */
+bool table_read_entry(const struct table *table, size_t index, struct table_span *ret_key, struct table_span *ret_value,
+                      unsigned *ret_line);
+
 enum table_edit_kind {
   /* KeyTable: name gets value. An entry of that name must have value already, or `before`; else ERROR_CONFLICT. A new
      line goes below the entry of beside, or to the end. */
   TABLE_KEY_SET = 1,
   /* KeyTable: the entries of name with value go. ERROR_CONFLICT if a SigningTable line would then name nothing (and no
-   * edit of this item removes that line), or if another line still names the path in value: its file must live. */
+   * edit of this item removes that line), or if another line still names the path in value (its file must live) and the
+   * edit is not `shared`. */
   TABLE_KEY_REMOVE = 2,
-  /* SigningTable: the line of pattern names name; before it named name or `before`, else ERROR_CONFLICT. Its second
-   * field and comment stay. A missing line goes to the end. ERROR_CONFLICT if another line takes address first;
+  /* SigningTable: the line of pattern names name; before it named name or `before`, else ERROR_CONFLICT. Others of that
+   * pattern that stand below it never count, and stay. Its second field and comment stay. A missing line goes to the end. ERROR_CONFLICT if another line takes address first;
    * ERROR_NOT_FOUND if KeyTable has no entry of name or the entry's file is not there. */
   TABLE_SIGN_POINT = 3,
   /* SigningTable: the lines of pattern that name name go. */
@@ -76,6 +85,7 @@ struct table_edit {
   const char *beside;  /* KEY_SET: key name; NULL */
   const char *address; /* SIGN_POINT: an address that pattern stands for (table_sender_address); KEY_REMOVE: one that a
                           SigningTable line "%" must not take to name; NULL: not asked */
+  bool shared;   /* KEY_REMOVE: other lines may go on naming the path */
   bool existing; /* KEY_SET, SIGN_POINT: change what has before, leave all else as it is: nothing is added, and others'
                     entries are no conflict */
 };
@@ -117,7 +127,7 @@ int table_sender_pattern(enum table_kind kind, const char *sender, char **ret_pa
 /* An address that the sender stands for: each "*" becomes "dkimroll-proof", a domain part of "*" alone becomes domain:
  * "*@example.com" is dkimroll-proof@example.com, "user@example.com" itself, "*@*.example.com"
  * dkimroll-proof@dkimroll-proof.example.com, "*" dkimroll-proof@DOMAIN. ERROR_CONFIG for a sender with characters of
- * regular expressions. Caller frees. */
+ * regular expressions, ERROR_LIMIT over TABLE_LINE_MAX. Caller frees. */
 int table_sender_address(const char *sender, const char *domain, char **ret_address,
                          struct error *error) ERROR_USE_RESULT;
 

@@ -17,6 +17,8 @@ bool text_starts(const char *text, const char *prefix);
 bool text_ends(const char *text, const char *suffix);
 /* Makes octets safe for a terminal or a log: printable ASCII stays, others become \ooo; cut to fit with "...". Returns buffer. */
 const char *text_printable(const void *octets, size_t octets_size, char *buffer, size_t size);
+/* Does a control character stand here: an octet below the blank, DEL, or U+0080 to U+009F as UTF-8 has them? Terminals obey all of them. */
+bool text_is_control(const char *at);
 /* Whole decimal number in [minimum, maximum]. false: anything else. */
 bool text_parse_number(const char *text, long long minimum, long long maximum, long long *ret_number);
 /* Copies that the caller frees; NULL only when out of memory (or text is NULL). */

@@ -8,6 +8,7 @@ enum {
   TIMING_CONFIRM_SLOWEST = 900,    /* a record that some server lacks is looked for at least every 15 minutes */
   TIMING_WATCH_SLOWEST = 3600,     /* a key that is ready is watched at least every hour */
   TIMING_WATCH_SIGNED = 21600,     /* a record that mail needs (active, retired) is looked at every 6 hours: a million domains are 46 rounds a second */
+  TIMING_PROOF_PAUSE = 10,         /* a key is not proved more often than that, unless prove-every is shorter */
   TIMING_HEAL_SLOWEST = 86400,     /* a record that some server lacks is published again, or the alarm repeated, at least once a day */
   TIMING_BACKOFF_FIRST = 15,       /* after the first failure of a step; doubles */
   TIMING_BACKOFF_RETRYABLE = 3600, /* at most, where the step may succeed by itself */
@@ -42,6 +43,12 @@ int64_t timing_revoke(const struct key *key, const struct policy_rules *rules);
 int64_t timing_dead(const struct key *key);
 /* F5. */
 int64_t timing_remove(const struct key *key, const struct policy_rules *rules);
+/* When the next proof of an active key is due at the latest of its signers, counted from the oldest proof; TIME_NEVER: the policy wants none, or the key
+ * was never proved. Spread over the last quarter of prove-every by the lineage's id, so that keys that took over together are not proved together for ever. At once before the record of a retired key goes (timing_is_proved_since), after a signer
+ * was taken back from a successor, and after somebody else changed the tables of a signer. */
+int64_t timing_proof(const struct lineage *lineage, const struct key *key);
+/* Whether every signer was seen to sign with key at or after moment, if the policy wants to know: only then no other key may be in use. */
+bool timing_is_proved_since(const struct lineage *lineage, const struct key *key, int64_t moment);
 /* Delay after so many failures in a row; deterministic jitter of up to a quarter from seed (the lineage's id). */
 int64_t timing_backoff(unsigned failures, bool retryable, uint64_t seed);
 

@@ -18,7 +18,7 @@ enum {
   TSIG_FUDGE = 300,       /* seconds; RFC 8945 10 recommends it */
   TSIG_SECRET_MAX = 256,  /* octets; RFC 2104 3 gains nothing beyond the hash's block of 128 */
   TSIG_MAC_MAX = 64,      /* octets of HMAC-SHA512 */
-  TSIG_FILE_MAX = 64 * 1024,
+  TSIG_FILE_MAX = 64 * 1024, /* octets of a key file: a key has 200, a named.conf around it a few thousand */
 };
 
 /* Secrets have their own type, cleansed by the destructor, without a formatter. */

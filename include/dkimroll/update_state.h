@@ -26,6 +26,10 @@ bool update_state_same(const struct message *answer, const char *owner, const st
 /* The RDATA of the one TXT whose content is text, as the server holds it. Borrowed from answer; NULL: there is none. */
 const struct message_record *update_state_find(const struct message *answer, const char *owner, const char *text);
 
+/* The same for what the change expects there before: record_before or record_also. */
+const struct message_record *update_state_find_before(const struct publish_item *item, const char *owner,
+                                                      const struct message *answer);
+
 /* Says what stands at the name instead: another TXT, several, an alias, nothing. Always ERROR_CONFLICT. */
 int update_state_conflict(const struct publish_item *item, const char *owner, const struct message *answer,
                           struct error *error);

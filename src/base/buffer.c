@@ -22,7 +22,7 @@ static bool buffer_reserve(struct buffer *buffer, size_t size) {
   if (capacity - 1 > buffer->maximum) capacity = buffer->maximum + 1;
   uint8_t *data = realloc(buffer->data, capacity);
   if (!data) {
-    buffer->failed = true;
+    buffer->failed = buffer->no_memory = true;
     return false;
   }
   buffer->data = data;
@@ -86,6 +86,12 @@ void buffer_add_text_field(struct buffer *buffer, const char *text) {
   buffer_add_field(buffer, text, text ? strlen(text) : 0);
 }
 
+void buffer_fail(struct buffer *buffer, const struct buffer *cause) {
+  if (cause && !cause->failed) return;
+  buffer->failed = true;
+  buffer->no_memory |= !cause || cause->no_memory;
+}
+
 void buffer_consume(struct buffer *buffer, size_t size) {
   assert(size <= buffer->size);
   if (size == 0) return;
@@ -95,7 +101,7 @@ void buffer_consume(struct buffer *buffer, size_t size) {
 
 void buffer_reset(struct buffer *buffer) {
   buffer->size = 0;
-  buffer->failed = false;
+  buffer->failed = buffer->no_memory = false;
   if (buffer->data) buffer->data[0] = '\0';
 }
 
@@ -106,7 +112,11 @@ void buffer_release(struct buffer *buffer) {
 }
 
 char *buffer_take_text(struct buffer *buffer) {
-  if (buffer->failed) return NULL;
+  if (buffer->failed) {
+    free(buffer->data);
+    *buffer = (struct buffer){.maximum = buffer->maximum, .failed = true};
+    return NULL;
+  }
   if (!buffer->data) return calloc(1, 1);
   char *text = (char *)buffer->data;
   *buffer = BUFFER_WITH_MAXIMUM(buffer->maximum);
@@ -163,7 +173,7 @@ char *reader_text_field(struct reader *reader) {
   }
   char *text = malloc(size + 1);
   if (!text) {
-    reader->failed = true;
+    reader->failed = reader->no_memory = true;
     return NULL;
   }
   memcpy(text, octets, size);

@@ -19,6 +19,7 @@ enum {
   FILE_TEMPORARY_ATTEMPTS_MAX = 16, /* names are random, so a second attempt is rare already */
   FILE_LOCK_ATTEMPTS_MAX = 16,      /* how often the locked file may have been replaced meanwhile */
   FILE_UNSIZED_CAPACITY = 4096,     /* first room for files that report no size, as in /proc */
+  FILE_NAME_PART_MAX = NAME_MAX - 32, /* of a name: so that mark and number fit beside the longest that a file system takes */
 };
 
 /* A place in a directory that is held open, so that a renamed parent cannot send the steps of one write to two places. */
@@ -32,6 +33,13 @@ struct file_place {
 static void file_place_close(struct file_place *place) {
   if (place->directory >= 0) close(place->directory);
 }
+
+/* What a new file is to hold, and whose it is. */
+struct file_content {
+  const void *data;
+  size_t size;
+  const struct file_rights *rights;
+};
 
 static const char *file_name(const char *path) {
   const char *slash = strrchr(path, '/');
@@ -64,9 +72,7 @@ static int file_place_open(const char *path, struct file_place *place, struct er
 }
 
 static void file_place_choose_temporary(struct file_place *place) {
-  /* Cut so far that mark and number fit beside the longest name that a file system takes. */
-  enum { NAME_PART_MAX = NAME_MAX - 32 };
-  snprintf(place->temporary, sizeof(place->temporary), ".%.*s" FILE_TEMPORARY_MARK "%08x", NAME_PART_MAX, place->name,
+  snprintf(place->temporary, sizeof(place->temporary), ".%.*s" FILE_TEMPORARY_MARK "%08x", FILE_NAME_PART_MAX, place->name,
            (unsigned)entropy_below(&entropy_system, UINT32_MAX));
 }
 
@@ -101,27 +107,33 @@ static int file_open_temporary(struct file_place *place) {
   return -1;
 }
 
-/* Writes data completely, and on stable storage, under a temporary name beside the place; on failure nothing is left. */
-static int file_write_temporary(struct file_place *place, const void *data, size_t size,
-                                const struct file_rights *rights, struct error *error) {
-  int descriptor = file_open_temporary(place);
-  if (descriptor < 0) return error_set_errno(error, errno, "%s: cannot create a temporary file beside it", place->path);
+/* Writes data completely, and on stable storage, into the new file, which is closed unless it is to be linked by its descriptor. */
+static int file_fill(int *descriptor, bool keep_open, const struct file_place *place, const struct file_content *content, struct error *error) {
   const char *step = NULL;
   /* Rights come before the first octet: at no moment can the wrong user read a private key. */
-  if (file_set_rights(descriptor, rights) < 0)
+  if (file_set_rights(*descriptor, content->rights) < 0)
     step = "set owner and mode";
-  else if (file_write_all(descriptor, data, size) < 0)
+  else if (file_write_all(*descriptor, content->data, content->size) < 0)
     step = "write";
-  else if (fsync(descriptor) < 0)
+  else if (fsync(*descriptor) < 0)
     step = "sync";
   int failure = errno;
-  if (close(descriptor) < 0 && !step) {
-    step = "close";
-    failure = errno;
+  if (step || !keep_open) {
+    if (close(TAKE_FD(*descriptor)) < 0 && !step) {
+      step = "close";
+      failure = errno;
+    }
   }
-  if (!step) return 0;
-  unlinkat(place->directory, place->temporary, 0);
-  return error_set_errno(error, failure, "%s: cannot %s the new file", place->path, step);
+  return step ? error_set_errno(error, failure, "%s: cannot %s the new file", place->path, step) : 0;
+}
+
+/* The same under a temporary name beside the place; on failure nothing is left. */
+static int file_write_temporary(struct file_place *place, const struct file_content *content, struct error *error) {
+  CLEANUP_CLOSE int descriptor = file_open_temporary(place);
+  if (descriptor < 0) return error_set_errno(error, errno, "%s: cannot create a temporary file beside it", place->path);
+  int result = file_fill(&descriptor, false, place, content, error);
+  if (result < 0) unlinkat(place->directory, place->temporary, 0);
+  return result;
 }
 
 static int file_refuse_symbolic_link(const struct file_place *place, struct error *error) {
@@ -137,11 +149,12 @@ static int file_refuse_symbolic_link(const struct file_place *place, struct erro
 int file_replace(const char *path, const void *data, size_t size, const struct file_rights *rights,
                  struct error *error) {
   CLEANUP(file_place_close) struct file_place place = {.directory = -1};
+  const struct file_content content = {data, size, rights};
   int result = file_place_open(path, &place, error);
   if (result < 0) return result;
   result = file_refuse_symbolic_link(&place, error);
   if (result < 0) return result;
-  result = file_write_temporary(&place, data, size, rights, error);
+  result = file_write_temporary(&place, &content, error);
   if (result < 0) return result;
   if (renameat(place.directory, place.temporary, place.directory, place.name) < 0) {
     int failure = errno;
@@ -152,19 +165,41 @@ int file_replace(const char *path, const void *data, size_t size, const struct f
   return 0;
 }
 
+/* A file without a name gets its name when it is complete: a crash leaves nothing, least of all a private key that nobody knows of. *ret_possible says
+ * whether the file system can do that, and whether there is a /proc, by which a descriptor is linked without a privilege (open(2), O_TMPFILE). */
+static int file_create_unnamed(const struct file_place *place, const struct file_content *content, bool *ret_possible, struct error *error) {
+  char name[sizeof "/proc/self/fd/" + 3 * sizeof(int)];
+  CLEANUP_CLOSE int descriptor = openat(place->directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
+  *ret_possible = descriptor >= 0;
+  if (descriptor < 0) return 0;
+  int result = file_fill(&descriptor, true, place, content, error);
+  if (result < 0) return result;
+  snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
+  if (linkat(AT_FDCWD, name, place->directory, place->name, AT_SYMLINK_FOLLOW) == 0) return 0;
+  *ret_possible = errno != ENOENT && errno != EXDEV && errno != EPERM;
+  return *ret_possible ? error_set_errno(error, errno, "%s: cannot create it", place->path) : 0;
+}
+
+static int file_create_named(struct file_place *place, const struct file_content *content, struct error *error) {
+  int result = file_write_temporary(place, content, error);
+  if (result < 0) return result;
+  int linked = linkat(place->directory, place->temporary, place->directory, place->name, 0);
+  int failure = errno;
+  unlinkat(place->directory, place->temporary, 0);
+  return linked < 0 ? error_set_errno(error, failure, "%s: cannot create it", place->path) : 0;
+}
+
 int file_create(const char *path, const void *data, size_t size, const struct file_rights *rights,
                 struct error *error) {
   CLEANUP(file_place_close) struct file_place place = {.directory = -1};
+  const struct file_content content = {data, size, rights};
+  bool possible = false;
   int result = file_place_open(path, &place, error);
+  if (result == 0) result = file_create_unnamed(&place, &content, &possible, error);
+  if (result == 0 && !possible) result = file_create_named(&place, &content, error);
   if (result < 0) return result;
-  result = file_write_temporary(&place, data, size, rights, error);
-  if (result < 0) return result;
-  int linked = linkat(place.directory, place.temporary, place.directory, place.name, 0);
-  int failure = errno;
-  unlinkat(place.directory, place.temporary, 0);
-  if (linked < 0) return error_set_errno(error, failure, "%s: cannot create it", path);
   if (fsync(place.directory) < 0) {
-    failure = errno;
+    int failure = errno;
     unlinkat(place.directory, place.name, 0);
     return error_set_errno(error, failure, "%s: cannot sync its directory", path);
   }
@@ -185,8 +220,9 @@ static ssize_t file_read_all(int descriptor, char *data, size_t size) {
 }
 
 static int file_refuse_size(const char *path, size_t maximum, struct error *error) {
-  return error_set(error, ERROR_LIMIT, "%s: is larger than the %zu octets that dkimroll reads of such a file", path,
-                   maximum);
+  error_set(error, ERROR_LIMIT, "%s: is larger than the %zu octets that dkimroll reads of such a file", path, maximum);
+  error_remedy(error, "look whether it is the right file: compare its path in the policy with what is there");
+  return ERROR_LIMIT;
 }
 
 int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_size, struct stat *ret_status,
@@ -223,13 +259,14 @@ int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_siz
 }
 
 /* Makes one directory whose parent exists. It appears under its name with its rights or not at all, so that a crash leaves no
- * directory of the wrong owner that the next attempt would take as it is. */
+ * directory of the wrong owner that the next attempt would take as it is. Until then its name is always the same, so that the next attempt goes on with what a
+ * crash has left; of two who do this at once the first to rename wins. */
 static int file_make_directory(const char *path, const struct file_rights *rights, struct error *error) {
   CLEANUP(file_place_close) struct file_place place = {.directory = -1};
   int result = file_place_open(path, &place, error);
   if (result < 0) return result;
-  file_place_choose_temporary(&place);
-  if (mkdirat(place.directory, place.temporary, S_IRWXU) < 0)
+  snprintf(place.temporary, sizeof place.temporary, ".%.*s" FILE_TEMPORARY_MARK "directory", FILE_NAME_PART_MAX, place.name);
+  if (mkdirat(place.directory, place.temporary, S_IRWXU) < 0 && errno != EEXIST)
     return error_set_errno(error, errno, "%s: cannot make the directory", path);
 
   CLEANUP_CLOSE int made = openat(place.directory, place.temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -242,9 +279,24 @@ static int file_make_directory(const char *path, const struct file_rights *right
   if (done && fsync(place.directory) == 0) return 0;
   int failure = errno;
   unlinkat(place.directory, done ? place.name : place.temporary, AT_REMOVEDIR);
-  /* Somebody else made it meanwhile: as good. */
-  if (!done && failure == EEXIST) return 0;
+  /* Somebody else made it meanwhile, of this one's directory or of his own: as good. */
+  struct stat status;
+  if (!done && (failure == EEXIST || failure == ENOENT) && fstatat(place.directory, place.name, &status, 0) == 0) return 0;
   return error_set_errno(error, failure, "%s: cannot make the directory", path);
+}
+
+/* The part of path that ends there was found. An earlier attempt may have made it and been killed before it was durable. */
+static int file_sync_found(char *path, size_t end, struct error *error) {
+  if (end <= 1) return 0;
+  struct error reason = {0};
+  const char kept = path[end];
+  path[end] = '\0';
+  int result = file_sync_parent(path, &reason);
+  path[end] = kept;
+  /* Where we may not even look, we made nothing. */
+  if (result == ERROR_PERMISSION) return 0;
+  if (result < 0 && error) *error = reason;
+  return result;
 }
 
 int file_make_directories(const char *path, const struct file_rights *rights, struct error *error) {
@@ -253,6 +305,7 @@ int file_make_directories(const char *path, const struct file_rights *rights, st
   if (prefix[0] == '\0') return error_set(error, ERROR_INVALID, "cannot make a directory without a name");
   size_t length = strlen(prefix);
   while (length > 1 && prefix[length - 1] == '/') prefix[--length] = '\0';
+  size_t found = 0; /* end of the deepest part that is there */
   for (size_t end = 1; end <= length; end++) {
     if (prefix[end] != '/' && prefix[end] != '\0') continue;
     if (prefix[end - 1] == '/') continue;
@@ -260,16 +313,20 @@ int file_make_directories(const char *path, const struct file_rights *rights, st
     prefix[end] = '\0';
     struct stat status;
     int result = 0;
-    if (stat(prefix, &status) == 0)
+    if (stat(prefix, &status) == 0) {
       result = S_ISDIR(status.st_mode) ? 0 : error_set(error, ERROR_CONFLICT, "%s: is not a directory", prefix);
-    else if (errno != ENOENT)
+      found = end;
+    } else if (errno != ENOENT) {
       result = error_set_errno(error, errno, "%s: cannot look at it", prefix);
-    else
-      result = file_make_directory(prefix, rights, error);
+    } else {
+      result = file_sync_found(prefix, found, error);
+      if (result == 0) result = file_make_directory(prefix, rights, error);
+      found = 0;
+    }
     if (result < 0) return result;
     prefix[end] = kept;
   }
-  return 0;
+  return file_sync_found(prefix, found, error);
 }
 
 int file_lock(const char *path, int *ret_descriptor, struct error *error) {
@@ -299,6 +356,13 @@ int file_sync_parent(const char *path, struct error *error) {
   return 0;
 }
 
+int file_sync(const char *path, struct error *error) {
+  CLEANUP_CLOSE int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (descriptor < 0) return error_set_errno(error, errno, "%s: cannot open", path);
+  if (fsync(descriptor) < 0) return error_set_errno(error, errno, "%s: cannot sync it", path);
+  return file_sync_parent(path, error);
+}
+
 int file_resolve(const char *path, char **ret_path, struct error *error) {
   char *resolved = realpath(path, NULL);
   if (!resolved) return error_set_errno(error, errno, "%s: cannot resolve", path);
@@ -314,6 +378,11 @@ static bool file_parse_id(const char *text, unsigned *ret_id) {
   return true;
 }
 
+/* Not to be there is no failure; some sources of names report it as one of these (getpwnam(3)). */
+static bool file_lookup_failed(int error_number) {
+  return error_number != 0 && error_number != ENOENT && error_number != ESRCH && error_number != EBADF && error_number != EPERM;
+}
+
 int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struct error *error) {
   const char *colon = strchr(text, ':');
   CLEANUP_FREE char *user = colon ? strndup(text, (size_t)(colon - text)) : text_duplicate(text);
@@ -322,7 +391,9 @@ int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struc
     return error_set(error, ERROR_INVALID, "\"%s\" is not an owner: write user or user:group", text);
 
   uid_t owner = 0;
+  errno = 0;
   const struct passwd *account = getpwnam(user);
+  if (!account && file_lookup_failed(errno)) return error_set_errno(error, errno, "cannot look up the user \"%s\"", user);
   bool numeric = !account && file_parse_id(user, &owner);
   if (numeric) account = getpwuid(owner);
   if (account) owner = account->pw_uid;
@@ -334,7 +405,9 @@ int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struc
 
   gid_t group = 0;
   if (colon) {
+    errno = 0;
     const struct group *named = getgrnam(colon + 1);
+    if (!named && file_lookup_failed(errno)) return error_set_errno(error, errno, "cannot look up the group \"%s\"", colon + 1);
     if (named)
       group = named->gr_gid;
     else if (!file_parse_id(colon + 1, &group))

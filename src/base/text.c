@@ -80,6 +80,12 @@ const char *text_printable(const void *octets, size_t octets_size, char *buffer,
   return buffer;
 }
 
+bool text_is_control(const char *at) {
+  const unsigned char octet = (unsigned char)at[0];
+  if (octet < 0x20 || octet == 0x7f) return true;
+  return octet == 0xc2 && (unsigned char)at[1] >= 0x80 && (unsigned char)at[1] < 0xa0;
+}
+
 bool text_parse_number(const char *text, long long minimum, long long maximum, long long *ret_number) {
   const char *digits = text[0] == '-' ? text + 1 : text;
   if (digits[0] == '\0' || strspn(digits, "0123456789") != strlen(digits)) return false;

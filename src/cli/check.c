@@ -40,7 +40,10 @@ static void release_check(struct check *check) {
   for (size_t i = 0; i < CHECK_PARTS; i++) findings_release(&check->parts[i]);
   for (size_t i = 0; i < check->key_count; i++) {
     free(check->keys[i].record);
-    for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) free(check->keys[i].paths[j]);
+    for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) {
+      free(check->keys[i].paths[j]);
+      free(check->keys[i].names[j]);
+    }
   }
   free(check->keys);
   free(check->domains);

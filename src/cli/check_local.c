@@ -186,15 +186,18 @@ struct key_search {
 
 static int keep_active(const struct policy *policy, const struct key *key, struct check_key *kept) {
   text_copy(kept->selector, sizeof kept->selector, key->selector);
+  kept->adopted = key_is_adopted(key);
   kept->record = text_duplicate(key->record);
   if (key->record && !kept->record) return ERROR_NO_MEMORY;
   for (size_t i = 0; i < kept->domain->signer_count; i++)
     for (size_t j = 0; j < key->placement_count; j++) {
       if (!text_equal(key->placements[j].signer->name, policy->signers[kept->domain->signers[i]].name) ||
-          kept->paths[i])
+          kept->names[i])
         continue;
       kept->paths[i] = text_duplicate(key->placements[j].key_path);
       if (key->placements[j].key_path && !kept->paths[i]) return ERROR_NO_MEMORY;
+      kept->names[i] = policy_signer_key_name(key->placements[j].signer, kept->domain->name, key->selector);
+      if (!kept->names[i]) return ERROR_NO_MEMORY;
     }
   return 0;
 }

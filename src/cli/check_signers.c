@@ -75,6 +75,16 @@ static void say_whole(struct check_signing *signing) {
   say(signing, &(struct finding){.text = text ? text : (char *)"tables, reload and milter are good"});
 }
 
+/* A key of the postmaster's own signs: that is what `import` is for, and no failure. */
+static void say_own_line(struct check_signing *signing, const char *domain, const struct error *error) {
+  CLEANUP_FREE char *text = text_format("a line of your own signs for it: %.*s", (int)strcspn(error->message, ";"), error->message);
+  say(signing, &(struct finding){.level = FINDING_WARNING,
+                                 .who = (char *)domain,
+                                 .text = text ? text : (char *)error->message,
+                                 .remedy = (char *)"run `dkimroll import`: it shows that key, and with --apply it is taken over without "
+                                                   "one unsigned message"});
+}
+
 static void checked(void *context, const struct signer_result *results, size_t count) {
   struct check_signing *signing = context;
   struct error whole = {0};
@@ -87,7 +97,10 @@ static void checked(void *context, const struct signer_result *results, size_t c
   for (size_t i = 0; i < count && i < signing->count; i++) {
     const struct error *error = &results[i].error;
     /* What ails the signer ails every domain of it, and was said. */
-    if (error->code && !text_equal(error->message, whole.message)) say_error(signing, signing->items[i].domain, error);
+    if (error->code == ERROR_CONFLICT && !signing->items[i].selector)
+      say_own_line(signing, signing->items[i].domain, error);
+    else if (error->code && !text_equal(error->message, whole.message))
+      say_error(signing, signing->items[i].domain, error);
   }
   if (whole.code)
     check_end(signing->check);
@@ -111,7 +124,7 @@ static void fill_item(struct check_signing *signing, const struct check_key *key
   struct signer_item *item = &signing->items[at];
   const bool active = key->selector[0] != '\0';
   *item = (struct signer_item){
-      .domain = domain->name, .selector = active ? key->selector : NULL, .key_path = active ? key->paths[place] : NULL, .record = key->record};
+      .domain = domain->name, .selector = active ? key->selector : NULL, .key_path = active ? key->paths[place] : NULL, .key_name = active ? key->names[place] : NULL, .adopted = active && key->adopted, .record = key->record};
   if (domain->sender_count > 0) {
     item->senders = (const char *const *)domain->senders;
     item->sender_count = domain->sender_count;

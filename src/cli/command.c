@@ -23,6 +23,8 @@ const struct cli_command cli_commands[] = {
      cli_command_check},
     {"prove", "[DOMAIN...]", "does every signer sign with the active key, and does that verify with what every name server serves?",
      WORKS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
+    {"import", "[DOMAIN...]", "what signs today, and what would be taken over of it; with --apply it is", WORKS | CLI_APPLY, 0, CLI_DOMAINS_MAX,
+     cli_command_import},
     {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
      cli_command_hold},
     {"release", "DOMAIN...", "end a hold", WORKS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
@@ -90,9 +92,17 @@ static const struct option long_options[] = {
     {"policy", required_argument, NULL, CLI_POLICY}, {"json", no_argument, NULL, CLI_JSON},
     {"no-wait", no_argument, NULL, CLI_NO_WAIT},     {"until", required_argument, NULL, CLI_UNTIL},
     {"reason", required_argument, NULL, CLI_REASON}, {"budget", required_argument, NULL, CLI_BUDGET},
-    {"help", no_argument, NULL, CLI_HELP},           {"keeper", required_argument, NULL, CLI_KEEPER},
+    {"apply", no_argument, NULL, CLI_APPLY},         {"help", no_argument, NULL, CLI_HELP},
+    {"keeper", required_argument, NULL, CLI_KEEPER},
     {NULL, 0, NULL, 0},
 };
+
+/* It is shown as it is, on terminals too. */
+static bool is_reason(const char *text) {
+  for (const char *at = text; *at; at++)
+    if (text_is_control(at)) return false;
+  return strlen(text) <= CLI_REASON_MAX;
+}
 
 /* 0, or the exit status. */
 static int take_option(int option, const char *value, struct cli_arguments *arguments) {
@@ -100,8 +110,14 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   case CLI_POLICY: arguments->policy = value; return 0;
   case CLI_KEEPER: arguments->keeper = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
+  case CLI_APPLY: arguments->apply = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
-  case CLI_REASON: arguments->reason = value; return 0;
+  case CLI_REASON:
+    arguments->reason = value;
+    if (is_reason(value)) return 0;
+    fprintf(stderr, "dkimroll: --reason takes at most %d octets in one line\n", CLI_REASON_MAX);
+    fprintf(stderr, "dkimroll: remedy: write a shorter one, with a reference to where the rest stands\n");
+    return EX_USAGE;
   case CLI_UNTIL:
     if (time_parse(value, &arguments->until)) return 0;
     return usage("--until takes a date like 2026-12-31 or 2026-12-31T08:00:00Z (UTC), not", value);
@@ -133,7 +149,11 @@ static int parse(const struct cli_command *command, int argc, char *const *argv,
   arguments->operands = (const char *const *)argv + optind;
   arguments->operand_count = (size_t)(argc - optind);
   if (arguments->operand_count < command->operands_minimum) return usage("a DOMAIN is missing after", command->name);
-  if (arguments->operand_count > command->operands_maximum) return usage("too many operands for", command->name);
+  if (arguments->operand_count > command->operands_maximum) {
+    fprintf(stderr, "dkimroll: %s takes at most %zu operands, not %zu\n", command->name, (size_t)command->operands_maximum,
+            arguments->operand_count);
+    return usage("nothing was done", NULL);
+  }
   return 0;
 }
 

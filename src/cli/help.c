@@ -11,6 +11,7 @@ static const struct {
     {CLI_UNTIL, "--until", "DATE", "2026-12-31 or 2026-12-31T08:00:00Z, in UTC"},
     {CLI_REASON, "--reason", "TEXT", "goes into the history"},
     {CLI_BUDGET, "--budget", "TIME", "how long to wait for what comes next, default 2m"},
+    {CLI_APPLY, "--apply", NULL, "do it; without it nothing is changed"},
     {CLI_KEEPER, "--keeper", "PATH", "the keeper's socket; without it the keeper of the default policy, or one of its own"},
     {CLI_HELP, "--help", NULL, "this text (also -h)"},
 };

@@ -1,8 +1,37 @@
 #include <sysexits.h>
 
+#include "dkimroll/engine_clock.h"
 #include "dkimroll/session.h"
+#include "dkimroll/table_stamp.h"
+#include "dkimroll/text.h"
 
 static void log_event_row(void *context, const struct event *event) { event_log(&((const struct cli *)context)->log, event); }
+
+/* 1: the tables look otherwise than when they were last seen. Where this process may not look (it need not be able to read what the keeper reads) the
+ * next run that has something to do finds out. */
+static int tables_differ(void *context, const void *row) {
+  const struct store_tables *tables = row;
+  char state[SIGNER_STATE_SIZE];
+  struct error unused;
+  (void)context;
+  if (table_files_state(tables->key_table, tables->signing_table, state, &unused)) return 0;
+  return text_equal(state, tables->state) ? 0 : 1;
+}
+
+static bool tables_are_as_seen(struct session *session) {
+  static const struct store_filter all;
+  struct error unused;
+  return session->store->ops->select(session->store, STORE_SELECT_TABLES, &all, tables_differ, NULL, &unused) == 0;
+}
+
+/* What is due was planned by a clock that has been set back since, maybe by years. */
+static bool clock_went_back(const struct session *session, int64_t wall) {
+  struct store_clock stored;
+  struct error unused;
+  int64_t next = TIME_UNSET;
+  if (session->store->ops->next_moment(session->store, &next, NULL, &stored, &unused)) return true;
+  return stored.wall > time_add(wall, CLOCK_BACKWARD_WARN);
+}
 
 /* true: nothing is due, and the policy is as it was compiled. */
 static bool nothing_is_due(struct session *session) {
@@ -14,7 +43,9 @@ static bool nothing_is_due(struct session *session) {
   /* The store is not opened as root; and once root is given up no keeper can be forked any more. */
   if (session_will_drop(session)) return false;
   if (session_open_for_reading(session, &unused) || session_look(session, &next, &unused)) return false;
+  if (clock_went_back(session, now.wall)) return false;
   if (next == TIME_UNSET || next <= time_add(now.wall, session->cli->arguments->budget)) return false;
+  if (!tables_are_as_seen(session)) return false;
   if (next == TIME_NEVER)
     fprintf(session->cli->out, "Nothing is due.\n");
   else

@@ -136,18 +136,20 @@ static int keep_signer(void *context, const void *row) {
   return 0;
 }
 
+/* Whoever may write finishes what a killed process left unfinished in the store, and an older schema: no reader can. */
 int session_read_old_signers(struct session *session, struct error *error) {
   static const struct store_filter all;
   struct store *store = NULL;
   int result = session->cli->wiring->open_store(session->state, true, &store, error);
   if (result == ERROR_NOT_FOUND) return 0; /* nothing has run yet */
+  if (result && session->writer) result = session->cli->wiring->open_store(session->state, false, &store, error);
   if (result) return result;
   result = store->ops->select(store, STORE_SELECT_SIGNERS, &all, keep_signer, session, error);
   store_close(store);
   return result;
 }
 
-int session_start_backends(struct session *session, struct error *error) {
+static int start_backends(struct session *session, struct error *error) {
   const struct cli_wiring *wiring = session->cli->wiring;
   int descriptor = -1;
   pid_t pid = -1;
@@ -164,8 +166,14 @@ int session_start_backends(struct session *session, struct error *error) {
   return 0;
 }
 
+int session_start_backends(struct session *session, struct error *error) {
+  session->writer = false;
+  return start_backends(session, error);
+}
+
 int session_open(struct session *session, struct error *error) {
-  int result = session_start_backends(session, error);
+  session->writer = true;
+  int result = start_backends(session, error);
   return result ? result : session->cli->wiring->open_store(session->state, false, &session->store, error);
 }
 

@@ -87,6 +87,48 @@ static void find_wrong_servers(const struct problem_search *search) {
   for (size_t i = 0; i < lineage->key_count; i++) find_wrong_server(search, &lineage->keys[i]);
 }
 
+/* What becomes of a domain whose key cannot be mended, and when. */
+static void describe_replacement(const struct problem_search *search, const struct key *active, char *buffer, size_t size) {
+  const struct lineage *lineage = search->lineage;
+  char moment[TIME_TEXT_SIZE];
+  const struct key *coming = NULL;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state < KEY_ACTIVE && (!coming || key->state > coming->state)) coming = key;
+  }
+  const int64_t expected = time_add(search->clock->now, timing_publication_interval(active, lineage->rules));
+  const int64_t opens = coming && coming->state >= KEY_PUBLISHED ? timing_ready(coming, lineage->rules) : expected;
+  if (lineage->held && search->clock->now < lineage->hold_until)
+    snprintf(buffer, size, "`dkimroll release` lets a new key take over");
+  else if (opens <= search->clock->now)
+    snprintf(buffer, size, "a new key takes over with the next run");
+  else if (opens == TIME_NEVER)
+    snprintf(buffer, size, "a new key takes over as soon as every server has its record and caches allow");
+  else
+    snprintf(buffer, size, "a new key takes over at about %s", time_format(opens, moment));
+}
+
+/* What the last proof of the key that signs found. */
+static void find_unproved(const struct problem_search *search) {
+  const struct lineage *lineage = search->lineage;
+  char text[PROBLEM_TEXT_MAX], remedy[PROBLEM_TEXT_MAX];
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state != KEY_ACTIVE) continue;
+    remedy[0] = '\0';
+    if (key_is_broken(lineage, key)) describe_replacement(search, key, remedy, sizeof remedy);
+    for (size_t j = 0; j < key->placement_count; j++) {
+      const struct placement *placement = &key->placements[j];
+      if (placement->damage == DAMAGE_NONE || !placement_signs(lineage, key, j)) continue;
+      add(search, FINDING_FAILED, placement->failure ? placement->failure : "a signer does not sign as it should", remedy, placement->damaged_at);
+    }
+    if (key->contested_at == TIME_UNSET) continue;
+    snprintf(text, sizeof text, "something else stands at %s, so the record of the key that signs is not put back; remove it there, and the next run does",
+             key->owner_name);
+    add(search, FINDING_FAILED, text, remedy, key->contested_at);
+  }
+}
+
 static void find_unmanaged(const struct problem_search *search) {
   const struct lineage *lineage = search->lineage;
   char text[PROBLEM_TEXT_MAX];
@@ -145,6 +187,7 @@ void status_find_problems(const struct lineage *lineage, const struct plan_clock
   const struct problem_search search = {.lineage = lineage, .clock = clock, .findings = findings};
   find_failure(&search);
   find_wrong_servers(&search);
+  find_unproved(&search);
   find_unmanaged(&search);
   find_hold(&search);
   find_unsigned(&search);

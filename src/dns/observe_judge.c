@@ -43,9 +43,12 @@ static int add_text(struct observe_finding *finding, const struct message_record
     return error_set(error, ERROR_NO_MEMORY, "out of memory for an answer");
   }
   struct observe_text *text = &finding->texts[finding->text_count - 1];
-  int result = record_from_rdata(record->rdata, record->rdata_size, &text->octets, &text->size, error);
-  /* What cannot be read is still a TXT: it counts, and is never the wanted one. */
-  return result == ERROR_NO_MEMORY ? result : 0;
+  struct error unreadable = {0};
+  int result = record_from_rdata(record->rdata, record->rdata_size, &text->octets, &text->size, &unreadable);
+  /* What cannot be read is still a TXT: it counts, and is never the wanted one. That is no error of the answer. */
+  if (result != ERROR_NO_MEMORY) return 0;
+  if (error) *error = unreadable;
+  return result;
 }
 
 static int take_answer(const struct message_record *record, const char *owner, const char *zone, int64_t wall,

@@ -28,7 +28,7 @@ void tsig_key_free(struct tsig_key *key) {
 static int read_name(const char *place, const struct tsig_slice *slice, struct tsig_key *key, struct error *error) {
   size_t size = slice->size;
   if (size && slice->data[size - 1] == '.') size--;
-  bool good = size > 0 && size < sizeof key->name;
+  bool good = size > 0 && size < sizeof key->name && slice->data[size - 1] != '.'; /* one final dot, and no more */
   for (size_t i = 0; good && i < size; i++) {
     unsigned char c = (unsigned char)slice->data[i];
     good = isgraph(c) && !strchr("\\\":;{}", c);
@@ -94,7 +94,11 @@ static bool decode_secret(const struct tsig_slice *slice, struct tsig_key *key) 
 
 int tsig_key_parse(const char *place, const char *text, size_t size, struct tsig_key **ret_key, struct error *error) {
   struct tsig_key_text found;
-  if (size > TSIG_FILE_MAX) return error_set(error, ERROR_INVALID, "%s: more than %d octets", place, TSIG_FILE_MAX);
+  if (size > TSIG_FILE_MAX) {
+    error_set(error, ERROR_INVALID, "%s: more than %d octets", place, TSIG_FILE_MAX);
+    error_remedy(error, "put the key into a file of its own, as tsig-keygen and keymgr write it");
+    return ERROR_INVALID;
+  }
   int code = tsig_key_text_find(place, text, size, &found, error);
   if (code < 0) return code;
   CLEANUP(cleanup_key) struct tsig_key *key = calloc(1, sizeof *key);

@@ -32,7 +32,7 @@ static int add_item(struct message_update *update, const struct update_item *ite
   const struct publish_item *change = item->change;
   const char *owner = item->result->owner;
   int code;
-  if (change->change == PUBLISH_ADD) {
+  if (!item->before) {
     code = message_update_require_absent(update, owner, DNS_TYPE_TXT, error);
     if (code == 0) code = message_update_require_absent(update, owner, DNS_TYPE_CNAME, error);
   } else {

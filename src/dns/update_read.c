@@ -34,25 +34,31 @@ static void ask_sibling(struct update_item *item, struct update_reply *reply) {
   update_item_read(item);
 }
 
+static void forget_before(struct update_item *item) {
+  free(TAKE_PTR(item->before));
+  item->before_size = 0;
+}
+
 static void judge_sibling(struct update_item *item, const struct message *sibling_answer) {
   CLEANUP_FREE char *sibling = TAKE_PTR(item->sibling);
   struct message *answer = TAKE_PTR(item->answer);
-  if (update_state_same(answer, item->result->owner, sibling_answer, sibling))
+  if (update_state_same(answer, item->result->owner, sibling_answer, sibling)) {
+    forget_before(item);
     update_item_ready(item);
-  else
+  } else {
     fail_conflict(item, answer);
+  }
   message_free(answer);
 }
 
-/* The change names the record as the server holds it: its strings may be cut elsewhere than ours. */
+/* The change names the record as the server holds it: its strings may be cut elsewhere than ours. Without one it is an addition. */
 static int remember_before(struct update_item *item, const struct message *answer) {
-  const char *before = item->change->record_before;
-  const struct message_record *record = before ? update_state_find(answer, item->result->owner, before) : NULL;
+  const struct message_record *record = update_state_find_before(item->change, item->result->owner, answer);
+  forget_before(item);
   if (!record) return 0;
   uint8_t *copy = malloc(record->rdata_size ? record->rdata_size : 1);
   if (!copy) return -1;
   memcpy(copy, record->rdata, record->rdata_size);
-  free(item->before);
   item->before = copy;
   item->before_size = record->rdata_size;
   return 0;
@@ -71,10 +77,10 @@ static void judge_before(struct update_item *item, struct update_reply *reply) {
     update_item_fail(item, &error);
     break;
   case UPDATE_STATE_FOREIGN:
-    if (item->change->change == PUBLISH_ADD)
-      ask_sibling(item, reply);
-    else
+    if (item->change->change == PUBLISH_DELETE)
       fail_conflict(item, reply->message);
+    else
+      ask_sibling(item, reply);
     break;
   }
 }

@@ -40,15 +40,25 @@ const struct message_record *update_state_find(const struct message *answer, con
   return NULL;
 }
 
+const struct message_record *update_state_find_before(const struct publish_item *item, const char *owner,
+                                                      const struct message *answer) {
+  const struct message_record *found = NULL;
+  if (item->record_before) found = update_state_find(answer, owner, item->record_before);
+  if (!found && item->record_also) found = update_state_find(answer, owner, item->record_also);
+  return found;
+}
+
 enum update_state update_state_judge(const struct publish_item *item, const char *owner, const struct message *answer) {
   size_t texts = count_type(answer, owner, DNS_TYPE_TXT);
   bool alias = count_type(answer, owner, DNS_TYPE_CNAME) > 0;
-  bool before = item->record_before && update_state_find(answer, owner, item->record_before);
+  bool before = update_state_find_before(item, owner, answer) != NULL;
   if (item->change == PUBLISH_ATTEST) return UPDATE_STATE_WANTED;
   /* Deleted is what is not there, whatever else is. */
   if (item->change == PUBLISH_DELETE && !before) return UPDATE_STATE_WANTED;
   if (item->record && texts == 1 && update_state_find(answer, owner, item->record)) return UPDATE_STATE_WANTED;
   if (item->change == PUBLISH_ADD) return texts == 0 && !alias ? UPDATE_STATE_BEFORE : UPDATE_STATE_FOREIGN;
+  /* What somebody else has removed is put there anew: the record that is to stand there needs none before it. */
+  if (texts == 0 && !alias) return UPDATE_STATE_BEFORE;
   return texts == 1 && before ? UPDATE_STATE_BEFORE : UPDATE_STATE_FOREIGN;
 }
 

@@ -29,7 +29,9 @@ static void search_ask(struct zone_search *search, const struct zone_inquiry *in
   search->wait.told = told;
   search->wait.context = search;
   if (++search->steps > ZONE_STEPS_MAX) {
-    fail(search, ERROR_LIMIT, "too many questions lead to", zone_search_owner(search));
+    error_set(&error, ERROR_LIMIT, "more than %d questions do not lead to the servers of %s", ZONE_STEPS_MAX, zone_search_owner(search));
+    error_remedy(&error, "give publisher %s in the policy its zone and servers", search->publisher->name);
+    zone_search_fail(search, &error);
     return;
   }
   /* Not being able to ask is an answer like any other, and some steps can do without. */

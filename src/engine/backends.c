@@ -1,4 +1,11 @@
+#include "dkimroll/text.h"
 #include "engine_internal.h"
+
+static int refuse_more(const char *what, int limit, struct error *error) {
+  error_set(error, ERROR_LIMIT, "more than %d %s are in use at once, old versions of them included", limit, what);
+  error_remedy(error, "divide the policy: several policies, each with a state of its own, may run on one host");
+  return ERROR_LIMIT;
+}
 
 int engine_find_publisher(struct engine *engine, int64_t id, const struct policy_publisher *policy, struct publisher **ret_publisher,
                           struct error *error) {
@@ -8,7 +15,7 @@ int engine_find_publisher(struct engine *engine, int64_t id, const struct policy
     return 0;
   }
   if (engine->publisher_count == ENGINE_PUBLISHERS_MAX)
-    return error_set(error, ERROR_LIMIT, "more than %d publishers (old versions included) are in use", ENGINE_PUBLISHERS_MAX);
+    return refuse_more("publishers", ENGINE_PUBLISHERS_MAX, error);
   struct publisher *publisher = NULL;
   const struct engine_factory *factory = engine->setup.factory;
   int result = factory->make_publisher(factory->context, policy, &publisher, error);
@@ -29,7 +36,7 @@ int engine_find_signer(struct engine *engine, int64_t id, const struct policy_si
     return 0;
   }
   if (engine->signer_count == ENGINE_SIGNERS_MAX)
-    return error_set(error, ERROR_LIMIT, "more than %d signers (old versions included) are in use", ENGINE_SIGNERS_MAX);
+    return refuse_more("signers", ENGINE_SIGNERS_MAX, error);
   struct signer *signer = NULL;
   const struct engine_factory *factory = engine->setup.factory;
   int result = factory->make_signer(factory->context, policy, &signer, error);
@@ -46,4 +53,15 @@ void engine_release_backends(struct engine *engine) {
   for (size_t i = 0; i < engine->publisher_count; i++) publisher_destroy(engine->publishers[i].publisher);
   for (size_t i = 0; i < engine->signer_count; i++) engine->signers[i].signer->ops->destroy(engine->signers[i].signer);
   engine->publisher_count = engine->signer_count = 0;
+}
+
+const struct placement *key_placement_at(const struct key *key, const struct policy_signer *signer) {
+  for (size_t i = 0; key && i < key->placement_count; i++)
+    if (text_equal(key->placements[i].signer->name, signer->name)) return &key->placements[i];
+  return NULL;
+}
+
+char *key_name_at(const struct lineage *lineage, const struct key *key, const struct policy_signer *signer) {
+  const struct placement *placement = key_placement_at(key, signer);
+  return placement ? policy_signer_key_name(placement->signer, lineage->domain, key->selector) : NULL;
 }

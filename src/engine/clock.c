@@ -18,6 +18,8 @@ enum clock_verdict engine_clock_advance(const struct store_clock *stored, const 
       next.attested = false;
       uncredited += gained;
     } else if (gained < -CLOCK_SLACK_SECONDS) {
+      /* Who set it back may set it right again: what is stamped until then would count as having waited longer than it has. */
+      next.attested = false;
       if (gained < -CLOCK_BACKWARD_WARN) verdict = CLOCK_JUMPED_BACK;
       uncredited = time_max(uncredited + gained, 0);
     }

@@ -76,8 +76,26 @@ struct engine_resource {
   int64_t retry_at;
 };
 
+/* The tables of one signer, or of several that share them, and what is known of them (inspect.c). */
+struct engine_tables {
+  struct engine *engine;
+  int64_t signer_id; /* row of a version that has them */
+  const struct policy_signer *policy; /* borrowed from the store */
+  char digest[SIGNER_DIGEST_SIZE], state[SIGNER_STATE_SIZE];
+  int64_t changed_at;
+  int64_t woken;
+  struct signer *signer; /* at work now */
+  struct signer_operation *looking;
+  bool ours;  /* an operation of ours may have written them: what is seen next is what we wrote */
+  bool again; /* and another look is wanted after the present one */
+};
+
 struct engine {
   struct engine_setup setup;
+  struct engine_tables tables[ENGINE_SIGNERS_MAX];
+  size_t tables_count;
+  size_t looks; /* under way */
+  int64_t looked_at; /* boottime, milliseconds: when all tables were last looked at; 0 never */
   struct engine_resource resources[ENGINE_PUBLISHERS_MAX];
   size_t resource_count;
   struct queue *queues; /* QUEUES_MAX of them, by stage and resource */
@@ -92,6 +110,7 @@ struct engine {
   struct error keeper_failure; /* the keeper is gone: ends the run once the outcomes that told so are stored */
   struct store_clock clock;
   struct plan_clock plan_clock;
+  bool clock_went_back; /* what the store has planned by a later clock is to be planned anew, with the next commit */
   int64_t started; /* boottime, milliseconds: the horizon is no matter of the wall clock, which may be set meanwhile */
   char boot_stand_in[CLOCK_BOOT_ID_SIZE]; /* where the kernel does not tell the boot's id: this process lives in one boot */
   struct engine_publisher publishers[ENGINE_PUBLISHERS_MAX];
@@ -113,6 +132,8 @@ size_t engine_resource_batch(struct engine *engine, const struct queue *queue);
 size_t engine_resource_note(const struct operation *operation, struct store_resource *ret_row);
 /* Somebody asked: the next item probes the server at once. */
 void engine_resource_wake(struct engine *engine, int64_t publisher_id);
+/* All of them: the clock went back. */
+void engine_resources_wake(struct engine *engine);
 /* After a probe that failed, those that wait in the queue are put off too. */
 int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct error *error) ERROR_USE_RESULT;
 
@@ -132,6 +153,11 @@ void operation_fail(struct operation *operation, size_t i, const struct error *e
 void operation_finish(struct operation *operation);
 struct key *operation_key(const struct operation *operation, size_t i);
 
+/* Where key (NULL: none) is at a signer of that name; NULL: not there. And the name of its entry in KeyTable, by the version of the signer that it was placed with; caller
+ * frees, NULL: not there, or out of memory, and then the policy's name has to do. (backends.c) */
+const struct placement *key_placement_at(const struct key *key, const struct policy_signer *signer);
+char *key_name_at(const struct lineage *lineage, const struct key *key, const struct policy_signer *signer);
+
 /* Cancels all; outcomes are lost, intents stay open in the store. */
 void engine_abandon_operations(struct engine *engine);
 
@@ -141,6 +167,16 @@ int engine_execute_requests(struct engine *engine, bool *ret_more, struct error 
 /* The earliest next_moment among setup.domains. */
 int engine_next_of_domains(struct engine *engine, int64_t *ret_next, struct error *error) ERROR_USE_RESULT;
 bool engine_has_in_hand(const struct engine *engine, int64_t lineage_id);
+
+/* Whether others have changed the tables that signers read (inspect.c). Starts a look at all of them if it is time; works are planned after the first. */
+int engine_inspect(struct engine *engine, struct error *error) ERROR_USE_RESULT;
+/* After an operation that may have written tables: they are stamped as ours. */
+void engine_inspect_ours(struct engine *engine, const struct operation *operation);
+/* Makes a bounded number of lineages due whose tables were changed. *ret_more: others are left. */
+int engine_wake_changed(struct engine *engine, bool *ret_more, struct error *error) ERROR_USE_RESULT;
+/* Tells lineage when tables of its signers were changed. */
+void engine_tell_changes(const struct engine *engine, struct lineage *lineage);
+void engine_release_looks(struct engine *engine);
 
 /* Turns (turn.c). */
 void engine_want_turn(struct engine *engine);
@@ -165,6 +201,21 @@ void outcome_take_sightings(struct outcome *outcome, const struct observe_result
 int outcome_take_observation(struct outcome *outcome, const struct observe_result *result, struct sighting_report **ret_reports,
                              struct error *error) ERROR_USE_RESULT;
 
-extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_withdraw, stage_destroy;
+/* Sightings that outlive the observer's result, which ends with its callback: the outcome is applied later. */
+struct kept_sightings {
+  struct sighting_report *reports;
+  char *strings; /* what they point to */
+};
+void kept_sightings_release(struct kept_sightings *kept);
+/* Takes over one observation of a record that must be there for good. An error where it tells nothing, or where a server is not right (ERROR_CONFLICT, after the
+ * sightings were taken over). */
+int outcome_take_presence(struct outcome *outcome, const struct observe_result *result, const char *selector, struct kept_sightings *ret_kept,
+                          struct error *error) ERROR_USE_RESULT;
+
+/* Whether the answer of KEEPER_READ_PUBLIC or KEEPER_COPY is of the private key to which key's record belongs. ERROR_CONFLICT: of another. */
+int key_check_file(const struct key *key, const struct error *result, const uint8_t *reply, size_t size, struct error *error) ERROR_USE_RESULT;
+
+extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_repair, stage_prove, stage_withdraw,
+    stage_destroy;
 
 #endif

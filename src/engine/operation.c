@@ -15,6 +15,8 @@ const struct stage *stage_for(enum plan_action action) {
   case PLAN_CONFIRM: return &stage_confirm;
   case PLAN_CONFIRM_ABSENT: return &stage_confirm_absent;
   case PLAN_ACTIVATE: return &stage_activate;
+  case PLAN_PROVE: return &stage_prove;
+  case PLAN_REPAIR: return &stage_repair;
   case PLAN_WITHDRAW: return &stage_withdraw;
   case PLAN_DESTROY: return &stage_destroy;
   case PLAN_NONE:
@@ -116,13 +118,14 @@ static int refuse_outcome(struct operation *operation, size_t i, const struct er
 static int apply_outcome(struct operation *operation, size_t i, struct event_list *events, struct error *error) {
   struct engine *engine = operation->engine;
   struct lineage *lineage = &operation->works[i]->lineage;
-  const struct outcome *outcome = &operation->outcomes[i];
+  struct outcome *outcome = &operation->outcomes[i];
   const size_t event_count = events->count;
   CLEANUP(lineage_release) struct lineage before = {0};
   struct error why = {0};
   struct plan plan;
   int result = lineage_copy(lineage, &before, error);
   if (result) return result;
+  outcome->unattested = !engine->plan_clock.attested;
   result = lifecycle_apply(lineage, outcome, engine->plan_clock.now, events, &why);
   if (!result) result = invariant_holds(&before, lineage, &why);
   if (result == ERROR_NO_MEMORY) {
@@ -141,6 +144,7 @@ static int apply_outcome(struct operation *operation, size_t i, struct event_lis
   } else {
     engine->summary.steps++;
   }
+  engine_tell_changes(engine, lineage);
   plan_lineage(lineage, &engine->plan_clock, &plan);
   lineage->next_moment = plan.next;
   return 0;
@@ -165,9 +169,11 @@ static void operation_commit(struct operation *operation) {
                                         .events = events.items,
                                         .event_count = events.count,
                                         .clock = &engine->clock,
+                                        .plan_anew = engine->clock_went_back,
                                         .resources = &resource,
                                         .resource_count = resource_count};
     result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
+    if (!result) engine->clock_went_back = false;
   }
   free(resource.name);
   if (!result) result = engine_put_off_waiting(engine, operation->queue, &error);
@@ -187,6 +193,7 @@ void operation_finish(struct operation *operation) {
   unlink_operation(operation);
   if (operation->release) operation->release(operation);
   operation_commit(operation);
+  engine_inspect_ours(engine, operation);
   operation_free(operation);
   engine_want_turn(engine);
 }
@@ -323,22 +330,4 @@ struct observe_item *operation_observe_items(const struct operation *operation, 
     };
   }
   return items;
-}
-
-void outcome_take_sightings(struct outcome *outcome, const struct observe_result *result, struct sighting_report *reports) {
-  for (size_t i = 0; i < result->server_count; i++) {
-    const struct observe_server *server = &result->servers[i];
-    reports[i] = (struct sighting_report){
-        .host = server->host,
-        .address = server->address,
-        .right = server->verdict == OBSERVE_RIGHT,
-        .no_route = server->verdict == OBSERVE_NO_ROUTE,
-        .at = server->at,
-        .ttl = server->ttl,
-        .ttl_negative = server->ttl_negative,
-        .answer = server->answer,
-    };
-  }
-  outcome->sightings = reports;
-  outcome->sighting_count = result->server_count;
 }

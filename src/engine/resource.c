@@ -87,6 +87,10 @@ void engine_resource_wake(struct engine *engine, int64_t publisher_id) {
   if (resource && resource->failures > 0) resource->retry_at = engine->plan_clock.now;
 }
 
+void engine_resources_wake(struct engine *engine) {
+  for (size_t i = 0; i < engine->resource_count; i++) engine->resources[i].retry_at = time_min(engine->resources[i].retry_at, engine->plan_clock.now);
+}
+
 int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct error *error) {
   const struct engine_resource *resource = queue->stage == &stage_publish ? resource_get(engine, queue->resource, false) : NULL;
   if (!resource || resource->failures == 0 || resource->retry_at <= engine->plan_clock.now || queue->waiting == 0) return 0;

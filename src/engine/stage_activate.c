@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/record.h"
 #include "dkimroll/text.h"
@@ -17,14 +18,14 @@ struct activation {
   size_t done_count;
   size_t *positions; /* works in the signer's batch */
   struct activation_item {
-    struct sighting_report *sightings;
-    char *strings; /* copies of what sightings point to: the observer's are gone when the outcome is applied */
+    struct kept_sightings sightings;
     size_t signer;                   /* of the lineage: the one whose file is checked now */
     char *paths[POLICY_SIGNERS_MAX]; /* by signer of the lineage; NULL: nothing to do there */
     bool copied[POLICY_SIGNERS_MAX];
     struct placement_report reports[KEY_PLACEMENTS_MAX]; /* at most one for each signer of the lineage */
     size_t report_count;
     char *failures[KEY_PLACEMENTS_MAX];
+    char *previous_name; /* in KeyTable, of the key that signs until now, at the signer that is at work */
   } items[];
 };
 
@@ -39,82 +40,46 @@ static void activation_free(struct operation *operation) {
   struct activation *activation = operation->state;
   for (size_t i = 0; i < operation->count; i++) {
     struct activation_item *item = &activation->items[i];
-    free(item->sightings);
-    free(item->strings);
+    kept_sightings_release(&item->sightings);
+    free(item->previous_name);
     for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->failures[j]);
     for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) free(item->paths[j]);
   }
   free(activation->positions);
 }
 
-/* The observer's result ends with its callback, the outcome is applied later. */
-static int keep_sightings(struct activation_item *item, const struct observe_result *result) {
-  enum { ROW = DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE + OBSERVE_ANSWER_TEXT_MAX };
-  item->strings = calloc(result->server_count, ROW);
-  if (!item->strings) return ERROR_NO_MEMORY;
-  for (size_t i = 0; i < result->server_count; i++) {
-    char *row = item->strings + i * ROW;
-    const struct observe_server *server = &result->servers[i];
-    text_copy(row, DNS_NAME_TEXT_SIZE, server->host);
-    text_copy(row + DNS_NAME_TEXT_SIZE, ADDRESS_TEXT_SIZE, server->address);
-    text_copy(row + DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE, OBSERVE_ANSWER_TEXT_MAX, server->answer);
-    item->sightings[i].host = row;
-    item->sightings[i].address = row + DNS_NAME_TEXT_SIZE;
-    item->sightings[i].answer = row + DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE;
-  }
-  return 0;
-}
-
-/* Every server right, or excused because the same host is right at another address. */
-static bool every_server_right(const struct observe_result *result, const struct observe_server **ret_wrong) {
-  bool any = false;
-  for (size_t i = 0; i < result->server_count; i++) {
-    const struct observe_server *server = &result->servers[i];
-    bool counts = server->verdict == OBSERVE_RIGHT;
-    for (size_t j = 0; server->verdict == OBSERVE_NO_ROUTE && j < result->server_count; j++)
-      counts |= result->servers[j].verdict == OBSERVE_RIGHT && text_equal_nocase(result->servers[j].host, server->host);
-    *ret_wrong = server;
-    if (!counts) return false;
-    any = true;
-  }
-  return any;
-}
-
 static void next_signer(struct operation *operation);
+
+static bool is_same_place(const struct placement *placement, const struct policy_signer *signer) {
+  return text_equal(placement->signer->name, signer->name) && text_equal(placement->signer->key_table, signer->key_table) &&
+         text_equal(placement->signer->signing_table, signer->signing_table);
+}
 
 /* Where the key goes at signer. One that was added to the policy has no placement of the key yet. */
 static int find_path(const struct operation *operation, size_t i, size_t signer, char **ret_path, struct error *error) {
   const struct lineage *lineage = &operation->works[i]->lineage;
   const struct key *key = operation_key(operation, i);
+  const bool repair = operation->works[i]->action == PLAN_REPAIR;
   for (size_t j = 0; j < key->placement_count; j++)
-    if (key->placements[j].signer_id == lineage->signer_ids[signer]) {
+    if (key->placements[j].signer_id == lineage->signer_ids[signer] || (repair && is_same_place(&key->placements[j], lineage->signers[signer]))) {
       *ret_path = text_duplicate(key->placements[j].key_path);
       return *ret_path ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for a path");
     }
   return policy_signer_key_path(lineage->signers[signer], lineage->domain, key->selector, ret_path, error);
 }
 
-/* An active key goes only to signers that do not sign with it yet; their entries in the policy may have been edited since, the tables are what counts. */
+/* An active key goes only to signers that do not sign with it yet, or that are to be mended; their entries in the policy may have been edited since, the
+ * tables are what counts. */
 static bool signer_is_wanted(const struct operation *operation, size_t i, size_t signer) {
-  const struct policy_signer *wanted = operation->works[i]->lineage.signers[signer];
+  const struct work *work = operation->works[i];
   const struct key *key = operation_key(operation, i);
-  bool proved = false;
+  bool proved = false, repairable = false;
   for (size_t j = 0; j < key->placement_count; j++) {
-    const struct policy_signer *placed = key->placements[j].signer;
-    const bool same = text_equal(placed->name, wanted->name) && text_equal(placed->key_table, wanted->key_table) &&
-                      text_equal(placed->signing_table, wanted->signing_table);
-    proved |= same && key->placements[j].proved_at != TIME_UNSET;
+    if (!is_same_place(&key->placements[j], work->lineage.signers[signer])) continue;
+    proved |= key->placements[j].proved_at != TIME_UNSET;
+    repairable |= placement_is_repairable(&work->lineage, key, j);
   }
-  return key->state != KEY_ACTIVE || !proved;
-}
-
-/* A file of the key that is known to exist: at path, or with path NULL the first of all. NULL: none. */
-static const char *find_file(const struct key *key, const char *path) {
-  for (size_t i = 0; i < key->placement_count; i++) {
-    const struct placement *placement = &key->placements[i];
-    if (placement->file_made && !placement->destroyed && (!path || text_equal(path, placement->key_path))) return placement->key_path;
-  }
-  return NULL;
+  return work->action == PLAN_REPAIR ? repairable : key->state != KEY_ACTIVE || !proved;
 }
 
 static bool path_was_checked(const struct activation_item *item) {
@@ -130,22 +95,25 @@ static void check_end(struct operation *operation) {
   if (--activation->keys_pending == 0) next_signer(operation);
 }
 
+int key_check_file(const struct key *key, const struct error *result, const uint8_t *reply, size_t size, struct error *error) {
+  struct keypair_public public_key = {0};
+  *error = *result;
+  int failed = error->code;
+  if (!failed) failed = key_jobs_read_public(reply, size, &public_key, error);
+  if (!failed && !record_holds(key->record, public_key.algorithm, public_key.public_key, public_key.public_key_size)) {
+    failed = error_set(error, ERROR_CONFLICT, "the private key of %s does not belong to its published record", key->selector);
+    error_remedy(error, "somebody replaced the file; `dkimroll rotate` makes a new key");
+  }
+  keypair_public_release(&public_key);
+  return failed;
+}
+
 static void file_checked(struct operation *operation, size_t i, const struct error *result, const uint8_t *reply, size_t size) {
   struct activation_item *item = &((struct activation *)operation->state)->items[i];
   const struct key *key = operation_key(operation, i);
-  struct keypair_public public_key = {0};
-  struct error error = *result;
-  char *record = NULL;
-  int failed = error.code;
-  if (!failed) item->copied[item->signer] = !find_file(key, item->paths[item->signer]);
-  if (!failed) failed = key_jobs_read_public(reply, size, &public_key, &error);
-  if (!failed) failed = record_build(public_key.algorithm, public_key.public_key, public_key.public_key_size, &record, &error);
-  if (!failed && !text_equal(record, key->record)) {
-    failed = error_set(&error, ERROR_CONFLICT, "the private key of %s does not belong to its published record", key->selector);
-    error_remedy(&error, "somebody replaced the file; `dkimroll rotate` makes a new key");
-  }
-  keypair_public_release(&public_key);
-  free(record);
+  struct error error;
+  if (!result->code) item->copied[item->signer] = !key_find_file(key, item->paths[item->signer]);
+  const int failed = key_check_file(key, result, reply, size, &error);
   if (failed) {
     operation_fail(operation, i, &error);
     check_end(operation);
@@ -161,7 +129,7 @@ static int submit_check(struct operation *operation, size_t i, struct error *err
   const struct policy_signer *signer = operation->works[i]->lineage.signers[item->signer];
   const struct key *key = operation_key(operation, i);
   const char *path = item->paths[item->signer];
-  const char *source = find_file(key, path) ? NULL : find_file(key, NULL);
+  const char *source = key_find_file(key, path) ? NULL : key_find_file(key, NULL);
   struct buffer payload = BUFFER_WITH_MAXIMUM(KEYPAIR_FILE_MAX);
   if (source)
     key_jobs_copy(&payload, source, &(struct key_generate_request){.path = path, .owner = signer->owner, .mode = signer->mode});
@@ -207,18 +175,7 @@ static void observed(void *context, const struct observe_result *results, size_t
   activation->observation = NULL;
   for (size_t i = 0; i < count; i++) {
     struct error error = {0};
-    const struct observe_server *wrong = NULL;
-    struct activation_item *item = &activation->items[i];
-    int result = outcome_take_observation(&operation->outcomes[i], &results[i], &item->sightings, &error);
-    if (!result && keep_sightings(item, &results[i])) {
-      operation->outcomes[i].sighting_count = 0; /* its texts are about to go */
-      result = error_set(&error, ERROR_NO_MEMORY, "out of memory for sightings");
-    }
-    if (!result && !every_server_right(&results[i], &wrong)) {
-      result = error_set(&error, ERROR_CONFLICT, "%s (%s) does not serve the record of %s any more: %s", wrong->host, wrong->address,
-                         operation_key(operation, i)->selector, wrong->answer);
-      error_retryable(&error, true);
-    }
+    int result = outcome_take_presence(&operation->outcomes[i], &results[i], operation_key(operation, i)->selector, &activation->items[i].sightings, &error);
     if (result) operation_fail(operation, i, &error);
   }
   check_keys(operation);
@@ -230,10 +187,19 @@ static const struct key *other_signing_key(const struct lineage *lineage, const 
   return NULL;
 }
 
+/* Tables that somebody has put back from a backup name the key before. */
+static const struct key *last_retired_key(const struct lineage *lineage) {
+  const struct key *last = NULL;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state == KEY_RETIRED && key->deleted_at == TIME_UNSET && (!last || key->retired_at > last->retired_at)) last = key;
+  }
+  return last;
+}
+
 static const char *path_at_signer(const struct key *key, const struct policy_signer *signer) {
-  for (size_t i = 0; key && i < key->placement_count; i++)
-    if (text_equal(key->placements[i].signer->name, signer->name)) return key->placements[i].key_path;
-  return NULL;
+  const struct placement *placement = key_placement_at(key, signer);
+  return placement ? placement->key_path : NULL;
 }
 
 /* The item for the signer, or false: nothing to do there. */
@@ -241,10 +207,13 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
   struct activation_item *own = &((struct activation *)operation->state)->items[i];
   const struct lineage *lineage = &operation->works[i]->lineage;
   const struct key *key = operation_key(operation, i);
-  const struct key *previous = other_signing_key(lineage, key);
+  const bool repair = operation->works[i]->action == PLAN_REPAIR;
+  const struct key *previous = repair ? last_retired_key(lineage) : other_signing_key(lineage, key);
   if (operation->outcomes[i].error) return false;
   for (size_t j = 0; j < lineage->signer_count; j++) {
     if (lineage->signers[j] != policy || !own->paths[j]) continue;
+    free(TAKE_PTR(own->previous_name));
+    own->previous_name = key_name_at(lineage, previous, policy);
     own->reports[own->report_count] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = own->paths[j]};
     *item = (struct signer_item){.domain = lineage->domain,
                                  .selector = key->selector,
@@ -252,12 +221,21 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
                                  .record = key->record,
                                  .previous_selector = previous ? previous->selector : NULL,
                                  .previous_key_path = path_at_signer(previous, policy),
+                                 .previous_key_name = own->previous_name,
                                  .previous_record = previous ? previous->record : NULL,
+                                 .stays = repair,
                                  .senders = (const char *const *)lineage->senders,
                                  .sender_count = lineage->sender_count};
     return true;
   }
   return false;
+}
+
+/* A repair that fails is an alarm, which names the signer at work and what helps. */
+static char *describe_failure(const struct operation *operation, size_t i, const struct error *error) {
+  const struct activation *activation = operation->state;
+  if (operation->works[i]->action != PLAN_REPAIR) return text_duplicate(error->message);
+  return text_format("signer %s: %s%s%s", activation->done_with[activation->done_count - 1]->name, error->message, error->remedy[0] ? "; " : "", error->remedy);
 }
 
 static void signed_by(void *context, const struct signer_result *results, size_t count) {
@@ -273,7 +251,7 @@ static void signed_by(void *context, const struct signer_result *results, size_t
     report->switched_at = results[n].rolled_back ? 0 : results[n].switched_at;
     report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
     if (results[n].error.code) {
-      item->failures[at] = text_duplicate(results[n].error.message);
+      item->failures[at] = describe_failure(operation, i, &results[n].error);
       report->failure = item->failures[at];
       operation_fail(operation, i, &results[n].error);
     }
@@ -365,3 +343,11 @@ const struct stage stage_activate = {.name = "activate",
                                      .parallel = 1,
                                      .start = activate_start,
                                      .free_state = activation_free};
+
+/* The same, for signers that have the key already and do not sign with it any more. */
+const struct stage stage_repair = {.name = "repair",
+                                   .batch_maximum = ENGINE_PROVE_BATCH,
+                                   .seconds = ENGINE_SIGN_SECONDS,
+                                   .parallel = 1,
+                                   .start = activate_start,
+                                   .free_state = activation_free};

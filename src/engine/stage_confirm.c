@@ -21,23 +21,6 @@ static void confirmation_free(struct operation *operation) {
   for (size_t i = 0; i < 2; i++) free(confirmation->revoked[i]);
 }
 
-int outcome_take_observation(struct outcome *outcome, const struct observe_result *result, struct sighting_report **ret_reports,
-                             struct error *error) {
-  if (result->error.code) {
-    *error = result->error;
-    return error->code;
-  }
-  if (result->server_count == 0) {
-    error_set(error, ERROR_NOT_FOUND, "no authoritative server of zone %s is left to ask", result->zone);
-    return error_remedy(error, "check servers and ignore-servers of the publisher in the policy");
-  }
-  struct sighting_report *reports = calloc(result->server_count, sizeof *reports);
-  if (!reports) return error_set(error, ERROR_NO_MEMORY, "out of memory for sightings");
-  outcome_take_sightings(outcome, result, reports);
-  *ret_reports = reports;
-  return 0;
-}
-
 static void observed(void *context, const struct observe_result *results, size_t count) {
   struct operation *operation = context;
   struct confirmation *confirmation = operation->state;

@@ -60,7 +60,9 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
     break;
   case PLAN_DELETE:
     item->change = PUBLISH_DELETE;
+    /* Whichever stands there: a revocation may have been made and not been noted, and a backup may have undone it. */
     item->record_before = key->state == KEY_REVOKED ? own->revoked : key->record;
+    item->record_also = key->state == KEY_REVOKED ? key->record : own->revoked;
     break;
   default: break;
   }

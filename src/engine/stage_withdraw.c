@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/text.h"
 #include "engine_internal.h"
 
@@ -14,6 +15,7 @@ struct withdrawal {
   struct withdrawal_item {
     struct placement_report reports[KEY_PLACEMENTS_MAX];
     size_t report_count;
+    char *active_name; /* in KeyTable, of the key that signs, at the signer that is at work */
   } items[];
 };
 
@@ -25,6 +27,7 @@ static void withdrawal_release(struct operation *operation) {
 
 static void withdrawal_free(struct operation *operation) {
   struct withdrawal *withdrawal = operation->state;
+  for (size_t i = 0; i < operation->count; i++) free(withdrawal->items[i].active_name);
   free(withdrawal->positions);
   free(withdrawal->placements);
 }
@@ -68,17 +71,32 @@ static void withdrawn(void *context, const struct signer_result *results, size_t
   next_signer(operation);
 }
 
+/* Whether the tables of that placement are still those of a signer of the domain. */
+static bool signer_is_of_domain(const struct lineage *lineage, const struct placement *placement) {
+  for (size_t i = 0; i < lineage->signer_count; i++)
+    if (text_equal(lineage->signers[i]->key_table, placement->signer->key_table) &&
+        text_equal(lineage->signers[i]->signing_table, placement->signer->signing_table))
+      return true;
+  return false;
+}
+
+/* A signer that the policy took away from the domain never got the active key: there the senders go, and are pointed at nothing. */
 static void fill_item(const struct operation *operation, size_t i, const struct placement *placement, struct signer_item *item) {
+  struct withdrawal_item *own = &((struct withdrawal *)operation->state)->items[i];
   struct lineage *lineage = &operation->works[i]->lineage;
-  const struct key *active = lineage_active_key(lineage);
+  const struct key *active = signer_is_of_domain(lineage, placement) ? lineage_active_key(lineage) : NULL;
+  const struct placement *signs = key_placement_at(active, placement->signer);
+  free(TAKE_PTR(own->active_name));
+  own->active_name = key_name_at(lineage, active, placement->signer);
   *item = (struct signer_item){.domain = lineage->domain,
                                .selector = operation_key(operation, i)->selector,
                                .key_path = placement->key_path,
                                .previous_selector = active ? active->selector : NULL,
+                               .previous_key_path = signs ? signs->key_path : NULL,
+                               .previous_key_name = own->active_name,
+                               .adopted = key_is_adopted(operation_key(operation, i)),
                                .senders = (const char *const *)lineage->senders,
                                .sender_count = lineage->sender_count};
-  for (size_t j = 0; active && j < active->placement_count; j++)
-    if (text_equal(active->placements[j].signer->name, placement->signer->name)) item->previous_key_path = active->placements[j].key_path;
 }
 
 static int start_signer(struct operation *operation, const struct placement *chosen, struct error *error) {

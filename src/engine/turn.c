@@ -37,6 +37,11 @@ void engine_read_clock(struct engine *engine, struct event_list *events) {
              llabs((long long)(reading.wall - engine->clock.wall - (reading.boottime - engine->clock.boottime) / 1000)));
     if (event_list_add(events, &nobody, NULL, reading.wall, "clock", reason, &unused)) reason[0] = '\0';
   }
+  /* Moments that were planned by a clock that is set back now may lie years ahead. */
+  if (engine->clock.credited > time_add(next.credited, CLOCK_BACKWARD_WARN)) {
+    engine->clock_went_back = true;
+    engine_resources_wake(engine);
+  }
   engine->clock = next;
 }
 
@@ -124,7 +129,9 @@ static int fail_work(struct turn *turn, struct work *work, const struct plan *pl
   turn->engine->summary.failures++;
   work->action = PLAN_NONE;
   int result = lifecycle_apply(&work->lineage, &outcome, turn->engine->plan_clock.now, &turn->events, error);
-  work->lineage.next_moment = work->lineage.retry_at;
+  struct plan next;
+  plan_lineage(&work->lineage, &turn->engine->plan_clock, &next);
+  work->lineage.next_moment = time_max(next.next, turn->engine->plan_clock.now + 1);
   return result;
 }
 
@@ -167,6 +174,7 @@ static int turn_add(struct turn *turn, struct lineage *lineage, struct error *er
   if (!work) return error_set(error, ERROR_NO_MEMORY, "out of memory for a lineage");
   work->lineage = *lineage;
   memset(lineage, 0, sizeof *lineage);
+  engine_tell_changes(turn->engine, &work->lineage);
   turn->works[turn->count] = work;
   turn->lineages[turn->count] = &work->lineage;
   turn->count++;
@@ -219,13 +227,15 @@ static int turn_claim(struct turn *turn, struct error *error) {
 
 static int turn_commit(struct turn *turn, struct error *error) {
   struct engine *engine = turn->engine;
-  if (turn->count == 0 && turn->events.count == 0) return 0;
+  if (turn->count == 0 && turn->events.count == 0 && !engine->clock_went_back) return 0;
   const struct store_commit commit = {.lineages = turn->lineages,
                                       .lineage_count = turn->count,
                                       .events = turn->events.items,
                                       .event_count = turn->events.count,
-                                      .clock = &engine->clock};
+                                      .clock = &engine->clock,
+                                      .plan_anew = engine->clock_went_back};
   int result = engine->setup.store->ops->commit(engine->setup.store, &commit, error);
+  if (!result) engine->clock_went_back = false;
   if (!result) engine_tell(engine, &turn->events);
   return result;
 }
@@ -247,12 +257,13 @@ static int turn_enqueue(struct turn *turn, struct error *error) {
 static int engine_turn(struct engine *engine, bool *ret_progress, struct error *error) {
   struct turn turn = {.engine = engine};
   engine_read_clock(engine, &turn.events);
-  bool more_requests = false;
+  bool more_requests = false, more_changes = false;
   int result = engine->stopping ? 0 : engine_execute_requests(engine, &more_requests, error);
+  if (!result && !engine->stopping) result = engine_wake_changed(engine, &more_changes, error);
   if (!result) result = turn_claim(&turn, error);
   if (!result) result = turn_commit(&turn, error);
   if (!result) result = turn_enqueue(&turn, error);
-  *ret_progress = turn.count > 0 || more_requests;
+  *ret_progress = turn.count > 0 || more_requests || more_changes;
   turn_release(&turn);
   return result;
 }
@@ -304,7 +315,7 @@ static void engine_rest(struct engine *engine) {
   }
   engine->summary.next = next;
   const bool beyond = rest_is_beyond_horizon(engine, next);
-  if (engine->open_operations > 0 && (engine->stopping || beyond)) return;
+  if ((engine->open_operations > 0 || engine->looks > 0) && (engine->stopping || beyond)) return;
   if (engine->stopping || beyond) {
     loop_stop(engine->setup.loop);
     return;
@@ -324,6 +335,11 @@ static void turn_callback(void *context) {
     engine_fail(engine, &engine->keeper_failure);
     return;
   }
+  if (engine_inspect(engine, &error)) {
+    engine_fail(engine, &error);
+    return;
+  }
+  if (engine->looked_at == 0) return; /* the first look comes before everything, and wakes us */
   if (engine_turn(engine, &progress, &error)) {
     engine_fail(engine, &error);
     return;
@@ -395,6 +411,7 @@ void engine_free(struct engine *engine) {
   engine_stop(engine);
   loop_cancel(engine->setup.loop, &engine->timer);
   engine_abandon_operations(engine);
+  engine_release_looks(engine);
   engine_release_backends(engine);
   free(engine->queues);
   free(engine);

@@ -71,8 +71,10 @@ int keeper_reply_write(uint64_t id, uint16_t kind, const struct error *result, c
   if (!too_large) keeper_reply_fill(&frame, id, kind, result, reply);
   if (too_large || frame.failed) {
     struct error limit = {0};
-    error_set(&limit, ERROR_LIMIT, "the keeper's answer does not fit into %d octets or into memory",
-              KEEPER_MESSAGE_MAX);
+    if (frame.no_memory || (reply && reply->no_memory))
+      error_set(&limit, ERROR_NO_MEMORY, "out of memory while the keeper wrote its answer");
+    else
+      error_set(&limit, ERROR_LIMIT, "the keeper's answer does not fit into %d octets", KEEPER_MESSAGE_MAX);
     buffer_reset(&frame);
     keeper_reply_fill(&frame, id, kind, &limit, NULL);
   }
@@ -85,6 +87,7 @@ int keeper_reply_read(struct reader *payload, struct error *ret_result, struct e
   result.retryable = reader_u8(payload) != 0;
   CLEANUP_FREE char *message = reader_text_field(payload);
   CLEANUP_FREE char *remedy = reader_text_field(payload);
+  if (payload->no_memory) return error_set(error, ERROR_NO_MEMORY, "out of memory while the keeper's answer was read");
   if (!message || !remedy) return error_set(error, ERROR_PROTOCOL, "the keeper's answer cannot be read");
   text_copy(result.message, sizeof(result.message), message);
   text_copy(result.remedy, sizeof(result.remedy), remedy);

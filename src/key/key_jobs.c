@@ -63,9 +63,14 @@ int key_jobs_read_public(const uint8_t *reply, size_t reply_size, struct keypair
   return 0;
 }
 
-static int key_jobs_refuse_request(const struct reader *request, struct error *error) {
-  if (!request->failed && request->position == request->size) return 0;
+/* Why a job could not be read. */
+static int key_jobs_refuse(const struct reader *request, struct error *error) {
+  if (request->no_memory) return error_set(error, ERROR_NO_MEMORY, "out of memory while a job on a private key was read");
   return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+}
+
+static int key_jobs_refuse_request(const struct reader *request, struct error *error) {
+  return !request->failed && request->position == request->size ? 0 : key_jobs_refuse(request, error);
 }
 
 /* The path of a file in one of the roots, normalised. */
@@ -73,7 +78,7 @@ static int key_jobs_take_path(const struct key_roots *roots, struct reader *requ
                               struct error *error) {
   CLEANUP_FREE char *given = reader_text_field(request);
   CLEANUP_FREE char *path = NULL;
-  if (!given) return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+  if (!given) return key_jobs_refuse(request, error);
   int result = key_path_normalise(given, &path, error);
   if (result < 0) return result;
   CLEANUP_FREE char *directory = strndup(path, (size_t)(strrchr(path, '/') - path));
@@ -94,7 +99,7 @@ static int key_jobs_find_owner(const char *owner, uid_t *ret_owner, gid_t *ret_g
 
 static int key_jobs_take_owner(struct reader *request, uid_t *ret_owner, gid_t *ret_group, struct error *error) {
   CLEANUP_FREE char *owner = reader_text_field(request);
-  if (!owner) return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+  if (!owner) return key_jobs_refuse(request, error);
   return key_jobs_find_owner(owner, ret_owner, ret_group, error);
 }
 
@@ -109,6 +114,9 @@ static int key_jobs_read_existing(const char *path, enum key_algorithm algorithm
     error_remedy(error, "move that file away, or change the selector in the policy");
     return ERROR_EXISTS;
   }
+  /* The attempt that made it may have been killed before its last step. */
+  result = file_sync(path, error);
+  if (result < 0) return result;
   *ret_public = key;
   key.public_key = NULL;
   return 0;

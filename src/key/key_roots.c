@@ -64,7 +64,9 @@ int key_roots_add(struct key_roots *roots, const char *path_template, struct err
     if (text_equal(roots->paths[i], root)) return 0;
   }
   if (roots->count == KEY_ROOTS_MAX) {
-    return error_set(error, ERROR_LIMIT, "keys lie below more than %d different directories", KEY_ROOTS_MAX);
+    error_set(error, ERROR_LIMIT, "keys lie below more than %d different directories", KEY_ROOTS_MAX);
+    error_remedy(error, "let signers share a directory: write %%d for the domain in key-directory of the policy");
+    return ERROR_LIMIT;
   }
   roots->paths[roots->count++] = TAKE_PTR(root);
   return 0;

@@ -16,6 +16,7 @@
 #include <openssl/x509.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/tag_list.h"
 #include "dkimroll/text.h"
 
 enum {
@@ -189,8 +190,8 @@ static int keypair_refuse_passphrase(char *buffer, int size, int writing, void *
 static int keypair_parse(const char *path, const struct keypair_secret *secret, struct keypair_public *ret_public,
                          struct error *error) {
   CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(secret->octets, (int)secret->size);
-  CLEANUP(cleanup_pkey)
-  EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
+  if (!pem) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", path);
+  CLEANUP(cleanup_pkey) EVP_PKEY *key = PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL);
   if (key) return keypair_derive(key, ret_public, error);
   ERR_clear_error();
   error_set(error, ERROR_INVALID, "%s holds no private key in PEM without a passphrase", path);
@@ -206,6 +207,25 @@ int keypair_read_public(const char *path, struct keypair_public *ret_public, str
   return result;
 }
 
+static EVP_PKEY *keypair_decode_der(const char *text, size_t size, struct keypair_secret *der) {
+  der->octets = calloc(1, size + 1);
+  der->size = size;
+  if (!der->octets || !span_decode((struct span){.text = text, .size = size}, (uint8_t *)der->octets, &size)) return NULL;
+  const unsigned char *place = (const unsigned char *)der->octets;
+  return d2i_AutoPrivateKey(NULL, &place, (long)size);
+}
+
+int keypair_read_inline(const char *text, size_t size, struct keypair_public *ret_public, struct error *error) {
+  CLEANUP(keypair_secret_release) struct keypair_secret der = {0};
+  if (size > KEYPAIR_FILE_MAX) return error_set(error, ERROR_INVALID, "a private key of more than %d octets", KEYPAIR_FILE_MAX);
+  CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(text, (int)size);
+  CLEANUP(cleanup_pkey) EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
+  if (!key) key = keypair_decode_der(text, size, &der);
+  ERR_clear_error();
+  if (key) return keypair_derive(key, ret_public, error);
+  return error_set(error, ERROR_INVALID, "neither a path nor a private key in PEM or base64");
+}
+
 /* Creates path, which may hold the same octets already from an attempt that did not come to its end. */
 static int keypair_create_copy(const struct keypair_secret *secret, const char *path, const struct file_rights *rights,
                                struct error *error) {
@@ -214,7 +234,8 @@ static int keypair_create_copy(const struct keypair_secret *secret, const char *
   CLEANUP(keypair_secret_release) struct keypair_secret present = {0};
   result = file_read(path, KEYPAIR_FILE_MAX, &present.octets, &present.size, NULL, error);
   if (result < 0) return result;
-  if (present.size == secret->size && CRYPTO_memcmp(present.octets, secret->octets, secret->size) == 0) return 0;
+  if (present.size == secret->size && CRYPTO_memcmp(present.octets, secret->octets, secret->size) == 0)
+    return file_sync(path, error);
   error_set(error, ERROR_EXISTS, "%s holds another key already", path);
   error_remedy(error, "move that file away; a private key is never overwritten");
   return ERROR_EXISTS;
@@ -277,11 +298,20 @@ static bool keypair_looks_private(const struct keypair_secret *content) {
   return content->octets && memmem(content->octets, content->size, "PRIVATE KEY-----", strlen("PRIVATE KEY-----")) != NULL;
 }
 
-/* A private key, or the zeros of a destruction that did not come to its end. Anything else is somebody's file. */
-static bool keypair_looks_destroyable(const struct keypair_secret *content) {
+/* What a destruction leaves that did not come to its end: zeros, or zeros in some sectors and PEM in the others if the power went. */
+static bool keypair_looks_destroyed(const struct keypair_secret *content) {
+  static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=- \r\n";
   size_t zeros = 0;
-  while (zeros < content->size && content->octets[zeros] == '\0') zeros++;
-  return zeros == content->size || keypair_looks_private(content);
+  for (size_t i = 0; i < content->size; i++) {
+    zeros += content->octets[i] == '\0';
+    if (content->octets[i] && !strchr(letters, content->octets[i])) return false;
+  }
+  return zeros > 0 || content->size == 0;
+}
+
+/* Anything else is somebody's file. */
+static bool keypair_looks_destroyable(const struct keypair_secret *content) {
+  return keypair_looks_private(content) || keypair_looks_destroyed(content);
 }
 
 static int keypair_read_full(int descriptor, const char *path, size_t size, struct keypair_secret *ret_secret,
@@ -328,6 +358,16 @@ static int keypair_take(const char *path, int *ret_descriptor, struct stat *ret_
   return 0;
 }
 
+/* There is no file; an attempt that was killed may have removed it, and not made that durable. */
+static int keypair_sync_absence(const char *path, struct error *error) {
+  struct error reason = {0};
+  int result = file_sync_parent(path, &reason);
+  /* Without the directory there is no file either, and in one that may not be read we removed nothing. */
+  if (result == ERROR_NOT_FOUND || result == ERROR_PERMISSION) return 0;
+  if (result < 0 && error) *error = reason;
+  return result;
+}
+
 int keypair_destroy(const char *path, struct error *error) {
   CLEANUP(keypair_secret_release) struct keypair_secret content = {0};
   CLEANUP_CLOSE int descriptor = -1;
@@ -335,7 +375,7 @@ int keypair_destroy(const char *path, struct error *error) {
   struct stat status = {0};
   struct error reason = {0};
   int result = keypair_take(path, &descriptor, &status, &content, &reason);
-  if (result == ERROR_NOT_FOUND) return 0;
+  if (result == ERROR_NOT_FOUND) return keypair_sync_absence(path, error);
   if (result == 0 && !keypair_looks_destroyable(&content)) result = keypair_refuse_foreign(path, &reason);
   if (result == 0) result = keypair_open_again(path, descriptor, &status, &writable, &reason);
   if (result == 0) result = keypair_overwrite(writable, path, content.size, &reason);
@@ -358,7 +398,8 @@ int keypair_archive(const char *path, const char *directory, struct error *error
   struct stat status = {0};
   result = keypair_take(path, &descriptor, &status, &secret, error);
   bool archived = access(place, F_OK) == 0;
-  if (result == ERROR_NOT_FOUND && archived) return 0;
+  /* The original goes when the copy is durable, and not before. */
+  if (result == ERROR_NOT_FOUND && archived) return keypair_sync_absence(path, error);
   if (result < 0) return result;
   /* Zeros: an earlier attempt made the copy, and stopped while it destroyed the original. */
   if (!keypair_looks_private(&secret))

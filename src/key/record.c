@@ -192,6 +192,16 @@ void record_release(struct record *record) {
   *record = (struct record){0};
 }
 
+bool record_holds(const char *text, enum key_algorithm algorithm, const uint8_t *public_key, size_t public_key_size) {
+  struct record record = {0};
+  struct error unused = {0};
+  if (!text || !public_key || record_parse(text, strlen(text), &record, &unused) < 0) return false;
+  const bool same = record.algorithm == algorithm && !record.revoked && record.public_key_size == public_key_size &&
+                    memcmp(record.public_key, public_key, public_key_size) == 0;
+  record_release(&record);
+  return same;
+}
+
 int record_to_rdata(const char *text, size_t size, uint8_t **ret_rdata, size_t *ret_size, struct error *error) {
   if (size > RECORD_TEXT_MAX) {
     return error_set(error, ERROR_LIMIT, "the content of a TXT record of %zu octets is longer than %d", size,

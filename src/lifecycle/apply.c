@@ -55,6 +55,8 @@ static int apply_presence(struct application *a, struct error *error) {
   key->right_at = timing_right_since(key);
   key->confirmed_at = key->right_at == TIME_UNSET ? TIME_UNSET : a->outcome->at;
   if (key->right_at == TIME_UNSET) return apply_loss(a, before != TIME_UNSET, error);
+  key->contested_at = TIME_UNSET;
+  if (before == TIME_UNSET) proof_reset(a);
   if (key->propagation < 0 && key->published_at != TIME_UNSET) key->propagation = time_max(0, key->right_at - key->published_at);
   return before == TIME_UNSET ? application_note(a, key, "confirmed", "every server serves the record", error) : 0;
 }
@@ -105,6 +107,7 @@ static int apply_publish(struct application *a, struct error *error) {
   key->publisher = a->lineage->publisher;
   key->published_at = a->outcome->at;
   key->deleted_at = key->absent_at = TIME_UNSET; /* a key that was unwanted for a while */
+  key->contested_at = TIME_UNSET;
   snprintf(reason, sizeof reason, "record in zone %s at %s", key->zone, key->primary_server);
   if (key->state != KEY_GENERATED) return apply_healing(a, reason, error);
   return application_set_state(a, key, KEY_PUBLISHED, reason, error);
@@ -148,10 +151,11 @@ static int apply_revoke(struct application *a, struct error *error) {
 
 /* What was seen of the record says nothing about its absence. */
 static int apply_delete(struct application *a, struct error *error) {
+  const bool again = a->key->deleted_at != TIME_UNSET && a->outcome->already;
   a->key->deleted_at = a->outcome->at;
   a->key->absent_at = TIME_UNSET;
   sightings_drop(a->key);
-  return application_note(a, a->key, "deleted", "record deleted on the primary", error);
+  return again ? 0 : application_note(a, a->key, "deleted", "record deleted on the primary", error);
 }
 
 static int apply_destroy(struct application *a, struct error *error) {
@@ -160,6 +164,10 @@ static int apply_destroy(struct application *a, struct error *error) {
   const char *reason = signed_once ? "private key destroyed" : "given up before it was published, private key destroyed";
   if (key->state == KEY_RESERVED) reason = "given up before a private key was made";
   if (signed_once && a->lineage->rules->private_key == PRIVATE_KEY_ARCHIVE) reason = "private key archived";
+  for (size_t i = 0; i < key->placement_count; i++)
+    if (!key->placements[i].key_path && signed_once) reason = "its private key stands in a KeyTable itself, and stays there";
+  for (size_t i = 0; i < a->outcome->placement_count; i++)
+    if (a->outcome->placements[i].kept) reason = "its private key file stays, because others use it";
   a->key->removed_at = a->outcome->at;
   return application_set_state(a, a->key, KEY_REMOVED, reason, error);
 }
@@ -177,6 +185,8 @@ static int apply_success(struct application *a, struct error *error) {
   case PLAN_DELETE: return apply_delete(a, error);
   case PLAN_CONFIRM_ABSENT: return apply_absence(a, error);
   case PLAN_DESTROY: return apply_destroy(a, error);
+  case PLAN_PROVE:
+  case PLAN_REPAIR: proof_succeed(a); break;
   case PLAN_CONFIRM: /* apply_presence was all */
   case PLAN_ATTEST:
   case PLAN_NONE: break;
@@ -204,6 +214,8 @@ static const char *find_missing(const struct application *a) {
     return key_is_placed(a->lineage, key) ? NULL : "not every signer of the domain has said that it signs with the key";
   case PLAN_WITHDRAW: return named ? "not every signer has said that it does not name the key any more" : NULL;
   case PLAN_DESTROY: return kept ? "not every private key file is gone" : NULL;
+  case PLAN_PROVE:
+  case PLAN_REPAIR: return proof_find_missing(a);
   default: return NULL;
   }
 }
@@ -213,6 +225,17 @@ static bool counts_with_last(const struct application *a) {
   const struct key *failed = failure_key(a->lineage);
   const bool leaving = failed && key_is_leaving(a->lineage, failed);
   return leaving == (a->key && key_is_leaving(a->lineage, a->key));
+}
+
+/* Something else stands where the record of the key that signs was: it is never overwritten, so only another key helps. */
+static int note_contest(struct application *a, struct error *error) {
+  char reason[ERROR_MESSAGE_MAX + DNS_NAME_TEXT_SIZE + 256];
+  struct key *key = a->key;
+  if (a->outcome->action != PLAN_PUBLISH || key->state != KEY_ACTIVE || a->failure->code != ERROR_CONFLICT || key->contested_at != TIME_UNSET) return 0;
+  key->contested_at = a->outcome->at;
+  snprintf(reason, sizeof reason, "%s; a new key is made and takes over as soon as caches allow; remove what stands at %s to end it sooner",
+           a->failure->message, key->owner_name);
+  return application_note(a, key, "alarm", reason, error);
 }
 
 /* Back-off grows; a lineage that keeps failing is parked with an alarm and looked at once a day. */
@@ -232,6 +255,7 @@ static int apply_failure(struct application *a, struct error *error) {
   /* The same failure again and again is one entry in the log, not a thousand. */
   if (!result && !repeated) result = application_note(a, a->key, "failed", text, error);
   if (!result) result = placements_give_up(a, error);
+  if (!result) result = note_contest(a, error);
   if (result || lineage->failures < TIMING_FAILURES_PARK || failure->retryable || lineage->parked_at != TIME_UNSET) return result;
   lineage->parked_at = a->now;
   snprintf(text, sizeof text, "failed %u times, tried again once a day: %s", lineage->failures, lineage->failure);
@@ -267,7 +291,7 @@ static int apply_conflict(struct application *a, struct error *error) {
  * no room fails the step rather than the engine. */
 static int take_reports(struct application *a, struct error *error, struct error *ret_limit) {
   const struct outcome *outcome = a->outcome;
-  const bool present = outcome->action == PLAN_CONFIRM || outcome->action == PLAN_ACTIVATE;
+  const bool present = outcome->action != PLAN_CONFIRM_ABSENT;
   int result = outcome->placement_count > 0 ? placements_take(a, error) : 0;
   if (!result && outcome->sighting_count > 0) result = sightings_take(a, error);
   if (!result && outcome->sighting_count > 0 && present) result = apply_presence(a, error);
@@ -317,7 +341,9 @@ int lifecycle_apply(struct lineage *lineage, const struct outcome *outcome, int6
     result = apply_success(&a, error);
     return result ? result : apply_recovery(&a, error);
   }
-  if (!result) result = apply_failure(&a, error);
+  if (result) return result;
+  if (outcome->action == PLAN_PROVE || outcome->action == PLAN_REPAIR) return proof_fail(&a, error);
+  result = apply_failure(&a, error);
   const bool taken = !result && (a.failure->code == ERROR_CONFLICT || a.failure->code == ERROR_EXISTS);
   return taken && a.key && outcome->action == PLAN_GENERATE ? apply_conflict(&a, error) : result;
 }

@@ -26,6 +26,14 @@ int placements_give_up(struct application *a, struct error *error);
 /* The placements of a new key, one for each signer. */
 int placements_reserve(const struct lineage *lineage, struct key *key, struct error *error);
 
+/* Proofs and repairs (proof.c): before and after a report is taken over, and what success and failure mean. */
+int proof_note(struct application *a, struct placement *placement, const struct placement_report *report, struct error *error);
+void proof_take(struct application *a, const struct placement_report *report, struct placement *placement);
+void proof_succeed(struct application *a);
+void proof_reset(struct application *a);
+int proof_fail(struct application *a, struct error *error);
+const char *proof_find_missing(const struct application *a);
+
 /* One round of observation (sightings.c). */
 int sightings_take(struct application *a, struct error *error);
 void sightings_drop(struct key *key);

@@ -24,7 +24,7 @@ static size_t ideal_sightings(const struct key *key, int64_t now, struct sightin
 static size_t ideal_placements(const struct lineage *lineage, const struct key *key, enum plan_action action, int64_t now,
                                struct placement_report *reports) {
   size_t count = 0;
-  if (action == PLAN_ACTIVATE) {
+  if (action == PLAN_ACTIVATE || action == PLAN_REPAIR) {
     for (; count < lineage->signer_count; count++)
       reports[count] = (struct placement_report){.signer_id = lineage->signer_ids[count], .switched_at = now, .completed_at = now};
     return count;
@@ -54,8 +54,10 @@ static int forecast_step_apply(struct lineage *lineage, const struct plan *plan,
                             .record = "",
                             .ttl_negative = known_ttl(lineage, true),
                             .ttl_old = known_ttl(lineage, false)};
-  const bool looks = plan->action == PLAN_CONFIRM || plan->action == PLAN_ACTIVATE || plan->action == PLAN_CONFIRM_ABSENT;
-  const bool places = plan->action == PLAN_GENERATE || plan->action == PLAN_ACTIVATE || plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY;
+  const bool looks = plan->action == PLAN_CONFIRM || plan->action == PLAN_ACTIVATE || plan->action == PLAN_REPAIR ||
+                     plan->action == PLAN_CONFIRM_ABSENT;
+  const bool places = plan->action == PLAN_GENERATE || plan->action == PLAN_ACTIVATE || plan->action == PLAN_REPAIR ||
+                      plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY;
   if (looks) {
     outcome.sighting_count = ideal_sightings(key, now, sightings);
     outcome.sightings = sightings;

@@ -47,9 +47,10 @@ static bool gate_back_off(const struct gate_view *view, struct plan_reason *reas
   const struct key *failed = failure_key(lineage);
   char moment[TIME_TEXT_SIZE];
   if (!back_off_runs(view)) return true;
-  /* A dead server of an old key must not slow down the next rotation. */
+  /* A dead server of an old key must not slow down the next rotation, nor must trouble with the key that signs hold back the one that ends it. */
   const bool signs = !view->key || !key_is_leaving(lineage, view->key);
   if (signs && failed && key_is_leaving(lineage, failed)) return true;
+  if (signs && failed && failed == view->active && view->key != failed) return true;
   return gate_closed(reason, lineage->retry_at, "failed %u time%s, tried again at %s: %s", lineage->failures,
                      lineage->failures == 1 ? "" : "s", time_format(lineage->retry_at, moment),
                      lineage->failure ? lineage->failure : "no reason stored");
@@ -69,6 +70,11 @@ static bool gate_clock_attested(const struct gate_view *view, struct plan_reason
                      "or a TSIG reply of the primary");
 }
 
+/* F1 begins with a look by an attested clock (sightings.c), so a record waits for one. */
+static bool gate_clock_doubtful(const struct gate_view *view, struct plan_reason *reason) {
+  return !view->clock->attested || gate_closed(reason, TIME_NEVER, "the clock is attested");
+}
+
 static bool gate_room(const struct gate_view *view, struct plan_reason *reason) {
   if (view->lineage->key_count < LINEAGE_KEYS_MAX) return true;
   return gate_closed(reason, TIME_NEVER, "%d keys of this domain are alive, no more are made until old ones are removed",
@@ -85,7 +91,7 @@ static bool gate_successor_wanted(const struct gate_view *view, struct plan_reas
   }
   if (view->coming < lineage->rules->standby) return true;
   if (view->coming > 0) return gate_closed(reason, TIME_NEVER, "a successor is on its way already");
-  if (lineage->rotate_requested) return true;
+  if (lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
   const int64_t opens = timing_generate(view->active, lineage->rules);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "the policy rotates only on demand: `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
@@ -109,11 +115,15 @@ static bool gate_not_served(const struct gate_view *view, struct plan_reason *re
 
 /* Looks are stamped by the wall clock. A look that lies further ahead than any pause was stamped by a clock that is ahead of what gates may count with, or
  * that has been set back since: the pause then counts from the start of the key's last operation, so that looking neither ends nor spins. */
-static bool look_is_due(const struct gate_view *view, struct plan_reason *reason, int64_t opens) {
+static int64_t believable(const struct gate_view *view, int64_t opens, int64_t longest) {
   const int64_t now = view->clock->now, begun = view->key->intent_at;
+  if (opens <= time_add(now, longest)) return opens;
+  return begun == TIME_UNSET || begun > now ? now : time_add(begun, TIMING_WATCH_SLOWEST);
+}
+
+static bool look_is_due(const struct gate_view *view, struct plan_reason *reason, int64_t opens) {
   const int64_t longest = time_max(view->lineage->rules->confirm_every, TIMING_WATCH_SIGNED);
-  if (opens > time_add(now, longest)) opens = begun == TIME_UNSET || begun > now ? now : time_add(begun, TIMING_WATCH_SLOWEST);
-  return gate_time(view, reason, opens, "no new look at the servers");
+  return gate_time(view, reason, believable(view, opens, longest), "no new look at the servers");
 }
 
 static bool gate_round_due(const struct gate_view *view, struct plan_reason *reason) {
@@ -123,6 +133,17 @@ static bool gate_round_due(const struct gate_view *view, struct plan_reason *rea
 static bool gate_watched(const struct gate_view *view, struct plan_reason *reason) {
   if (!view->clock->skip_watch || timing_right_since(view->key) == TIME_UNSET) return true;
   return gate_closed(reason, TIME_NEVER, "every server serves the record");
+}
+
+enum { SERVER_TEXT_SIZE = DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE + 4 };
+
+/* "ns1.example.com (192.0.2.1:53)", or the address alone where the policy gives no name. */
+static const char *server_text(const struct sighting *seen, char text[SERVER_TEXT_SIZE]) {
+  if (text_equal(seen->host, seen->address))
+    snprintf(text, SERVER_TEXT_SIZE, "%s", seen->address);
+  else
+    snprintf(text, SERVER_TEXT_SIZE, "%s (%s)", seen->host, seen->address);
+  return text;
 }
 
 /* Names the first server that holds the key back, since when, and what it said. */
@@ -138,9 +159,9 @@ static bool gate_servers_right(const struct gate_view *view, struct plan_reason 
   if (key->sighting_count == 0) return gate_closed(reason, TIME_NEVER, "no server has been asked yet");
   if (wrong > 0) {
     const struct sighting *seen = &key->sightings[first];
-    char published[TIME_TEXT_SIZE];
-    return gate_closed(reason, TIME_NEVER, "%s%s (%s) does not serve the record: %s, at %s, published %s", seen->host,
-                       wrong > 1 ? ", not the only one," : "", seen->address, seen->answer, time_format(seen->seen_at, moment),
+    char published[TIME_TEXT_SIZE], server[SERVER_TEXT_SIZE];
+    return gate_closed(reason, TIME_NEVER, "%s%s does not serve the record: %s, at %s, published %s", server_text(seen, server),
+                       wrong > 1 ? ", not the only one," : "", seen->answer, time_format(seen->seen_at, moment),
                        time_format(key->published_at, published));
   }
   const unsigned sightings = timing_sightings(key);
@@ -185,7 +206,7 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
     if (other->state == KEY_READY && other != view->key && other->ready_at < view->key->ready_at)
       return gate_closed(reason, TIME_NEVER, "%s has been ready for longer", other->selector);
   }
-  if (!view->active || lineage->rotate_requested) return true;
+  if (!view->active || lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
   const int64_t opens = timing_turn(view->active, lineage->rules);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "standby: it takes over on demand, `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
@@ -193,6 +214,37 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
 
 static bool gate_placement_missing(const struct gate_view *view, struct plan_reason *reason) {
   return !key_is_placed(view->lineage, view->key) || gate_closed(reason, TIME_NEVER, "every signer signs with it");
+}
+
+/* Is the key proved from time to time, and is that worth a word? */
+static bool gate_proof_wanted(const struct gate_view *view, struct plan_reason *reason) {
+  const bool failed = view->key->proof_failures > 0;
+  if (failed || (!view->clock->skip_watch && timing_proof(view->lineage, view->key) != TIME_NEVER)) return true;
+  return gate_closed(reason, TIME_NEVER, "no proof is asked for");
+}
+
+static bool gate_proof_due(const struct gate_view *view, struct plan_reason *reason) {
+  enum { LONGEST = TIMING_BACKOFF_PARKED + TIMING_BACKOFF_PARKED / 4 };
+  const struct key *key = view->key;
+  const int64_t every = view->lineage->rules->prove_every;
+  if (key->proof_failures > 0)
+    return gate_time(view, reason, believable(view, key->proof_retry_at, LONGEST), "it could not be proved, and is not tried again");
+  return gate_time(view, reason, believable(view, timing_proof(view->lineage, key), every), "it is not proved again");
+}
+
+static bool gate_repairable(const struct gate_view *view, struct plan_reason *reason) {
+  for (size_t i = 0; i < view->key->placement_count; i++)
+    if (placement_is_repairable(view->lineage, view->key, i)) return true;
+  return gate_closed(reason, TIME_NEVER, "nothing is to be mended");
+}
+
+/* Tables are pointed at a key only while its record is served. */
+static bool gate_record_served(const struct gate_view *view, struct plan_reason *reason) {
+  return timing_right_since(view->key) != TIME_UNSET || gate_closed(reason, TIME_NEVER, "a server does not serve its record");
+}
+static bool gate_other_key_served(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->active && timing_right_since(view->active) != TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "no other key signs whose record every server serves");
 }
 
 static bool gate_drained(const struct gate_view *view, struct plan_reason *reason) {
@@ -214,6 +266,12 @@ static bool gate_withdrawn(const struct gate_view *view, struct plan_reason *rea
 static bool gate_retire_window(const struct gate_view *view, struct plan_reason *reason) {
   return gate_time(view, reason, timing_revoke(view->key, view->lineage->rules),
                    "mail that it signed may still be on its way,");
+}
+/* Tables that somebody has put back from a backup may sign with it, and then its time is not over. */
+static bool gate_successor_proved(const struct gate_view *view, struct plan_reason *reason) {
+  const int64_t since = timing_revoke(view->key, view->lineage->rules);
+  if (view->clock->skip_watch || !view->active || timing_is_proved_since(view->lineage, view->active, since)) return true;
+  return gate_closed(reason, TIME_NEVER, "it is not proved since the end of its window that every signer signs with %s", view->active->selector);
 }
 static bool gate_tombstone_wanted(const struct gate_view *view, struct plan_reason *reason) {
   if (view->lineage->rules->tombstone > 0) return true;
@@ -238,6 +296,16 @@ static bool gate_other_key_signs(const struct gate_view *view, struct plan_reaso
 static bool gate_not_deleted(const struct gate_view *view, struct plan_reason *reason) {
   return view->key->deleted_at == TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is deleted");
 }
+/* A deleted record that some server still shows is deleted again, day by day: it may have come back from a backup. */
+static bool gate_shown_again(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *key = view->key;
+  bool shown = false;
+  for (size_t i = 0; i < key->sighting_count; i++) shown |= !timing_sighting_counts(key, i) && key->sightings[i].seen_at >= key->deleted_at;
+  return (shown && key->absent_at == TIME_UNSET) || gate_closed(reason, TIME_NEVER, "no server shows the record");
+}
+static bool gate_deletion_patience(const struct gate_view *view, struct plan_reason *reason) {
+  return gate_time(view, reason, time_add(view->key->deleted_at, TIMING_HEAL_SLOWEST), "the record is not deleted again");
+}
 static bool gate_deleted(const struct gate_view *view, struct plan_reason *reason) {
   return view->key->deleted_at != TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is not deleted yet");
 }
@@ -248,8 +316,8 @@ static bool gate_absent(const struct gate_view *view, struct plan_reason *reason
   if (view->key->absent_at != TIME_UNSET) return true;
   for (size_t i = 0; i < view->key->sighting_count; i++) {
     const struct sighting *seen = &view->key->sightings[i];
-    if (!seen->right)
-      return gate_closed(reason, TIME_NEVER, "%s (%s) still answers: %s", seen->host, seen->address, seen->answer);
+    char server[SERVER_TEXT_SIZE];
+    if (!seen->right) return gate_closed(reason, TIME_NEVER, "%s still answers: %s", server_text(seen, server), seen->answer);
   }
   return gate_closed(reason, TIME_NEVER, "not seen on every server yet that the record is gone");
 }
@@ -272,6 +340,9 @@ static bool gate_absence_round_due(const struct gate_view *view, struct plan_rea
   GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(file_unshared), GATE(not_held),                 \
       GATE(clock_attested), GATE(back_off)
 
+#define DELETE_AGAIN_GATES                                                                                             \
+  GATE(managed), APPLIES(deleted), APPLIES(shown_again), GATE(not_held), GATE(deletion_patience), GATE(clock_attested), GATE(back_off)
+
 /* In the order of urgency within one state: the first whose gates are all open is done. A look goes before the healing that it may make unnecessary. */
 const struct step plan_steps[] = {
     {KEY_RESERVED, PLAN_GENERATE, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
@@ -279,6 +350,8 @@ const struct step plan_steps[] = {
     {KEY_GENERATED, PLAN_PUBLISH, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
     {KEY_GENERATED, PLAN_DELETE, GATES(GATE(managed), APPLIES(not_wanted), APPLIES(may_be_served), GATE(back_off))},
     {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(not_served), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_served), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_ATTEST, GATES(GATE(managed), APPLIES(clock_doubtful), GATE(back_off))},
     {KEY_PUBLISHED, PLAN_READY, GATES(GATE(managed), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
     {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(look_back_off))},
     {KEY_PUBLISHED, PLAN_PUBLISH, GATES(HEAL_GATES)},
@@ -286,26 +359,30 @@ const struct step plan_steps[] = {
      GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off))},
     {KEY_READY, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_ACTIVATE, GATES(GATE(managed), APPLIES(placement_missing), GATE(back_off))},
+    {KEY_ACTIVE, PLAN_REPAIR, GATES(GATE(managed), APPLIES(repairable), GATE(record_served))},
     {KEY_ACTIVE, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_PUBLISH, GATES(HEAL_GATES)},
+    {KEY_ACTIVE, PLAN_PROVE, GATES(GATE(managed), APPLIES(proof_wanted), GATE(proof_due))},
     {KEY_RETIRED, PLAN_WITHDRAW,
      GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_REVOKE,
      GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(no_tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_RETIRED, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_RETIRED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
+    {KEY_RETIRED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
     {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
     {KEY_REVOKED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off))},
     {KEY_REVOKED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
+    {KEY_REVOKED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
     {KEY_REVOKED, PLAN_DESTROY, GATES(DESTROY_GATES)},
 };
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];

@@ -52,6 +52,8 @@ const struct key *key_sharing_file(const struct lineage *lineage, const struct k
 bool placement_serves(const struct placement *placement, const struct policy_signer *signer);
 /* Whether key is proved in the tables of every signer of lineage. */
 bool key_is_placed(const struct lineage *lineage, const struct key *key);
+/* Whether the placement is one at a signer that the domain has now. */
+bool placement_is_current(const struct lineage *lineage, const struct placement *placement);
 /* Whether a signer's tables name key, as far as is known. */
 bool placement_is_named(const struct placement *placement);
 

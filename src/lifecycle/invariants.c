@@ -33,7 +33,7 @@ static bool has_other_user(const struct lineage *lineage, const struct key *key)
     if (other == key || other->state == KEY_REMOVED || other->absent_at != TIME_UNSET) continue;
     for (size_t j = 0; j < other->placement_count; j++)
       for (size_t k = 0; k < key->placement_count; k++)
-        if (text_equal(other->placements[j].key_path, key->placements[k].key_path)) return true;
+        if (key->placements[k].key_path && text_equal(other->placements[j].key_path, key->placements[k].key_path)) return true;
   }
   return false;
 }
@@ -69,8 +69,15 @@ static const char *forbids_activation(const struct lineage *lineage, const struc
   return NULL;
 }
 
-/* F2: a connection that was open at the switch signs with the old tables until it ends. */
+/* I1: tables are pointed at a key only while every server serves its record. */
+static const char *forbids_repair(const struct key *key) {
+  if (key->state != KEY_ACTIVE) return "it is not active";
+  return timing_right_since(key) == TIME_UNSET ? "not every server serves its record" : NULL;
+}
+
+/* F2: a connection that was open at the switch signs with the old tables until it ends. A key whose record is not served any more must not go on signing. */
 static const char *forbids_withdrawal(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
+  if (key->state == KEY_PUBLISHED) return count_active(lineage) > 0 ? NULL : "no other key signs";
   if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) return "it may sign";
   if (count_active(lineage) == 0) return "no other key signs";
   if (key->state == KEY_REVOKED) return NULL;
@@ -92,6 +99,8 @@ int invariant_permits(const struct lineage *lineage, enum plan_action action, si
   case PLAN_REVOKE:
   case PLAN_DELETE: why = forbids_ending(lineage, action, key, clock); break;
   case PLAN_DESTROY: why = forbids_destruction(lineage, key, clock); break;
+  case PLAN_PROVE: why = key->state == KEY_ACTIVE ? NULL : "it is not active"; break;
+  case PLAN_REPAIR: why = forbids_repair(key); break;
   case PLAN_NONE:
   case PLAN_READY:
   case PLAN_CONFIRM:

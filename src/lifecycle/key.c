@@ -20,7 +20,7 @@ bool key_may_be_served(const struct key *key) {
 static bool share_file(const struct key *a, const struct key *b) {
   for (size_t i = 0; i < a->placement_count; i++)
     for (size_t j = 0; j < b->placement_count; j++)
-      if (text_equal(a->placements[i].key_path, b->placements[j].key_path)) return true;
+      if (a->placements[i].key_path && text_equal(a->placements[i].key_path, b->placements[j].key_path)) return true;
   return false;
 }
 
@@ -48,6 +48,54 @@ bool key_is_placed(const struct lineage *lineage, const struct key *key) {
     if (!proved) return false;
   }
   return lineage->signer_count > 0;
+}
+
+bool placement_is_current(const struct lineage *lineage, const struct placement *placement) {
+  for (size_t i = 0; i < lineage->signer_count; i++)
+    if (placement_serves(placement, lineage->signers[i])) return true;
+  return false;
+}
+
+static bool is_file_damage(enum placement_damage damage) { return damage == DAMAGE_FILE_MISSING || damage == DAMAGE_FILE_OTHER; }
+
+const char *key_find_file(const struct key *key, const char *path) {
+  for (size_t i = 0; i < key->placement_count; i++) {
+    const struct placement *placement = &key->placements[i];
+    const bool good = placement->file_made && !placement->destroyed && !is_file_damage(placement->damage);
+    if (good && (!path || text_equal(path, placement->key_path))) return placement->key_path;
+  }
+  return NULL;
+}
+
+/* A successor that was switched there and not everywhere. */
+static bool is_overtaken(const struct lineage *lineage, const struct placement *placement) {
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    for (size_t j = 0; j < key->placement_count && key->state < KEY_ACTIVE; j++)
+      if (placement_is_named(&key->placements[j]) && placement_serves(&key->placements[j], placement->signer)) return true;
+  }
+  return false;
+}
+
+bool placement_signs(const struct lineage *lineage, const struct key *key, size_t i) {
+  const struct placement *placement = &key->placements[i];
+  return placement->proved_at != TIME_UNSET && placement_is_current(lineage, placement) && !is_overtaken(lineage, placement);
+}
+
+bool placement_is_repairable(const struct lineage *lineage, const struct key *key, size_t i) {
+  const struct placement *placement = &key->placements[i];
+  if (!placement_signs(lineage, key, i)) return false;
+  if (placement->damage != DAMAGE_FILE_MISSING) return placement->damage == DAMAGE_TABLES;
+  return !key_find_file(key, placement->key_path) && key_find_file(key, NULL);
+}
+
+bool key_is_broken(const struct lineage *lineage, const struct key *key) {
+  if (key->contested_at != TIME_UNSET) return true;
+  for (size_t i = 0; i < key->placement_count; i++) {
+    const bool lost = is_file_damage(key->placements[i].damage) && placement_signs(lineage, key, i);
+    if (lost && !placement_is_repairable(lineage, key, i)) return true;
+  }
+  return false;
 }
 
 bool placement_is_named(const struct placement *placement) {

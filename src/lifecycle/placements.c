@@ -46,7 +46,8 @@ static size_t choose_place(const struct application *a, const struct policy_sign
 static void clear_placement(struct placement *placement) {
   free(placement->key_path);
   free(placement->failure);
-  *placement = (struct placement){.switched_at = TIME_UNSET, .proved_at = TIME_UNSET, .drained_at = TIME_UNSET};
+  *placement = (struct placement){
+      .switched_at = TIME_UNSET, .proved_at = TIME_UNSET, .damaged_at = TIME_UNSET, .drained_at = TIME_UNSET};
 }
 
 static int add_placement(struct application *a, const struct placement_report *report, struct placement **ret, struct error *error) {
@@ -76,16 +77,19 @@ static int add_placement(struct application *a, const struct placement_report *r
   return 0;
 }
 
-static void take_done(enum plan_action action, const struct placement_report *report, struct placement *placement) {
+static void take_done(enum plan_action action, enum key_state state, const struct placement_report *report, struct placement *placement) {
   const bool done = report->completed_at != 0;
-  if (action == PLAN_ACTIVATE && report->switched_at != 0) {
+  const bool switches = action == PLAN_ACTIVATE || action == PLAN_REPAIR;
+  if (switches && report->switched_at != 0) {
     placement->switched_at = report->switched_at;
     placement->drained_at = TIME_UNSET; /* named again, whatever was withdrawn before */
   }
   if (!done) return;
-  if (action == PLAN_GENERATE || action == PLAN_ACTIVATE) placement->file_made = true;
+  if (action == PLAN_GENERATE || switches) placement->file_made = true;
   if (action == PLAN_ACTIVATE) placement->proved_at = report->completed_at;
   if (action == PLAN_WITHDRAW) placement->drained_at = report->completed_at;
+  /* A key that took over too early is to be proved anew when its time comes. */
+  if (action == PLAN_WITHDRAW && state < KEY_ACTIVE) placement->proved_at = TIME_UNSET;
   if (action == PLAN_DESTROY) placement->destroyed = true;
 }
 
@@ -95,18 +99,15 @@ int placements_take(struct application *a, struct error *error) {
     struct placement *placement = NULL;
     for (size_t j = 0; j < a->key->placement_count; j++)
       if (a->key->placements[j].signer_id == report->signer_id) placement = &a->key->placements[j];
+    const bool proof = a->outcome->action == PLAN_PROVE || a->outcome->action == PLAN_REPAIR;
     int result = placement ? 0 : add_placement(a, report, &placement, error);
+    if (!result && proof) result = proof_note(a, placement, report, error);
     if (!result) result = application_replace_text(&placement->failure, report->failure, error);
     if (result) return result;
-    take_done(a->outcome->action, report, placement);
+    take_done(a->outcome->action, a->key->state, report, placement);
+    if (proof) proof_take(a, report, placement);
   }
   return 0;
-}
-
-static bool is_of_policy(const struct lineage *lineage, const struct placement *placement) {
-  for (size_t i = 0; i < lineage->signer_count; i++)
-    if (placement_serves(placement, lineage->signers[i])) return true;
-  return false;
 }
 
 static int give_up_one(struct application *a, size_t index, struct error *error) {
@@ -130,7 +131,7 @@ int placements_give_up(struct application *a, struct error *error) {
   const bool undoes = a->outcome->action == PLAN_WITHDRAW || a->outcome->action == PLAN_DESTROY;
   const bool for_good = !a->failure->retryable || a->lineage->failures >= TIMING_FAILURES_PARK;
   for (size_t i = undoes && for_good ? a->key->placement_count : 0; i-- > 0;) {
-    if (!a->key->placements[i].failure || is_of_policy(a->lineage, &a->key->placements[i])) continue;
+    if (!a->key->placements[i].failure || placement_is_current(a->lineage, &a->key->placements[i])) continue;
     int result = give_up_one(a, i, error);
     if (result) return result;
   }
@@ -144,6 +145,7 @@ int placements_reserve(const struct lineage *lineage, struct key *key, struct er
                                     .signer = lineage->signers[i],
                                     .switched_at = TIME_UNSET,
                                     .proved_at = TIME_UNSET,
+                                    .damaged_at = TIME_UNSET,
                                     .drained_at = TIME_UNSET};
     key->placement_count = i + 1;
     int result = policy_signer_key_path(lineage->signers[i], lineage->domain, key->selector, &placement->key_path, error);

@@ -6,8 +6,8 @@
 
 /* How urgent an action is when several keys of a lineage have one: first what brings or keeps a signature right, then tidying up. */
 static unsigned action_urgency(enum plan_action action) {
-  static const enum plan_action order[] = {PLAN_ACTIVATE, PLAN_READY,  PLAN_GENERATE, PLAN_PUBLISH,        PLAN_CONFIRM, PLAN_ATTEST,
-                                           PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
+  static const enum plan_action order[] = {PLAN_ACTIVATE, PLAN_REPAIR, PLAN_READY,    PLAN_GENERATE, PLAN_PUBLISH,        PLAN_CONFIRM, PLAN_PROVE,
+                                           PLAN_ATTEST,   PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
   for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++)
     if (order[i] == action) return i;
   return UINT32_MAX;
@@ -84,7 +84,7 @@ bool plan_step_applies(const struct lineage *lineage, size_t key, enum plan_acti
     struct verdict verdict;
     if (plan_steps[i].state != view.key->state || plan_steps[i].action != action) continue;
     step_judge(&plan_steps[i], &view, &verdict);
-    return verdict.applies;
+    if (verdict.applies) return true;
   }
   return false;
 }

@@ -27,8 +27,11 @@ static void merge_sighting(const struct application *a, const struct sighting_re
     if (!report->no_route) ret->last_wrong_at = report->at;
     return;
   }
-  /* A right_since in the future was stamped by a clock that has been set back since: the wait starts anew. */
-  if (ret->right_since == TIME_UNSET || ret->right_since > report->at) ret->right_since = report->at;
+  /* A right_since in the future was stamped by a clock that has been set back since: the wait starts anew. One that nobody vouched for is only the beginning of
+   * the wait until a look by an attested clock: a clock that is set right later would have waited all the time by which it was wrong. */
+  const bool provisional = ret->right_since != TIME_UNSET && ret->count == 0;
+  if (ret->right_since == TIME_UNSET || ret->right_since > report->at || provisional) ret->right_since = report->at;
+  if (a->outcome->unattested && ret->count == 0) return;
   /* A second answer within the same interval says nothing new. */
   if (!old || old->count == 0 || report->at - old->seen_at >= a->lineage->rules->confirm_every) ret->count++;
 }

@@ -3,6 +3,7 @@
 #include <limits.h>
 
 #include "dkimroll/text.h"
+#include "gates.h"
 
 bool timing_sighting_counts(const struct key *key, size_t sighting) {
   const struct sighting *seen = &key->sightings[sighting];
@@ -108,6 +109,42 @@ int64_t timing_dead(const struct key *key) {
 int64_t timing_remove(const struct key *key, const struct policy_rules *rules) {
   if (rules->tombstone == 0 && key->revoked_at == TIME_UNSET) return timing_revoke(key, rules);
   return key->revoked_at == TIME_UNSET ? TIME_NEVER : time_add(key->revoked_at, rules->tombstone);
+}
+
+/* A signer where the key was never proved is no matter of proofs but of placing the key there. */
+static int64_t oldest_proof(const struct lineage *lineage, const struct key *key) {
+  int64_t oldest = TIME_NEVER;
+  for (size_t i = 0; i < key->placement_count; i++) {
+    if (placement_signs(lineage, key, i)) oldest = time_min(oldest, key->placements[i].proved_at);
+  }
+  return oldest;
+}
+
+/* Since a signer was taken back from a successor that had lost its record, nobody has seen it sign. */
+static bool is_taken_back(const struct key *key, int64_t proved) {
+  for (size_t i = 0; i < key->placement_count; i++)
+    if (key->state < KEY_ACTIVE && key->placements[i].drained_at > proved) return true;
+  return false;
+}
+
+bool timing_is_proved_since(const struct lineage *lineage, const struct key *key, int64_t moment) {
+  return lineage->rules->prove_every == TIME_NEVER || oldest_proof(lineage, key) >= moment;
+}
+
+int64_t timing_proof(const struct lineage *lineage, const struct key *key) {
+  const int64_t every = lineage->rules->prove_every, proved = oldest_proof(lineage, key);
+  if (every == TIME_NEVER || proved == TIME_NEVER) return TIME_NEVER;
+  const uint64_t mixed = (uint64_t)lineage->id * UINT64_C(0x9e3779b97f4a7c15);
+  int64_t due = time_add(proved, every - (int64_t)((mixed >> 33) % (uint64_t)(every / 4 + 1)));
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *other = &lineage->keys[i];
+    const int64_t end = other->state == KEY_RETIRED && other->deleted_at == TIME_UNSET ? timing_revoke(other, lineage->rules) : TIME_UNSET;
+    if (proved < end) due = time_min(due, end);
+    if (is_taken_back(other, proved)) due = proved;
+  }
+  if (proved < lineage->tables_changed_at) due = proved;
+  /* A clock that was set back may stamp a proof before the moment that asked for it. */
+  return time_max(due, time_add(proved, time_min(every, TIMING_PROOF_PAUSE)));
 }
 
 int64_t timing_backoff(unsigned failures, bool retryable, uint64_t seed) {

@@ -21,7 +21,9 @@ int policy_input_open(struct policy_input *input, const char *path, struct polic
   if (fstat(descriptor, &status) < 0) return error_set_errno(error, errno, "cannot read %s", path);
   if (!S_ISREG(status.st_mode)) return error_set(error, ERROR_INVALID, "%s is not a regular file", path);
   if (status.st_size > POLICY_FILE_MAX) {
-    return error_set(error, ERROR_LIMIT, "%s is larger than %d MiB", path, POLICY_FILE_MAX / 1024 / 1024);
+    error_set(error, ERROR_LIMIT, "%s is larger than %d MiB", path, POLICY_FILE_MAX / 1024 / 1024);
+    error_remedy(error, "spread its domains over several domains-from files, or over several policies and stores");
+    return ERROR_LIMIT;
   }
   start(input, report, file);
   input->descriptor = TAKE_FD(descriptor);
@@ -147,7 +149,7 @@ bool policy_input_read(struct policy_input *input, uint8_t *buffer, size_t size,
   }
   if (input->broken) return false;
   if (input->digest && EVP_DigestUpdate(input->digest, buffer, got) != 1) {
-    error_set(&input->failure, ERROR_INTERNAL, "OpenSSL cannot continue the SHA-256 of the policy");
+    error_set(&input->failure, ERROR_SYSTEM, "OpenSSL cannot continue the SHA-256 of the policy");
     input->broken = true;
     return false;
   }

@@ -53,3 +53,19 @@ int policy_signer_key_path(const struct policy_signer *signer, const char *domai
   *ret_path = TAKE_PTR(path);
   return 0;
 }
+
+char *policy_signer_key_name(const struct policy_signer *signer, const char *domain, const char *selector) {
+  struct buffer name = BUFFER_WITH_MAXIMUM(POLICY_KEY_NAME_MAX);
+  for (const char *p = signer->key_name; *p; p++) {
+    if (p[0] == '%' && p[1] == 's')
+      buffer_add_text(&name, selector);
+    else if (p[0] == '%' && p[1] == 'd')
+      buffer_add_text(&name, domain);
+    else
+      buffer_add(&name, p, 1);
+    if (p[0] == '%' && (p[1] == 's' || p[1] == 'd')) p++;
+  }
+  char *text = buffer_take_text(&name);
+  if (!text) buffer_release(&name);
+  return text;
+}

@@ -212,7 +212,7 @@ static int write_digest(struct reading *reading, struct error *error) {
   unsigned size = 0;
   struct policy *policy = &reading->draft.policy;
   if (EVP_DigestFinal_ex(reading->digest, octets, &size) != 1 || size * 2 + 1 > sizeof(policy->digest)) {
-    return error_set(error, ERROR_INTERNAL, "OpenSSL cannot finish the SHA-256 of the policy");
+    return error_set(error, ERROR_SYSTEM, "OpenSSL cannot finish the SHA-256 of the policy");
   }
   for (size_t i = 0; i < size; i++) snprintf(policy->digest + 2 * i, 3, "%02x", octets[i]);
   return 0;
@@ -270,7 +270,7 @@ static int begin_reading(struct reading *reading, const char *file, struct polic
   reading->digest = EVP_MD_CTX_new();
   if (reading->report.failure < 0 || !reading->digest) return no_memory(error);
   if (EVP_DigestInit_ex(reading->digest, EVP_sha256(), NULL) != 1) {
-    return error_set(error, ERROR_INTERNAL, "OpenSSL has no SHA-256");
+    return error_set(error, ERROR_SYSTEM, "the policy: OpenSSL cannot begin its SHA-256");
   }
   return 0;
 }

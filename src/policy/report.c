@@ -21,8 +21,18 @@ static bool wants_finding(struct policy_report *report) {
   return false;
 }
 
+/* Names of a stored text may hold anything, and YAML writes U+009B as "\u009b". */
+static void blank_controls(char *text) {
+  for (char *at = text; at && *at; at++) {
+    if (!text_is_control(at)) continue;
+    if ((unsigned char)*at >= 0x80) at[1] = '?';
+    *at = '?';
+  }
+}
+
 /* Takes message, NULL if there was no memory for it. */
 static void add_message(struct policy_report *report, struct policy_place place, char *message) {
+  blank_controls(message);
   struct policy_findings *findings = &report->findings;
   char *file = text_duplicate(place.file < report->file_count ? report->files[place.file] : "");
   struct policy_finding *items = NULL;

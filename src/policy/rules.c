@@ -29,10 +29,13 @@ unsigned policy_living_keys(const struct policy_rules *rules) {
 }
 
 /* RFC 8301 3.2: signers SHOULD use at least 2048 bits; verifiers need not know more than 4096. */
-static void check_bits(struct policy_key *key, struct policy_place place, const char *path,
-                       struct policy_report *report) {
+void policy_bits_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  const struct policy_key *key = record;
+  const struct policy_place place = policy_node_place(node, "bits");
   const bool is_rsa = key->algorithm == KEY_ALGORITHM_RSA;
-  if (key->bits == 0) key->bits = is_rsa ? RSA_BITS_DEFAULT : ED25519_BITS;
+  char path[POLICY_PATH_SIZE];
+  if (key->bits == 0) return;
+  policy_node_path(node, path);
   if (is_rsa && key->bits < RSA_BITS_DEFAULT) {
     policy_report_add(report, place, "%s.bits: RSA keys of %u bits are too weak (RFC 8301 3.2); use 2048, 3072 or 4096",
                       path, key->bits);
@@ -45,13 +48,13 @@ static void check_bits(struct policy_key *key, struct policy_place place, const 
 }
 
 /* Fills in what a key takes from its rules, and checks it beside the keys before it. */
-static void check_key(const struct policy_node *node, struct policy_rules *rules, size_t index,
-                      struct policy_report *report) {
+static void check_slot(const struct policy_node *node, struct policy_rules *rules, size_t index,
+                       struct policy_report *report) {
   struct policy_key *key = &rules->keys[index];
   const struct policy_node *own = policy_node_find(policy_node_find(node, "keys"), key->slot);
   char path[POLICY_PATH_SIZE];
   policy_node_path(own ? own : node, path);
-  check_bits(key, policy_node_place(own ? own : node, "bits"), path, report);
+  if (key->bits == 0) key->bits = key->algorithm == KEY_ALGORITHM_RSA ? RSA_BITS_DEFAULT : ED25519_BITS;
   if (!key->selector) key->selector = text_duplicate(rules->selector);
   if (!key->selector) policy_report_no_memory(report);
   for (size_t i = 0; i < index; i++) {
@@ -65,7 +68,13 @@ static void check_key(const struct policy_node *node, struct policy_rules *rules
   }
 }
 
-static void check_life(const struct policy_node *node, const struct policy_rules *rules, struct policy_report *report) {
+void policy_slots_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  struct policy_rules *rules = record;
+  for (size_t i = 0; i < rules->key_count; i++) check_slot(node, rules, i, report);
+}
+
+void policy_life_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  const struct policy_rules *rules = record;
   const struct policy_place place = policy_node_place(node, "rotate-every");
   const int64_t shortest = policy_shortest_life(rules);
   const int64_t room = POLICY_LIVING_KEYS_MAX - KEYS_BESIDE_RETIRED - (int64_t)rules->standby;
@@ -95,22 +104,19 @@ static void check_life(const struct policy_node *node, const struct policy_rules
   }
 }
 
-void policy_rules_check(const struct policy_node *node, void *record, struct policy_report *report) {
-  struct policy_rules *rules = record;
-  for (size_t i = 0; i < rules->key_count; i++) check_key(node, rules, i, report);
-  check_life(node, rules, report);
-  const struct policy_node *retire = policy_node_find(node, "retire");
+void policy_archive_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  const struct policy_rules *rules = record;
   const bool archives = rules->private_key == PRIVATE_KEY_ARCHIVE;
-  if (!retire || archives == (rules->archive_directory != NULL)) return;
+  if (archives == (rules->archive_directory != NULL)) return;
   char path[POLICY_PATH_SIZE];
-  policy_node_path(retire, path);
+  policy_node_path(node, path);
   if (archives) {
     policy_report_add(
-        report, policy_node_place(retire, "private-key"),
+        report, policy_node_place(node, "private-key"),
         "%s: archive-directory is missing; say where private keys go, as in /var/lib/dkimroll/archive/%%d", path);
   } else {
     policy_report_add(
-        report, policy_node_place(retire, "archive-directory"),
+        report, policy_node_place(node, "archive-directory"),
         "%s: archive-directory is given, but private keys are destroyed; add private-key: archive, or remove it", path);
   }
 }
@@ -134,7 +140,7 @@ void policy_reload_check(const struct policy_node *node, void *record, struct po
   }
 }
 
-void policy_signer_check(const struct policy_node *node, void *record, struct policy_report *report) {
+void policy_signer_tables_check(const struct policy_node *node, void *record, struct policy_report *report) {
   const struct policy_signer *signer = record;
   char path[POLICY_PATH_SIZE];
   policy_node_path(node, path);
@@ -144,6 +150,12 @@ void policy_signer_check(const struct policy_node *node, void *record, struct po
                       "opendkim.conf names as KeyTable and SigningTable",
                       path);
   }
+}
+
+void policy_mode_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  const struct policy_signer *signer = record;
+  char path[POLICY_PATH_SIZE];
+  policy_node_path(node, path);
   /* What OpenDKIM accepts with RequireSafeKeys: nothing for others, and the owner must be able to read. */
   if ((signer->mode & ~(mode_t)0660) != 0 || (signer->mode & 0400) == 0) {
     policy_report_add(report, policy_node_place(node, "mode"),

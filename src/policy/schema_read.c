@@ -265,28 +265,55 @@ void schema_read_absent(const struct schema_row *row, const struct policy_node *
   }
 }
 
+static size_t findings_so_far(const struct policy_report *report) { return report->total + report->passed_over; }
+
+static uint64_t row_bit(const struct schema_table *table, const struct schema_row *row) {
+  return UINT64_C(1) << (row - table->rows);
+}
+
+/* Whether the rows that check needs are right. */
+static bool can_be_checked(const struct schema_table *table, const struct schema_check *check, uint64_t damaged) {
+  for (size_t i = 0; i < table->row_count; i++) {
+    if (!(damaged & row_bit(table, &table->rows[i]))) continue;
+    for (size_t needed = 0; needed < SCHEMA_NEEDS_MAX; needed++)
+      if (check->needs[needed] && text_equal(check->needs[needed], table->rows[i].name)) return false;
+  }
+  return true;
+}
+
+static void run_checks(const struct schema_table *table, const struct policy_node *node, void *record, uint64_t damaged,
+                       struct policy_report *report) {
+  for (size_t i = 0; i < table->check_count; i++)
+    if (can_be_checked(table, &table->checks[i], damaged)) table->checks[i].check(node, record, report);
+}
+
 void schema_read(const struct schema_table *table, const struct policy_node *node, void *record,
                  struct policy_report *report) {
   if (node->kind == POLICY_NODE_BROKEN) {
     report->passed_over++;
     return;
   }
-  const size_t before = report->total + report->passed_over;
   if (is_no_mapping(node) && !policy_node_is_null(node)) {
     char what[SHOWN_SIZE];
     snprintf(what, sizeof(what), "give a mapping of keys, as in {%s: ...}", table->rows[0].name);
     refuse(node, what, report);
     return;
   }
+  uint64_t damaged = 0; /* a bit for each row with findings, all of them for a key that is no row's */
   for (const struct policy_node *child = node->first; child; child = child->next) {
     const struct schema_row *row = schema_find_row(table, node, child->name, child->name_place, report);
     const struct policy_node *first = row ? policy_node_find(node, row->name) : NULL;
+    const size_t before = findings_so_far(report);
     if (row && first == child) schema_read_row(row, child, record, report);
     if (row && first != child) refuse_duplicate(child, first, report);
+    if (!row || first != child) damaged = UINT64_MAX;
+    if (row && findings_so_far(report) > before) damaged |= row_bit(table, row);
   }
   for (size_t i = 0; i < table->row_count; i++) {
-    if (!policy_node_find(node, table->rows[i].name)) schema_read_absent(&table->rows[i], node, record, report);
+    const size_t before = findings_so_far(report);
+    if (policy_node_find(node, table->rows[i].name)) continue;
+    schema_read_absent(&table->rows[i], node, record, report);
+    if (findings_so_far(report) > before) damaged |= row_bit(table, &table->rows[i]);
   }
-  if (table->check && !report->stored && report->total + report->passed_over == before)
-    table->check(node, record, report);
+  if (!report->stored) run_checks(table, node, record, damaged, report);
 }

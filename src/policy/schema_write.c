@@ -71,7 +71,7 @@ void schema_write(const struct schema_table *table, const void *record, struct b
       buffer_add_text(buffer, ": ");
       buffer_add(buffer, value.data, value.size);
     }
-    if (value.failed) buffer->failed = true;
+    buffer_fail(buffer, &value);
     buffer_release(&value);
   }
   buffer_add_text(buffer, "}");

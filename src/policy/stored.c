@@ -6,12 +6,9 @@
 #include "dkimroll/policy_tables.h"
 #include "dkimroll/policy_yaml.h"
 
-/* A record of eight keys with 64 servers each stays far below. */
-enum { STORED_MAX = 1024 * 1024 };
-
 /* One entry as {"NAME": {...}}: what read_entry below reads, and what a policy file would have under `policies` and the like. */
 static int format_entry(const struct schema_table *table, const void *record, char **ret_text, struct error *error) {
-  struct buffer buffer = BUFFER_WITH_MAXIMUM(STORED_MAX);
+  struct buffer buffer = BUFFER_WITH_MAXIMUM(POLICY_STORED_MAX);
   const char *name = *SCHEMA_FIELD_CONST(char *, record, table->name_offset);
   buffer_add_text(&buffer, "{");
   schema_write_text(name ? name : "", &buffer);
@@ -20,9 +17,13 @@ static int format_entry(const struct schema_table *table, const void *record, ch
   buffer_add_text(&buffer, "}");
   char *text = buffer_take_text(&buffer);
   if (!text) {
+    const bool no_memory = buffer.no_memory || !buffer.failed;
     buffer_release(&buffer);
-    return error_set(error, ERROR_LIMIT, "%s \"%s\" is too large to be stored, or memory ran out", table->what,
-                     name ? name : "");
+    if (no_memory) return error_set(error, ERROR_NO_MEMORY, "memory ran out while %s \"%s\" was written", table->what, name ? name : "");
+    error_set(error, ERROR_LIMIT, "%s \"%s\" has more than %d octets, so it cannot be stored with its keys", table->what, name ? name : "",
+              POLICY_STORED_MAX);
+    error_remedy(error, "give it fewer servers or shorter paths in the policy");
+    return ERROR_LIMIT;
   }
   *ret_text = text;
   return 0;
@@ -49,6 +50,9 @@ static void read_stored(const struct schema_row *row, const char *text, struct p
 /* Reads the one entry of text into the array of policy that row fills. */
 static int parse_entry(const struct schema_row *row, const char *text, struct policy *policy, struct error *error) {
   CLEANUP(policy_report_release) struct policy_report report = {.stored = true};
+  if (strlen(text) > POLICY_STORED_MAX)
+    return error_set(error, ERROR_INVALID, "a stored %s is damaged: it has more than %d octets", row->table->what,
+                     POLICY_STORED_MAX);
   read_stored(row, text, policy, &report);
   if (report.failure < 0)
     return error_set(error, report.failure, "memory ran out while a stored %s was read", row->table->what);

@@ -12,6 +12,7 @@
 #define YEAR (365 * DAY)
 
 #define ROWS(table) .rows = (table), .row_count = ARRAY_SIZE(table)
+#define CHECKS(table) .checks = (table), .check_count = ARRAY_SIZE(table)
 
 static const struct schema_choice algorithms[] = {{"rsa", KEY_ALGORITHM_RSA}, {"ed25519", KEY_ALGORITHM_ED25519}, {0}};
 static const struct schema_choice private_key_ends[] = {
@@ -26,8 +27,9 @@ static const struct schema_row key_rows[] = {
     {"bits", SCHEMA_VALUE, &schema_number, .offset = KEY(bits)}, /* the default depends on the algorithm */
     {"selector", SCHEMA_VALUE, &schema_text, .offset = KEY(selector), .check = selector_check_template},
 };
+static const struct schema_check key_checks[] = {{policy_bits_check, {"algorithm", "bits"}}};
 const struct schema_table policy_key_table = {"algorithm and bits", ROWS(key_rows), .size = sizeof(struct policy_key),
-                                              .name_offset = KEY(slot)};
+                                              .name_offset = KEY(slot), CHECKS(key_checks)};
 
 /* policies: NAME: */
 #define RULE(field) offsetof(struct policy_rules, field)
@@ -63,7 +65,8 @@ static const struct schema_row retire_rows[] = {
     {"archive-directory", SCHEMA_VALUE, &schema_text, .offset = RULE(archive_directory),
      .check = policy_check_directory},
 };
-static const struct schema_table retire_table = {"retire", ROWS(retire_rows)};
+static const struct schema_check retire_checks[] = {{policy_archive_check, {"private-key", "archive-directory"}}};
+static const struct schema_table retire_table = {"retire", ROWS(retire_rows), CHECKS(retire_checks)};
 
 static const struct schema_row rules_rows[] = {
     {"selector", SCHEMA_VALUE, &schema_text, .offset = RULE(selector), .standard = "server-%Y%m%d",
@@ -72,13 +75,19 @@ static const struct schema_row rules_rows[] = {
      .maximum = POLICY_SLOTS_MAX, .table = &policy_key_table, .check = policy_check_name},
     {"rotate-every", SCHEMA_VALUE, &schema_duration, SCHEMA_NEVER, RULE(rotate_every), .standard = "90d", .minimum = 1,
      .maximum = 10 * YEAR},
+    {"prove-every", SCHEMA_VALUE, &schema_duration, SCHEMA_NEVER, RULE(prove_every), .standard = "1d", .minimum = 1,
+     .maximum = 30 * DAY},
     {"standby", SCHEMA_VALUE, &schema_number, .offset = RULE(standby), .standard = "0", .maximum = POLICY_STANDBY_MAX},
     {"publish", SCHEMA_GROUP, .table = &publish_table},
     {"confirm", SCHEMA_GROUP, .table = &confirm_table},
     {"retire", SCHEMA_GROUP, .table = &retire_table},
 };
+static const struct schema_check rules_checks[] = {
+    {policy_slots_check, {"selector", "keys"}},
+    {policy_life_check, {"rotate-every", "standby", "publish", "confirm", "retire"}},
+};
 const struct schema_table policy_rules_table = {"rules", ROWS(rules_rows), sizeof(struct policy_rules), RULE(name),
-                                                policy_rules_check};
+                                                CHECKS(rules_checks)};
 
 /* publishers: NAME: */
 #define PUBLISHER(field) offsetof(struct policy_publisher, field)
@@ -131,7 +140,7 @@ static bool write_signing_table(const struct schema_row *row, const void *record
   if (text) {
     schema_write_text(text, buffer);
   } else {
-    buffer->failed = true;
+    buffer_fail(buffer, NULL);
   }
   return true;
 }
@@ -163,7 +172,8 @@ static const struct schema_row reload_rows[] = {
     {"timeout", SCHEMA_VALUE, &schema_duration, .offset = SIGNER(reload_timeout), .standard = "30s", .minimum = 1,
      .maximum = 600},
 };
-static const struct schema_table reload_table = {"reload", ROWS(reload_rows), .check = policy_reload_check};
+static const struct schema_check reload_checks[] = {{policy_reload_check, {"unit", "pid-file", "command"}}};
+static const struct schema_table reload_table = {"reload", ROWS(reload_rows), CHECKS(reload_checks)};
 
 static const struct schema_row signer_rows[] = {
     {"type", SCHEMA_VALUE, &schema_choice, .offset = SIGNER(type), .standard = "opendkim", .choices = signer_types},
@@ -181,8 +191,12 @@ static const struct schema_row signer_rows[] = {
     {"milter", SCHEMA_VALUE, &schema_text, SCHEMA_REQUIRED, SIGNER(milter), .check = policy_check_milter,
      .canonical = policy_canonical_milter},
 };
+static const struct schema_check signer_checks[] = {
+    {policy_signer_tables_check, {"key-table", "signing-table"}},
+    {policy_mode_check, {"mode"}},
+};
 const struct schema_table policy_signer_table = {"signer", ROWS(signer_rows), sizeof(struct policy_signer),
-                                                 SIGNER(name), policy_signer_check};
+                                                 SIGNER(name), CHECKS(signer_checks)};
 
 /* domains: NAME:, and domain-defaults: */
 #define DOMAIN(field) offsetof(struct policy_domain_draft, field)

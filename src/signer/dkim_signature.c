@@ -312,7 +312,7 @@ static void add_own_field(const struct signature *signature, struct buffer *cont
   buffer_add(&own, field.text, (size_t)(start - field.text));
   buffer_add(&own, end, (size_t)(field.text + field.size - end));
   dkim_canon_field(signature->header_canon, (struct span){(const char *)own.data, own.size}, content);
-  if (own.failed) content->failed = true;
+  buffer_fail(content, &own);
   buffer_release(&own);
 }
 

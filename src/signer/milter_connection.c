@@ -1,17 +1,13 @@
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/milter_connection.h"
 #include "dkimroll/text.h"
 
 static void milter_stop_watching(struct milter *milter) {
-  loop_cancel(milter->loop, &milter->watch);
+  /* To watch nothing cannot fail. */
+  if (milter->stream && stream_watch(milter->stream, 0) < 0) stream_close(&milter->stream);
   loop_cancel(milter->loop, &milter->timer);
 }
 
@@ -78,33 +74,31 @@ static void milter_happened(void *context, unsigned events) {
 }
 
 void milter_watch(struct milter *milter, unsigned events) {
-  if (milter->watch && milter->watched == events) return;
-  loop_cancel(milter->loop, &milter->watch);
-  milter->watched = events;
-  if (loop_watch(milter->loop, milter->descriptor, events, milter_happened, milter, &milter->watch) < 0)
-    milter_fail_memory(milter);
+  if (stream_watch(milter->stream, events) < 0) milter_fail_memory(milter);
 }
 
 static void cleanup_milter(struct milter **milter) {
   milter_close(*milter);
 }
 
-static int milter_connect(struct milter *milter, const struct sockaddr_storage *address, socklen_t size,
+static int milter_connect(struct milter *milter, struct connector *connector, const struct connector_request *request,
                           struct error *error) {
-  milter->descriptor = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (milter->descriptor < 0) return error_set_errno(error, errno, "milter %s: cannot make a socket", milter->address);
-  /* Our own small packets must not wait for each other either. */
-  int on = 1;
-  if (address->ss_family != AF_UNIX && setsockopt(milter->descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
-    return error_set_errno(error, errno, "milter %s: TCP_NODELAY", milter->address);
-  if (connect(milter->descriptor, (const struct sockaddr *)address, size) == 0)
+  struct error reason;
+  int result = connector_open(connector, request, &milter->stream, &reason);
+  if (result < 0) {
+    error_context(&reason, "milter %s", milter->address);
+    if (error) *error = reason;
+    return result;
+  }
+  int failure = stream_connected(milter->stream);
+  if (failure == 0)
     milter->connected = true;
-  else if (errno != EINPROGRESS && errno != EINTR)
-    milter_fail_errno(milter, errno, "cannot connect");
+  else if (failure != EINPROGRESS)
+    milter_fail_errno(milter, failure, "cannot connect");
   return 0;
 }
 
-int milter_open(struct loop *loop, const char *address, int64_t deadline, milter_event *event, void *context,
+int milter_open(struct connector *connector, const char *address, int64_t deadline, milter_event *event, void *context,
                 struct milter **ret_milter, struct error *error) {
   struct sockaddr_storage parsed;
   socklen_t size = 0;
@@ -112,18 +106,18 @@ int milter_open(struct loop *loop, const char *address, int64_t deadline, milter
   if (result < 0) return result;
   CLEANUP(cleanup_milter) struct milter *milter = calloc(1, sizeof(*milter));
   if (!milter) return error_set(error, ERROR_NO_MEMORY, "milter %s: out of memory", address);
-  milter->loop = loop;
+  milter->loop = connector->loop;
   milter->event = event;
   milter->context = context;
-  milter->descriptor = -1;
   milter->input = BUFFER_WITH_MAXIMUM(MILTER_INPUT_MAX);
   milter->output = BUFFER_WITH_MAXIMUM(MILTER_OUTPUT_MAX);
   milter->address = text_duplicate(address);
   if (!milter->address) return error_set(error, ERROR_NO_MEMORY, "milter %s: out of memory", address);
-  result = milter_connect(milter, &parsed, size, error);
+  result =
+      milter_connect(milter, connector, &(struct connector_request){&parsed, size, milter_happened, milter}, error);
   if (result < 0) return result;
   if (milter->failure.code == 0) {
-    if (loop_at(loop, deadline, milter_timer, milter, &milter->timer) < 0)
+    if (loop_at(milter->loop, deadline, milter_timer, milter, &milter->timer) < 0)
       return error_set(error, ERROR_NO_MEMORY, "milter %s: out of memory", address);
     milter_send_steps(milter);
   }
@@ -148,13 +142,12 @@ void milter_close(struct milter *milter) {
   if (!milter) return;
   milter_stop_watching(milter);
   loop_cancel(milter->loop, &milter->failing);
-  if (milter->connected && milter->output.size == 0 && milter->failure.code == 0) {
+  if (milter->stream && milter->connected && milter->output.size == 0 && milter->failure.code == 0) {
     milter_add_packet(&milter->output, MILTER_COMMAND_QUIT, NULL, 0);
     /* A courtesy: without it OpenDKIM notes a lost connection. */
-    if (send(milter->descriptor, milter->output.data, milter->output.size, MSG_NOSIGNAL) < 0)
-      buffer_reset(&milter->output);
+    if (stream_write(milter->stream, milter->output.data, milter->output.size) < 0) buffer_reset(&milter->output);
   }
-  if (milter->descriptor >= 0) close(milter->descriptor);
+  stream_close(&milter->stream);
   milter_forget_answer(milter);
   buffer_release(&milter->input);
   buffer_release(&milter->output);

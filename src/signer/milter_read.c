@@ -1,9 +1,6 @@
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/milter_connection.h"
@@ -128,6 +125,10 @@ static void milter_take_verdict(struct milter *milter, const struct milter_packe
   case MILTER_REPLY_CODE: milter_take_code(milter, packet); return;
   case MILTER_REPLY_CONNECTION_FAILURE: milter_fail_errno(milter, ECONNRESET, "it gave the connection up"); return;
   case MILTER_REPLY_SKIP:
+    if (milter->step == MILTER_STEP_END_OF_MESSAGE) {
+      milter_fail_protocol(milter, "it skips the end of the message, behind which there is nothing");
+      return;
+    }
     if (milter->step == MILTER_STEP_HEADERS) milter->header = milter->message->header_count;
     milter_go_on(milter);
     return;
@@ -177,17 +178,9 @@ static void milter_take_input(struct milter *milter) {
   buffer_consume(&milter->input, position);
 }
 
-/* libmilter writes a change and its verdict in two small pieces, and its kernel holds the second back until we confirm
- * the first, which ours would delay by 40 ms: for every message. The wish holds for a while only, so it is repeated.
- * Unix sockets refuse it, which is fine. */
-static void milter_confirm_at_once(const struct milter *milter) {
-  int on = 1;
-  if (setsockopt(milter->descriptor, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on)) < 0) return;
-}
-
 void milter_can_read(struct milter *milter) {
   uint8_t octets[MILTER_READ_SIZE];
-  ssize_t got = recv(milter->descriptor, octets, sizeof(octets), 0);
+  ssize_t got = stream_read(milter->stream, octets, sizeof(octets));
   if (got < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK)) return;
   if (got < 0) {
     milter_fail_errno(milter, errno, "connection lost");
@@ -201,7 +194,6 @@ void milter_can_read(struct milter *milter) {
     milter_fail_later(milter);
     return;
   }
-  milter_confirm_at_once(milter);
   buffer_add(&milter->input, octets, (size_t)got);
   milter_take_input(milter);
   if (milter->failure.code || !(milter->ready || milter->answered)) return;

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/milter_connection.h"
@@ -38,7 +37,7 @@ static void milter_add_macros(struct milter *milter, char command, const char *c
   struct buffer data = BUFFER_WITH_MAXIMUM(MILTER_OUTPUT_MAX);
   buffer_add_u8(&data, (uint8_t)command);
   for (; *pairs; pairs++) milter_add_string(&data, *pairs);
-  if (data.failed) milter->output.failed = true;
+  buffer_fail(&milter->output, &data);
   milter_add_packet(&milter->output, MILTER_COMMAND_MACRO, data.data, data.size);
   buffer_release(&data);
 }
@@ -48,6 +47,7 @@ static void milter_add_negotiation(struct milter *milter) {
   buffer_add_u32(&data, MILTER_VERSION);
   buffer_add_u32(&data, MILTER_ACTIONS);
   buffer_add_u32(&data, MILTER_STEPS);
+  buffer_fail(&milter->output, &data);
   milter_add_packet(&milter->output, MILTER_COMMAND_NEGOTIATE, data.data, data.size);
   buffer_release(&data);
 }
@@ -67,7 +67,7 @@ static void milter_add_mail(struct milter *milter) {
   milter_add_macros(milter, MILTER_COMMAND_MAIL, macros);
   CLEANUP_FREE char *data = text_format("<%s>", milter->message->sender);
   if (!data)
-    milter->output.failed = true;
+    buffer_fail(&milter->output, NULL);
   else
     milter_add_packet(&milter->output, MILTER_COMMAND_MAIL, data, strlen(data) + 1);
 }
@@ -75,7 +75,7 @@ static void milter_add_mail(struct milter *milter) {
 static void milter_add_rcpt(struct milter *milter) {
   CLEANUP_FREE char *data = text_format("<%s>", milter->message->recipient);
   if (!data)
-    milter->output.failed = true;
+    buffer_fail(&milter->output, NULL);
   else
     milter_add_packet(&milter->output, MILTER_COMMAND_RCPT, data, strlen(data) + 1);
 }
@@ -86,7 +86,7 @@ static void milter_add_header(struct milter *milter) {
   milter_add_string(&data, header->name);
   if (milter->steps & MILTER_LEADING_SPACE) buffer_add_text(&data, " ");
   milter_add_string(&data, header->value);
-  if (data.failed) milter->output.failed = true;
+  buffer_fail(&milter->output, &data);
   milter_add_packet(&milter->output, MILTER_COMMAND_HEADER, data.data, data.size);
   buffer_release(&data);
 }
@@ -113,13 +113,15 @@ static void milter_add_step(struct milter *milter) {
 /* Writes what the socket takes, and waits for room for the rest. */
 static void milter_flush(struct milter *milter) {
   if (milter->output.failed) {
-    error_set(&milter->failure, ERROR_LIMIT, "milter %s: out of memory, or a message of more than %d octets",
-              milter->address, MILTER_OUTPUT_MAX);
+    if (milter->output.no_memory)
+      error_set(&milter->failure, ERROR_NO_MEMORY, "milter %s: out of memory", milter->address);
+    else
+      error_set(&milter->failure, ERROR_LIMIT, "milter %s: a message of more than %d octets", milter->address, MILTER_OUTPUT_MAX);
     milter_fail_later(milter);
     return;
   }
   while (milter->connected && milter->output.size > 0) {
-    ssize_t sent = send(milter->descriptor, milter->output.data, milter->output.size, MSG_NOSIGNAL);
+    ssize_t sent = stream_write(milter->stream, milter->output.data, milter->output.size);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
     if (sent < 0) {
@@ -134,9 +136,8 @@ static void milter_flush(struct milter *milter) {
 
 void milter_can_write(struct milter *milter) {
   if (!milter->connected) {
-    int failure = 0;
-    socklen_t size = sizeof(failure);
-    if (getsockopt(milter->descriptor, SOL_SOCKET, SO_ERROR, &failure, &size) < 0) failure = errno;
+    int failure = stream_connected(milter->stream);
+    if (failure == EINPROGRESS) return;
     if (failure) {
       milter_fail_errno(milter, failure, "cannot connect");
       return;

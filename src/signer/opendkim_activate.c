@@ -72,9 +72,10 @@ static void opendkim_undo_edited(struct signer_operation *operation, const struc
 /* Takes back what fails and can be taken back. */
 static void opendkim_undo(struct signer_operation *operation) {
   for (size_t i = 0; i < operation->count; i++) {
-    if (operation->states[i] != OPENDKIM_FAILING || opendkim_entry_can_undo(&operation->entries[i])) continue;
+    const bool stays = operation->items[i].stays;
+    if (operation->states[i] != OPENDKIM_FAILING || (!stays && opendkim_entry_can_undo(&operation->entries[i]))) continue;
     operation->states[i] = OPENDKIM_ENDED;
-    error_context(&operation->results[i].error, "left as it is, since no key before it is known");
+    if (!stays) error_context(&operation->results[i].error, "left as it is, since no key before it is known");
   }
   if (opendkim_any(operation, OPENDKIM_FAILING))
     opendkim_step_edit(operation, OPENDKIM_FAILING, opendkim_edits_undo, operation->deadline, opendkim_undo_edited);

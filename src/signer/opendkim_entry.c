@@ -5,21 +5,6 @@
 #include "dkimroll/opendkim.h"
 #include "dkimroll/text.h"
 
-/* The policy's key-name with %s and %d filled in. */
-static char *opendkim_key_name(const struct policy_signer *policy, const char *domain, const char *selector) {
-  struct buffer name = BUFFER_WITH_MAXIMUM(TABLE_LINE_MAX);
-  for (const char *p = policy->key_name; *p; p++) {
-    if (p[0] == '%' && p[1] == 's')
-      buffer_add_text(&name, selector);
-    else if (p[0] == '%' && p[1] == 'd')
-      buffer_add_text(&name, domain);
-    else
-      buffer_add(&name, p, 1);
-    if (p[0] == '%' && (p[1] == 's' || p[1] == 'd')) p++;
-  }
-  return buffer_take_text(&name);
-}
-
 static int opendkim_no_memory(const struct signer_item *item, struct error *error) {
   return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", item->domain);
 }
@@ -60,19 +45,20 @@ static int opendkim_entry_make_key(const struct policy_signer *policy, const str
     int result = policy_signer_key_path(policy, item->domain, selector, &path, error);
     if (result < 0) return result;
   }
-  entry->name = opendkim_key_name(policy, item->domain, selector);
+  entry->name = item->key_name ? text_duplicate(item->key_name) : policy_signer_key_name(policy, item->domain, selector);
   entry->value = text_format("%s:%s:%s", item->domain, selector, path ? path : item->key_path);
   return entry->name && entry->value ? 0 : opendkim_no_memory(item, error);
 }
 
 int opendkim_entry_make(const struct policy_signer *policy, const struct signer_item *item,
                         struct opendkim_entry *entry, struct error *error) {
-  *entry = (struct opendkim_entry){0};
+  *entry = (struct opendkim_entry){.adopted = item->adopted};
   int result = opendkim_entry_make_key(policy, item, entry, error);
   if (result < 0) return result;
   if (item->previous_selector) {
     const char *path = item->previous_key_path ? item->previous_key_path : "";
-    entry->before_name = opendkim_key_name(policy, item->domain, item->previous_selector);
+    entry->before_name = item->previous_key_name ? text_duplicate(item->previous_key_name)
+                                                 : policy_signer_key_name(policy, item->domain, item->previous_selector);
     entry->before_value = text_format("%s:%s:%s", item->domain, item->previous_selector, path);
     if (!entry->before_name || !entry->before_value) return opendkim_no_memory(item, error);
   }
@@ -109,7 +95,8 @@ size_t opendkim_edits_switch(const struct opendkim_entry *entry, struct table_ed
                                  .name = entry->name,
                                  .value = entry->value,
                                  .before = stable ? entry->before_value : NULL,
-                                 .beside = stable ? NULL : entry->before_name};
+                                 .beside = stable ? NULL : entry->before_name,
+                                 .existing = entry->adopted};
   for (size_t i = 0; i < entry->sender_count; i++)
     edits[i + 1] = (struct table_edit){.kind = TABLE_SIGN_POINT,
                                        .pattern = entry->senders[i].pattern,
@@ -185,6 +172,7 @@ size_t opendkim_edits_heal(const struct opendkim_entry *entry, struct table_edit
 
 size_t opendkim_edits_withdraw(const struct opendkim_entry *entry, struct table_edit *edits) {
   edits[0] = (struct table_edit){
-      .kind = TABLE_KEY_REMOVE, .name = entry->name, .value = entry->value, .address = entry->senders[0].address};
+      .kind = TABLE_KEY_REMOVE, .name = entry->name, .value = entry->value, .address = entry->senders[0].address,
+      .shared = entry->adopted};
   return 1;
 }

@@ -6,6 +6,7 @@
 #include "dkimroll/cleanup.h"
 #include "dkimroll/clock.h"
 #include "dkimroll/opendkim_reload.h"
+#include "dkimroll/table_stamp.h"
 #include "dkimroll/text.h"
 
 /* Fields hold their NUL, so that the worker borrows them from the message as they are; NULL is an empty field. */
@@ -40,6 +41,7 @@ void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *si
       const struct table_edit *edit = &items[i].edits[j];
       buffer_add_u8(payload, (uint8_t)edit->kind);
       buffer_add_u8(payload, edit->existing);
+      buffer_add_u8(payload, edit->shared);
       opendkim_add_text(payload, edit->pattern);
       opendkim_add_text(payload, edit->name);
       opendkim_add_text(payload, edit->value);
@@ -84,8 +86,9 @@ static int opendkim_read_item(struct reader *reader, struct opendkim_request *re
   for (size_t i = 0; i < count; i++) {
     struct table_edit *edit = opendkim_request_add_edit(request);
     if (!edit) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
-    edit->kind = (enum table_edit_kind)reader_u8(reader);
+    *edit = (struct table_edit){.kind = (enum table_edit_kind)reader_u8(reader)};
     edit->existing = reader_u8(reader) != 0;
+    edit->shared = reader_u8(reader) != 0;
     edit->pattern = opendkim_read_text(reader);
     edit->name = opendkim_read_text(reader);
     edit->value = opendkim_read_text(reader);
@@ -114,9 +117,9 @@ static int opendkim_read_request(struct reader *reader, struct opendkim_request 
     int result = opendkim_read_item(reader, request, &request->items[i], error);
     if (result < 0) return result;
   }
-  /* Only now do the edits stay where they are. */
+  /* Only now do the edits stay where they are. Where no item has any, there is no array to point into. */
   for (size_t i = 0, next = 0; i < request->count; next += request->items[i++].edit_count)
-    request->items[i].edits = &request->edits[next];
+    request->items[i].edits = request->edits ? &request->edits[next] : NULL;
   return 0;
 }
 
@@ -281,10 +284,50 @@ static int opendkim_run_reload(void *context, struct reader *request, struct buf
   return error_set(error, ERROR_PROTOCOL, "keeper: a reload of no kind");
 }
 
+void opendkim_jobs_look(struct buffer *payload, const struct policy_signer *signer, const char *known_state) {
+  opendkim_add_text(payload, signer->key_table);
+  opendkim_add_text(payload, signer->signing_table);
+  opendkim_add_text(payload, known_state);
+}
+
+static int opendkim_run_look(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  const struct opendkim_roots *roots = context;
+  struct table_files files = {0};
+  files.key_table = opendkim_read_text(request);
+  files.signing_table = opendkim_read_text(request);
+  const char *known = opendkim_read_text(request);
+  struct signer_stamp stamp;
+  bool allowed = false;
+  if (request->failed) return opendkim_refuse_message("look", error);
+  for (size_t i = 0; i < roots->count; i++)
+    allowed = allowed || (text_equal(roots->items[i].key_table, files.key_table) &&
+                          text_equal(roots->items[i].signing_table, files.signing_table));
+  if (!allowed) return error_set(error, ERROR_PERMISSION, "keeper: these are not tables of a signer of the policy");
+  int result = table_files_stamp(&files, known, &stamp, error);
+  if (result < 0) return result;
+  opendkim_add_text(reply, stamp.state);
+  opendkim_add_text(reply, stamp.digest);
+  return 0;
+}
+
+int opendkim_jobs_read_stamp(const uint8_t *reply, size_t reply_size, struct signer_stamp *ret_stamp,
+                             struct error *error) {
+  struct reader reader = {.data = reply, .size = reply_size};
+  const char *state = opendkim_read_text(&reader);
+  const char *digest = opendkim_read_text(&reader);
+  if (reader.failed || !state || strlen(state) >= SIGNER_STATE_SIZE || (digest && strlen(digest) >= SIGNER_DIGEST_SIZE))
+    return opendkim_refuse_message("look reply", error);
+  *ret_stamp = (struct signer_stamp){0};
+  text_copy(ret_stamp->state, sizeof(ret_stamp->state), state);
+  text_copy(ret_stamp->digest, sizeof(ret_stamp->digest), digest ? digest : "");
+  return 0;
+}
+
 size_t opendkim_jobs_handlers(const struct opendkim_roots *roots, struct keeper_handler *handlers) {
   void *context = (void *)(uintptr_t)roots; /* The handlers only read it. */
   handlers[0] = (struct keeper_handler){.job = KEEPER_EDIT_TABLES, .run = opendkim_run_edit, .context = context};
   handlers[1] = (struct keeper_handler){.job = KEEPER_READ_TABLES, .run = opendkim_run_read, .context = context};
   handlers[2] = (struct keeper_handler){.job = KEEPER_RELOAD, .run = opendkim_run_reload, .context = context};
-  return 3;
+  handlers[3] = (struct keeper_handler){.job = KEEPER_LOOK_TABLES, .run = opendkim_run_look, .context = context};
+  return OPENDKIM_JOBS_COUNT;
 }

@@ -167,6 +167,32 @@ void opendkim_step_reload(struct signer_operation *operation, bool probe, int64_
   buffer_release(&payload);
 }
 
+static void opendkim_look_done(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
+  struct signer_operation *operation = opendkim_redeem(context);
+  if (!operation) return;
+  struct signer_stamp stamp = {0};
+  struct error error = *result;
+  if (error.code == 0 && opendkim_jobs_read_stamp(reply, reply_size, &stamp, &error) == 0) error = opendkim_success;
+  operation->looked(operation->context, &stamp, &error);
+  opendkim_operation_free(operation);
+}
+
+/* The step could not even begin. */
+static void opendkim_look_failed(struct signer_operation *operation, const struct error *error) {
+  static const struct signer_stamp nothing;
+  operation->looked(operation->context, &nothing, error);
+  opendkim_operation_free(operation);
+}
+
+void opendkim_look_start(struct signer_operation *operation, const struct error *error) {
+  (void)error;
+  struct buffer payload = BUFFER_WITH_MAXIMUM(OPENDKIM_PAYLOAD_MAX);
+  operation->next = opendkim_look_failed;
+  opendkim_jobs_look(&payload, operation->signer->policy, operation->known_state);
+  opendkim_submit(operation, KEEPER_LOOK_TABLES, &payload, operation->deadline, opendkim_look_done);
+  buffer_release(&payload);
+}
+
 static void opendkim_reach_done(void *context, const struct error *connection, const struct prove_result *results,
                                 size_t count) {
   (void)results;
@@ -181,8 +207,8 @@ void opendkim_step_reach(struct signer_operation *operation, int64_t deadline, o
   operation->next = next;
   struct prove_request request = {.milter = signer->policy->milter, .deadline = deadline, .patience = deadline};
   struct error error;
-  if (prove_start(signer->loop, signer->entropy, &request, opendkim_reach_done, operation, &operation->prove, &error) <
-      0)
+  if (prove_start(signer->connector, signer->entropy, &request, opendkim_reach_done, operation, &operation->prove,
+                  &error) < 0)
     opendkim_end_step(operation, &error);
 }
 
@@ -252,8 +278,8 @@ void opendkim_step_prove(struct signer_operation *operation, enum opendkim_state
   }
   request.messages = operation->messages;
   struct error error;
-  if (prove_start(signer->loop, signer->entropy, &request, opendkim_prove_done, operation, &operation->prove, &error) <
-      0)
+  if (prove_start(signer->connector, signer->entropy, &request, opendkim_prove_done, operation, &operation->prove,
+                  &error) < 0)
     opendkim_end_step(operation, &error);
 }
 

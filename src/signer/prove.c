@@ -20,6 +20,7 @@ struct prove_letter {
 };
 
 struct prove {
+  struct connector *connector;
   struct loop *loop;
   struct entropy *entropy;
   prove_done *done;
@@ -178,8 +179,7 @@ static void prove_send_next(struct prove *prove) {
 static void prove_take_answer(struct prove *prove, const struct milter_answer *answer) {
   const struct prove_message *message = &prove->request.messages[prove->current];
   struct prove_result *result = &prove->results[message->group];
-  struct prove_sight sight = {
-      .message = &prove->letter.message, .answer = answer, .now = loop_wall(prove->loop)};
+  struct prove_sight sight = {.message = &prove->letter.message, .answer = answer, .now = loop_wall(prove->loop)};
   struct error error = {0};
   enum prove_verdict verdict = prove_judge(message, &sight, &error);
   result->completed_at = sight.now;
@@ -228,7 +228,7 @@ static void prove_connect(void *context) {
     result->error = (struct error){0};
   }
   struct error error = {0};
-  if (milter_open(prove->loop, prove->milter_address, prove->request.deadline, prove_event, prove, &prove->milter,
+  if (milter_open(prove->connector, prove->milter_address, prove->request.deadline, prove_event, prove, &prove->milter,
                   &error) == 0)
     return;
   prove->connection = error;
@@ -239,8 +239,8 @@ static void cleanup_prove(struct prove **prove) {
   prove_free(*prove);
 }
 
-int prove_start(struct loop *loop, struct entropy *entropy, const struct prove_request *request, prove_done *done,
-                void *context, struct prove **ret_prove, struct error *error) {
+int prove_start(struct connector *connector, struct entropy *entropy, const struct prove_request *request,
+                prove_done *done, void *context, struct prove **ret_prove, struct error *error) {
   struct sockaddr_storage address;
   socklen_t size = 0;
   int result = milter_parse_address(request->milter, &address, &size, error);
@@ -249,7 +249,8 @@ int prove_start(struct loop *loop, struct entropy *entropy, const struct prove_r
     return error_set(error, ERROR_LIMIT, "more than %d messages to prove at once", PROVE_MESSAGES_MAX);
   CLEANUP(cleanup_prove) struct prove *prove = calloc(1, sizeof(*prove));
   if (!prove) return error_set(error, ERROR_NO_MEMORY, "proof: out of memory");
-  prove->loop = loop;
+  prove->connector = connector;
+  prove->loop = connector->loop;
   prove->entropy = entropy;
   prove->done = done;
   prove->context = context;
@@ -259,7 +260,7 @@ int prove_start(struct loop *loop, struct entropy *entropy, const struct prove_r
   prove->proved = calloc(request->count + 1, sizeof(*prove->proved));
   prove->results = calloc(request->group_count + 1, sizeof(*prove->results));
   if (!prove->milter_address || !prove->proved || !prove->results ||
-      loop_defer(loop, prove_connect, prove, &prove->timer) < 0)
+      loop_defer(prove->loop, prove_connect, prove, &prove->timer) < 0)
     return error_set(error, ERROR_NO_MEMORY, "proof: out of memory");
   *ret_prove = TAKE_PTR(prove);
   return 0;

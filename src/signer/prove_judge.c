@@ -55,7 +55,7 @@ struct prove_signatures {
   const char *expected; /* the first with d= and s= as expected; NULL: none */
   size_t expected_count;
   enum prove_verdict other; /* what the most telling of the others says; PROVE_UNSIGNED: there is none */
-  struct prove_tags tags;   /* of it */
+  struct prove_tags tags;   /* of it, printable */
 };
 
 static enum prove_verdict prove_judge_tags(const struct prove_message *expected, const struct prove_tags *tags) {
@@ -63,6 +63,12 @@ static enum prove_verdict prove_judge_tags(const struct prove_message *expected,
   if (text_equal_nocase(tags->selector, expected->selector)) return PROVE_SIGNED;
   if (expected->before && text_equal_nocase(tags->selector, expected->before)) return PROVE_BEFORE;
   return PROVE_OTHER_SELECTOR;
+}
+
+/* A filter may write anything into them, and messages go to terminals. */
+static void prove_print_tags(const struct prove_tags *tags, struct prove_tags *printable) {
+  text_printable(tags->domain, strlen(tags->domain), printable->domain, sizeof(printable->domain));
+  text_printable(tags->selector, strlen(tags->selector), printable->selector, sizeof(printable->selector));
 }
 
 /* Of the others the key before says most, then one of the domain, then any. */
@@ -77,7 +83,7 @@ static void prove_sort(const struct prove_message *expected, const struct milter
       if (signatures->expected_count++ == 0) signatures->expected = answer->signatures[i];
     } else if (found < signatures->other) {
       signatures->other = found;
-      signatures->tags = tags;
+      prove_print_tags(&tags, &signatures->tags);
     }
   }
 }

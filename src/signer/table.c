@@ -74,6 +74,23 @@ static bool table_index_line(struct table *table, uint32_t number) {
   return table_index_add(&table->by_tail, table_hash(tail.text, tail.size, true), number);
 }
 
+/* Before any memory is taken for them, which would be much more than the file. */
+static size_t table_count_lines(const char *data, size_t size) {
+  const char *end = data + size;
+  size_t count = 0;
+  for (const char *place = data; place < end; count++) {
+    const char *newline = memchr(place, '\n', (size_t)(end - place));
+    place = newline ? newline + 1 : end;
+  }
+  return count;
+}
+
+static int table_refuse_size(const char *name, const char *path, const char *what, int limit, struct error *error) {
+  error_set(error, ERROR_LIMIT, "%s %s: more than %d %s", name, path, limit, what);
+  error_remedy(error, "remove entries that are no longer used, or divide the domains among several OpenDKIM, each a signer of its own");
+  return ERROR_LIMIT;
+}
+
 static bool table_reserve_line(struct table *table) {
   if (table->count < table->capacity) return true;
   if (table->count >= TABLE_LINES_MAX) return false;
@@ -122,13 +139,14 @@ static void cleanup_table(struct table **table) {
 int table_parse(enum table_kind kind, const char *path, char *data, size_t size, struct table **ret_table,
                 struct error *error) {
   const char *name = kind == TABLE_KEYS ? "KeyTable" : "SigningTable";
-  if (size > TABLE_FILE_MAX)
-    return error_set(error, ERROR_LIMIT, "%s %s: more than %d octets", name, path, TABLE_FILE_MAX);
+  if (size > TABLE_FILE_MAX) return table_refuse_size(name, path, "octets", TABLE_FILE_MAX, error);
   if (memchr(data, '\0', size)) {
     error_set(error, ERROR_INVALID, "%s %s: holds a NUL octet, so it is no text file", name, path);
     error_remedy(error, "look at it with `grep -naP '\\x00' %s` and repair it", path);
     return ERROR_INVALID;
   }
+  if (table_count_lines(data, size) > TABLE_LINES_MAX)
+    return table_refuse_size(name, path, "lines", TABLE_LINES_MAX, error);
   CLEANUP(cleanup_table) struct table *table = calloc(1, sizeof(*table));
   if (!table) return error_set(error, ERROR_NO_MEMORY, "%s %s: out of memory", name, path);
   table->kind = kind;
@@ -138,8 +156,7 @@ int table_parse(enum table_kind kind, const char *path, char *data, size_t size,
   table->path = text_duplicate(path);
   if (!table->path || !table_parse_lines(table) || !table_make_indexes(table)) {
     table->data = NULL; /* It stays the caller's on failure. */
-    return error_set(error, ERROR_NO_MEMORY, "%s %s: out of memory, or more than %d lines", name, path,
-                     TABLE_LINES_MAX);
+    return error_set(error, ERROR_NO_MEMORY, "%s %s: out of memory", name, path);
   }
   *ret_table = TAKE_PTR(table);
   return 0;
@@ -306,5 +323,15 @@ bool table_match_sender(const struct table *signing, const char *address, struct
   if (line == TABLE_NO_LINE) return false;
   *ret_name = signing->lines[line].value;
   *ret_line = signing->lines[line].number;
+  return true;
+}
+
+bool table_read_entry(const struct table *table, size_t index, struct table_span *ret_key, struct table_span *ret_value,
+                      unsigned *ret_line) {
+  if (index >= table->parsed) return false;
+  const struct table_line *line = &table->lines[index];
+  *ret_key = line->key;
+  *ret_value = line->value;
+  *ret_line = line->number;
   return true;
 }

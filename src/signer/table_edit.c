@@ -15,7 +15,7 @@ struct table_step {
 
 static int table_check_text(const char *text, struct error *error) {
   for (const char *p = text; p && *p; p++)
-    if ((unsigned char)*p <= ' ' || *p == '#' || *p == 0x7f) {
+    if (text_is_control(p) || *p == ' ' || *p == '#') {
       char shown[TABLE_PLACE_SIZE];
       error_set(error, ERROR_CONFIG, "\"%s\" cannot stand in a table of OpenDKIM: white space and \"#\" end an entry",
                 text_printable(text, strlen(text), shown, sizeof(shown)));
@@ -69,7 +69,7 @@ static int table_conflict_with_line(const struct table *table, uint32_t line, co
   error_set(error, ERROR_CONFLICT, "%s: %s has \"%s\" and not \"%s\"; dkimroll did not write that line",
             table_place(table, line, place), table_shown(&found->key, key), table_shown(&found->value, value),
             expected);
-  error_remedy(error, "remove or correct that line; dkimroll changes only lines that it wrote");
+  error_remedy(error, "dkimroll changes only lines that it wrote: `dkimroll import` shows whether it can take that one over; else remove or correct it");
   return ERROR_CONFLICT;
 }
 
@@ -168,7 +168,7 @@ static int table_check_key_remove(const struct table_step *step, struct error *e
       stays = true;
   }
   int result = goes && !stays ? table_check_name_unused(step, error) : 0;
-  return result < 0 ? result : table_check_path_unused(step, error);
+  return result < 0 || step->edit->shared ? result : table_check_path_unused(step, error);
 }
 
 /* The key name that a SigningTable line gives for address: "%" stands for the domain. */
@@ -178,12 +178,19 @@ static bool table_line_names(const struct table_line *line, const char *address,
   return at && text_equal_nocase(at + 1, name);
 }
 
+/* Of two lines the one that stands above; TABLE_NO_LINE is none. */
+static uint32_t table_upper_line(const struct table *table, uint32_t a, uint32_t b) {
+  if (a == TABLE_NO_LINE || b == TABLE_NO_LINE) return a == TABLE_NO_LINE ? b : a;
+  return table->lines[a].order <= table->lines[b].order ? a : b;
+}
+
 /* What the SigningTable has for the pattern of a TABLE_SIGN_POINT. */
 enum table_present { TABLE_ABSENT, TABLE_PRESENT_BEFORE, TABLE_PRESENT_NAMED };
 
 static enum table_present table_find_point(const struct table_step *step, uint32_t *ret_line, uint32_t *ret_foreign) {
   const struct table *signing = step->pair->signing;
   enum table_present present = TABLE_ABSENT;
+  uint32_t first = TABLE_NO_LINE; /* of ours */
   *ret_foreign = TABLE_NO_LINE;
   for (uint32_t line = table_any_of_key(signing, step->edit->pattern); line != TABLE_NO_LINE;
        line = table_next_of_key(signing, step->edit->pattern, line)) {
@@ -191,15 +198,19 @@ static enum table_present table_find_point(const struct table_step *step, uint32
     if (table_line_names(found, step->edit->address, step->edit->name)) {
       present = TABLE_PRESENT_NAMED;
       *ret_line = line;
+      first = table_upper_line(signing, first, line);
     } else if (step->edit->before && table_span_equal(&found->value, step->edit->before)) {
       if (present == TABLE_ABSENT) {
         present = TABLE_PRESENT_BEFORE;
         *ret_line = line;
       }
+      first = table_upper_line(signing, first, line);
     } else {
-      *ret_foreign = line;
+      *ret_foreign = table_upper_line(signing, *ret_foreign, line);
     }
   }
+  /* OpenDKIM takes the first line of a pattern, so one below ours never counts, and needs no one's care. */
+  if (first != TABLE_NO_LINE && table_upper_line(signing, first, *ret_foreign) == first) *ret_foreign = TABLE_NO_LINE;
   return present;
 }
 
@@ -211,6 +222,7 @@ static int table_check_target(const struct table_step *step, struct error *error
     const char *field = edit->kind == TABLE_KEY_SET && text_equal(edit->name, name) ? strchr(edit->value, ':') : NULL;
     field = field ? strchr(field + 1, ':') : NULL;
     if (field) path = text_duplicate(field + 1);
+    if (field && !path) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", step->pair->keys->path);
   }
   uint32_t line = table_first_of_key(step->pair->keys, name);
   if (!path && line == TABLE_NO_LINE) {
@@ -221,7 +233,7 @@ static int table_check_target(const struct table_step *step, struct error *error
   }
   if (!path)
     path = text_format("%.*s", (int)step->pair->keys->lines[line].path.size, step->pair->keys->lines[line].path.text);
-  if (!path) return error_set(error, ERROR_NO_MEMORY, "out of memory");
+  if (!path) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", step->pair->keys->path);
   if (path[0] != '/' || strchr(path, '%') || !step->pair->exists || step->pair->exists(path)) return 0;
   error_set(error, ERROR_NOT_FOUND, "the private key file %s of %s is not there; mail of %s would be refused for now",
             path, name, step->edit->pattern);
@@ -318,7 +330,8 @@ static bool table_do_key_set(const struct table_step *step, uint8_t *ret_made) {
     return table_add_entry(keys, edit->name, edit->value,
                            edit->beside ? table_first_of_key(keys, edit->beside) : TABLE_NO_LINE);
   }
-  if (!edit->before || !table_span_equal(&keys->lines[line].value, edit->before)) return true;
+  const struct table_span *value = &keys->lines[line].value;
+  if (table_span_equal(value, edit->value) || !edit->before || !table_span_equal(value, edit->before)) return true;
   *ret_made = TABLE_MADE_REPLACED;
   return table_replace_value(keys, line, edit->value);
 }

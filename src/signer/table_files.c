@@ -61,16 +61,16 @@ static int table_file_explain(const struct table_file *file, const char *path, i
 /* Makes an empty table, which OpenDKIM reads as one without entries. */
 static int table_file_create(const char *path, struct error *error) {
   CLEANUP_FREE char *directory = text_duplicate(path);
-  char *slash = directory ? strrchr(directory, '/') : NULL;
+  if (!directory) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", path);
+  char *slash = strrchr(directory, '/');
   if (!slash) return error_set(error, ERROR_CONFIG, "%s: is not an absolute path", path);
   slash[slash == directory ? 1 : 0] = '\0';
   struct stat status;
   if (stat(directory, &status) < 0) {
-    int failure = errno;
-    error_set_errno(error, failure, "%s: the directory %s", path, directory);
-    if (failure == ENOENT)
+    int result = error_set_errno(error, errno, "%s: the directory %s", path, directory);
+    if (result == ERROR_NOT_FOUND)
       error_remedy(error, "make %s as the signer's configuration has it, or correct the path in the policy", directory);
-    return failure == ENOENT ? ERROR_NOT_FOUND : ERROR_PERMISSION;
+    return result;
   }
   struct file_rights rights = {.owner = status.st_uid, .group = status.st_gid, .mode = TABLE_CREATE_MODE};
   int result = file_create(path, "", 0, &rights, error);
@@ -114,8 +114,10 @@ static int table_file_prepare(struct table_file *file, struct error *error) {
   struct buffer text = BUFFER_WITH_MAXIMUM(TABLE_FILE_MAX);
   table_format(file->table, &text);
   if (text.failed) {
+    const bool no_memory = text.no_memory;
     buffer_release(&text);
-    return error_set(error, ERROR_LIMIT, "%s: out of memory, or more than %d octets", file->path, TABLE_FILE_MAX);
+    if (no_memory) return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", file->path);
+    return error_set(error, ERROR_LIMIT, "%s: would have more than %d octets", file->path, TABLE_FILE_MAX);
   }
   struct file_rights rights = {
       .owner = file->status.st_uid, .group = file->status.st_gid, .mode = file->status.st_mode & 07777};
@@ -139,7 +141,8 @@ static bool table_file_is_unchanged(const struct table_file *file) {
 }
 
 static int table_file_commit(struct table_file *file, struct error *error) {
-  if (!file->waiting) return 0;
+  /* As it is wanted already: perhaps by an attempt that was killed, or failed, before the name was durable. */
+  if (!file->waiting) return file_sync_parent(file->path, error);
   if (rename(file->next, file->path) < 0) {
     error_set_errno(error, errno, "%s: cannot rename the new file to it", file->path);
     return table_file_explain(file, file->path, error ? error->code : ERROR_SYSTEM, error);

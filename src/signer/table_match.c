@@ -9,6 +9,8 @@
 /* The local part, or the label, that stands for "anything" in addresses of proof messages. */
 #define TABLE_PROOF_WORD "dkimroll-proof"
 
+enum { TABLE_SHOWN_MAX = 64 /* octets of a sender that is too long to be shown whole */ };
+
 /* Characters of extended regular expressions that OpenDKIM hands on as they are when it makes one of a wildcard
  * pattern. */
 #define TABLE_EXPRESSION_LETTERS "[](){}?|^$\\"
@@ -34,9 +36,27 @@ bool table_pattern_tail(const struct table_span *pattern, struct table_span *ret
   return at || star;
 }
 
+/* What compiling the pattern may cost: its octets, times every number within braces. */
+static bool table_expression_is_cheap(const struct table_span *pattern) {
+  uint64_t cost = pattern->size;
+  bool counts = false;
+  for (size_t i = 0; i < pattern->size && cost <= TABLE_EXPRESSION_COST_MAX; i++) {
+    uint64_t number = 0;
+    if (pattern->text[i] == '{') counts = true;
+    if (pattern->text[i] == '}') counts = false;
+    if (!counts) continue;
+    while (i + 1 < pattern->size && pattern->text[i + 1] >= '0' && pattern->text[i + 1] <= '9' &&
+           number <= TABLE_EXPRESSION_COST_MAX)
+      number = number * 10 + (uint64_t)(pattern->text[++i] - '0');
+    if (number > 1) cost *= number;
+  }
+  return cost <= TABLE_EXPRESSION_COST_MAX;
+}
+
 /* Extended regular expression as OpenDKIM makes it: anchored, "*" anything, "+" and "." themselves, all else as it
  * stands, case ignored. */
 static bool table_match_expression(const struct table_span *pattern, const char *address) {
+  if (!table_expression_is_cheap(pattern)) return false;
   struct buffer text = BUFFER_WITH_MAXIMUM((size_t)TABLE_LINE_MAX * 4);
   buffer_add_text(&text, "^");
   for (size_t i = 0; i < pattern->size; i++) {
@@ -49,7 +69,8 @@ static bool table_match_expression(const struct table_span *pattern, const char 
   buffer_add_text(&text, "$");
   CLEANUP_FREE char *expression = buffer_take_text(&text);
   regex_t compiled;
-  /* OpenDKIM refuses a table with a pattern that does not compile, so nothing that such a line says takes effect. */
+  /* OpenDKIM refuses a table with a pattern that does not compile (as one does not for which memory runs out), so nothing that such a line says
+   * takes effect. */
   if (!expression || regcomp(&compiled, expression, REG_EXTENDED | REG_ICASE | REG_NOSUB) != 0) return false;
   bool matched = regexec(&compiled, address, 0, NULL, 0) == 0;
   regfree(&compiled);
@@ -134,6 +155,18 @@ static int table_take_text(char *text, char **ret_text, struct error *error) {
   return 0;
 }
 
+static int table_take_address(struct buffer *text, const char *sender, char **ret_address, struct error *error) {
+  char *address = buffer_take_text(text);
+  if (!address) {
+    error_set(error, ERROR_LIMIT, "sender \"%.*s...\": an address that it stands for is longer than %d octets",
+              TABLE_SHOWN_MAX, sender, TABLE_LINE_MAX);
+    error_remedy(error, "write a shorter sender in the policy, with fewer \"*\"");
+    return ERROR_LIMIT;
+  }
+  *ret_address = address;
+  return 0;
+}
+
 static int table_refuse_sender(const char *sender, const char *why, struct error *error) {
   error_set(error, ERROR_CONFIG, "sender \"%s\": %s", sender, why);
   error_remedy(error, "write senders as \"*@example.com\", \"user@example.com\", \"*@*.example.com\" or \"*\"");
@@ -187,5 +220,5 @@ int table_sender_address(const char *sender, const char *domain, char **ret_addr
     table_add_filled(&text, host + 1, strlen(host + 1));
   else
     table_add_filled(&text, host, strlen(host));
-  return table_take_text(buffer_take_text(&text), ret_address, error);
+  return table_take_address(&text, sender, ret_address, error);
 }

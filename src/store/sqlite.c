@@ -81,6 +81,7 @@ static int wal_set(struct sqlite_store *store, struct error *error) {
   if (!code) code = sqlite_query_step(&query, &row, error);
   if (code) return code;
   const char *mode = row ? sqlite_read_borrowed(&query) : NULL;
+  if (query.no_memory) return error_set(error, ERROR_NO_MEMORY, "store %s: out of memory", store->path);
   if (text_equal(mode, store->in_memory ? "memory" : "wal")) return 0;
   error_set(error, ERROR_SYSTEM, "store %s: its file system cannot share memory between processes", store->path);
   error_retryable(error, false);

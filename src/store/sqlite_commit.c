@@ -41,6 +41,15 @@ static int clock_write(struct sqlite_store *store, const struct store_clock *clo
   return sqlite_query_run(&query, NULL, error);
 }
 
+static int lineages_wake(struct sqlite_store *store, int64_t moment, struct error *error) {
+  static const char sql[] = "UPDATE lineage SET next_moment = ?1 WHERE next_moment > ?1";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, moment);
+  return sqlite_query_run(&query, NULL, error);
+}
+
 static int request_delete(struct sqlite_store *store, int64_t id, struct error *error) {
   static const char sql[] = "DELETE FROM request WHERE id = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
@@ -63,6 +72,51 @@ static int resource_write(struct sqlite_store *store, const struct store_resourc
     sqlite_bind_moment(&query, resource->retry_at);
     sqlite_bind_text(&query, resource->failure);
   }
+  return sqlite_query_run(&query, NULL, error);
+}
+
+static int tables_write(struct sqlite_store *store, const struct store_tables *tables, struct error *error) {
+  static const char sql[] =
+      "INSERT INTO signer_tables (key_table, signing_table, digest, state, changed_at, woken) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+      " ON CONFLICT (key_table, signing_table) DO UPDATE SET digest = ?3, state = ?4, changed_at = ?5, woken = ?6";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_text(&query, tables->key_table);
+  sqlite_bind_text(&query, tables->signing_table);
+  sqlite_bind_text(&query, tables->digest);
+  sqlite_bind_text(&query, tables->state);
+  sqlite_bind_moment(&query, tables->changed_at);
+  sqlite_bind_number(&query, tables->woken);
+  return sqlite_query_run(&query, NULL, error);
+}
+
+static int wake_find_last(struct sqlite_store *store, struct store_wake *wake, struct error *error) {
+  static const char sql[] = "SELECT max(id) FROM (SELECT id FROM lineage WHERE id > ? ORDER BY id LIMIT ?)";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  bool row = false;
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, wake->after);
+  sqlite_bind_number(&query, (int64_t)wake->limit);
+  code = sqlite_query_step(&query, &row, error);
+  if (code) return code;
+  const int64_t last = sqlite_read_moment(&query);
+  wake->last = last == TIME_UNSET ? STORE_ALL_WOKEN : last;
+  return sqlite_query_check(&query, "lineage", 0, error);
+}
+
+static int wake_write(struct sqlite_store *store, struct store_wake *wake, struct error *error) {
+  static const char sql[] = "UPDATE lineage SET next_moment = ? WHERE id > ? AND id <= ? AND next_moment > ?";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  int code = wake_find_last(store, wake, error);
+  if (code || wake->last == STORE_ALL_WOKEN) return code;
+  code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, wake->at);
+  sqlite_bind_number(&query, wake->after);
+  sqlite_bind_number(&query, wake->last);
+  sqlite_bind_number(&query, wake->at);
   return sqlite_query_run(&query, NULL, error);
 }
 
@@ -99,7 +153,7 @@ static int event_commit(struct sqlite_store *store, struct event *event, struct 
 
 static int commit_write(struct sqlite_store *store, const struct store_commit *commit, struct sqlite_new_ids *ids,
                         struct error *error) {
-  int code = 0;
+  int code = commit->plan_anew && commit->clock ? lineages_wake(store, commit->clock->credited, error) : 0;
   for (size_t i = 0; i < commit->lineage_count && !code; i++)
     code = lineage_commit(store, commit->lineages[i], ids, error);
   for (size_t i = 0; i < commit->event_count && !code; i++) code = event_commit(store, &commit->events[i], ids, error);
@@ -107,6 +161,8 @@ static int commit_write(struct sqlite_store *store, const struct store_commit *c
     code = request_delete(store, commit->requests_done[i], error);
   for (size_t i = 0; i < commit->resource_count && !code; i++)
     code = resource_write(store, &commit->resources[i], error);
+  for (size_t i = 0; i < commit->tables_count && !code; i++) code = tables_write(store, &commit->tables[i], error);
+  if (!code && commit->wake) code = wake_write(store, commit->wake, error);
   if (!code && commit->clock) code = clock_write(store, commit->clock, error);
   return code;
 }

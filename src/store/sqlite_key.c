@@ -8,9 +8,11 @@
 #define KEY_COLUMNS                                                                                                    \
   "state, state_since, record, ttl, created_at, generated_at, published_at, right_at, propagation, last_wrong_at, "    \
   "confirmed_at, ready_at, active_at, retired_at, revoke_at, revoked_at, deleted_at, absent_at, removed_at, "          \
-  "ttl_negative, ttl_old, intent_open, intent, intent_at, publisher_id, zone, owner, primary_server"
+  "ttl_negative, ttl_old, intent_open, intent, intent_at, publisher_id, zone, owner, primary_server, "          \
+  "contested_at, proof_failures, proof_retry_at"
 
-#define PLACEMENT_COLUMNS "signer_id, key_path, file_made, switched_at, proved_at, drained_at, destroyed, failure"
+#define PLACEMENT_COLUMNS                                                                                              \
+  "signer_id, key_path, file_made, switched_at, proved_at, drained_at, destroyed, failure, damage, damaged_at"
 #define SIGHTING_COLUMNS "host, address, is_right, no_route, count, right_since, last_wrong_at, seen_at, answer"
 
 static int placement_read(struct sqlite_query *query, struct key *key, struct error *error) {
@@ -26,6 +28,8 @@ static int placement_read(struct sqlite_query *query, struct key *key, struct er
   placement->drained_at = sqlite_read_moment(query);
   placement->destroyed = sqlite_read_bool(query);
   if (!code) code = sqlite_read_text(query, &placement->failure, error);
+  placement->damage = (enum placement_damage)sqlite_read_number(query, DAMAGE_NONE, DAMAGE_KEPT);
+  placement->damaged_at = sqlite_read_moment(query);
   if (!code) code = sqlite_query_check(query, "placement", key->id, error);
   if (!code) code = sqlite_signer_get(query->store, placement->signer_id, &placement->signer, error);
   return code;
@@ -94,12 +98,15 @@ static int key_read(struct sqlite_query *query, struct key *key, struct error *e
   key->ttl_negative = sqlite_read_number(query, -1, INT64_MAX);
   key->ttl_old = sqlite_read_number(query, -1, INT64_MAX);
   key->intent_open = sqlite_read_bool(query);
-  key->intent = (int)sqlite_read_number(query, PLAN_NONE, PLAN_ATTEST);
+  key->intent = (int)sqlite_read_number(query, PLAN_NONE, PLAN_REPAIR);
   key->intent_at = sqlite_read_moment(query);
   key->publisher_id = sqlite_read_number(query, 1, INT64_MAX);
   sqlite_read_into(query, key->zone, sizeof key->zone);
   sqlite_read_into(query, key->owner, sizeof key->owner);
   sqlite_read_into(query, key->primary_server, sizeof key->primary_server);
+  key->contested_at = sqlite_read_moment(query);
+  key->proof_failures = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
+  key->proof_retry_at = sqlite_read_moment(query);
   return code ? code : sqlite_query_check(query, "key", key->id, error);
 }
 
@@ -149,25 +156,37 @@ static int rows_trim(struct sqlite_store *store, const char *sql, int64_t key_id
   return sqlite_query_run(&query, NULL, error);
 }
 
+static int signer_intern(struct sqlite_store *store, const struct policy_signer *signer, int64_t *ret_id,
+                         struct error *error) {
+  CLEANUP_FREE char *text = NULL;
+  const int code = policy_signer_format(signer, &text, error);
+  return code ? code : sqlite_version_intern(store, &SQLITE_SIGNERS, signer->name, text, ret_id, error);
+}
+
 /* A row that is as it should be is left alone, which spares the write-ahead log most of them. */
 static int placements_write(struct sqlite_store *store, int64_t key_id, const struct key *key, struct error *error) {
   static const char sql_trim[] = "DELETE FROM placement WHERE key_id = ? AND position >= ?";
   static const char sql_put[] =
-      "INSERT INTO placement (key_id, position, " PLACEMENT_COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+      "INSERT INTO placement (key_id, position, " PLACEMENT_COLUMNS
+      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
       " ON CONFLICT (key_id, position) DO UPDATE SET (" PLACEMENT_COLUMNS ") = (excluded.signer_id, excluded.key_path,"
       " excluded.file_made, excluded.switched_at, excluded.proved_at, excluded.drained_at, excluded.destroyed,"
-      " excluded.failure) WHERE (placement.signer_id, placement.key_path, placement.file_made, placement.switched_at,"
-      " placement.proved_at, placement.drained_at, placement.destroyed, placement.failure) IS NOT (excluded.signer_id,"
+      " excluded.failure, excluded.damage, excluded.damaged_at) WHERE (placement.signer_id, placement.key_path, placement.file_made, placement.switched_at,"
+      " placement.proved_at, placement.drained_at, placement.destroyed, placement.failure, placement.damage,"
+      " placement.damaged_at) IS NOT (excluded.signer_id,"
       " excluded.key_path, excluded.file_made, excluded.switched_at, excluded.proved_at, excluded.drained_at,"
-      " excluded.destroyed, excluded.failure)";
+      " excluded.destroyed, excluded.failure, excluded.damage, excluded.damaged_at)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = rows_trim(store, sql_trim, key_id, key->placement_count, error);
   if (!code) code = sqlite_query_begin(store, sql_put, &query, error);
   for (size_t i = 0; i < key->placement_count && !code; i++) {
     const struct placement *placement = &key->placements[i];
+    int64_t signer_id = placement->signer_id;
+    if (signer_id == 0 && placement->signer) code = signer_intern(store, placement->signer, &signer_id, error);
+    if (code) break;
     sqlite_bind_number(&query, key_id);
     sqlite_bind_number(&query, (int64_t)i);
-    sqlite_bind_number(&query, placement->signer_id);
+    sqlite_bind_number(&query, signer_id);
     sqlite_bind_text(&query, placement->key_path);
     sqlite_bind_number(&query, placement->file_made);
     sqlite_bind_moment(&query, placement->switched_at);
@@ -175,6 +194,8 @@ static int placements_write(struct sqlite_store *store, int64_t key_id, const st
     sqlite_bind_moment(&query, placement->drained_at);
     sqlite_bind_number(&query, placement->destroyed);
     sqlite_bind_text(&query, placement->failure);
+    sqlite_bind_number(&query, placement->damage);
+    sqlite_bind_moment(&query, placement->damaged_at);
     code = sqlite_query_run(&query, NULL, error);
   }
   return code;
@@ -235,6 +256,9 @@ static void key_bind(struct sqlite_query *query, const struct key *key) {
   sqlite_bind_text(query, key->zone);
   sqlite_bind_text(query, key->owner);
   sqlite_bind_text(query, key->primary_server);
+  sqlite_bind_moment(query, key->contested_at);
+  sqlite_bind_number(query, key->proof_failures);
+  sqlite_bind_moment(query, key->proof_retry_at);
 }
 
 static int selector_is_free(struct sqlite_store *store, const char *domain, const char *selector, struct error *error) {
@@ -255,7 +279,8 @@ static int key_insert(struct sqlite_store *store, const struct lineage *lineage,
                       struct error *error) {
   static const char sql[] =
       "INSERT INTO key (lineage_id, domain, selector, algorithm, bits, " KEY_COLUMNS
-      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+      " ?, ?)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = selector_is_free(store, lineage->domain, key->selector, error);
   if (!code) code = sqlite_query_begin(store, sql, &query, error);
@@ -275,7 +300,7 @@ static int key_update(struct sqlite_store *store, const struct lineage *lineage,
                       struct error *error) {
   static const char sql[] =
       "UPDATE key SET (" KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-      " ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
+      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int64_t changes = 0;
   int code = sqlite_query_begin(store, sql, &query, error);

@@ -77,7 +77,7 @@ static int senders_read(struct sqlite_query *query, struct lineage *lineage, str
 
 static int signers_read(struct sqlite_query *query, struct lineage *lineage, struct error *error) {
   const char *text = sqlite_read_borrowed(query);
-  if (!text) return column_wrong(query->store, lineage, "signers", error);
+  if (!text) return query->no_memory ? sqlite_query_check(query, "lineage", lineage->id, error) : column_wrong(query->store, lineage, "signers", error);
   while (*text) {
     char *end;
     errno = 0;

@@ -22,6 +22,12 @@ static int fail_code(int code, int system_errno, const char **ret_remedy) {
     return code == SQLITE_IOERR_NOMEM ? ERROR_NO_MEMORY : ERROR_SYSTEM;
   case SQLITE_NOMEM: *ret_remedy = ""; return ERROR_NO_MEMORY;
   case SQLITE_READONLY:
+    /* A reader found what a killed writer left, before the store was in WAL mode: only a writer can undo that. */
+    if (code == SQLITE_READONLY_ROLLBACK) {
+      *ret_remedy = "dkimroll run repairs it: a process was killed while it made the store";
+      return ERROR_CONFLICT;
+    }
+    __attribute__((fallthrough));
   case SQLITE_PERM:
   case SQLITE_AUTH:
     *ret_remedy = "run as the user who owns the store, and see that its file system is not mounted read-only";
@@ -109,6 +115,7 @@ int sqlite_query_step(struct sqlite_query *query, bool *ret_row, struct error *e
   }
   query->read = 0;
   query->wrong = 0;
+  query->no_memory = false;
   *ret_row = code == SQLITE_ROW;
   return 0;
 }
@@ -125,6 +132,7 @@ int sqlite_query_run(struct sqlite_query *query, int64_t *ret_changes, struct er
 }
 
 int sqlite_query_check(const struct sqlite_query *query, const char *table, int64_t row, struct error *error) {
+  if (query->no_memory) return error_set(error, ERROR_NO_MEMORY, "store %s: out of memory at table %s, row %lld", query->store->path, table, (long long)row);
   if (!query->wrong) return 0;
   error_set(error, ERROR_INTERNAL, "store %s: table %s, row %lld: column %s holds what dkimroll never writes",
             query->store->path, table, (long long)row, sqlite3_column_name(query->statement, query->wrong - 1));
@@ -182,6 +190,7 @@ const char *sqlite_read_borrowed(struct sqlite_query *query) {
   if (type == SQLITE_NULL) return NULL;
   const char *text = (const char *)sqlite3_column_text(query->statement, column);
   const size_t size = (size_t)sqlite3_column_bytes(query->statement, column);
+  query->no_memory |= !text;
   if (type != SQLITE_TEXT || (text && strlen(text) != size)) read_wrong(query);
   return text;
 }
@@ -194,8 +203,7 @@ void sqlite_read_into(struct sqlite_query *query, char *buffer, size_t size) {
 int sqlite_read_text(struct sqlite_query *query, char **ret_text, struct error *error) {
   const char *text = sqlite_read_borrowed(query);
   char *copy = text_duplicate(text);
-  const bool lost = !text && sqlite3_column_type(query->statement, query->read - 1) != SQLITE_NULL;
-  if (lost || (text && !copy)) return error_set(error, ERROR_NO_MEMORY, "store %s: out of memory", query->store->path);
+  if ((!text && query->no_memory) || (text && !copy)) return error_set(error, ERROR_NO_MEMORY, "store %s: out of memory", query->store->path);
   *ret_text = copy;
   return 0;
 }

@@ -93,8 +93,20 @@ static const char SCHEMA_1[] =
     " boottime INTEGER NOT NULL, credited INTEGER NOT NULL, attested INTEGER NOT NULL CHECK (attested IN (0, 1))) "
     "STRICT;";
 
+/* Proofs of keys that sign, and what they found. */
+static const char SCHEMA_2[] =
+    "ALTER TABLE key ADD COLUMN contested_at INTEGER;"
+    "ALTER TABLE key ADD COLUMN proof_failures INTEGER NOT NULL DEFAULT 0 CHECK (proof_failures >= 0);"
+    "ALTER TABLE key ADD COLUMN proof_retry_at INTEGER;"
+    "ALTER TABLE placement ADD COLUMN damage INTEGER NOT NULL DEFAULT 0 CHECK (damage BETWEEN 0 AND 5);"
+    "ALTER TABLE placement ADD COLUMN damaged_at INTEGER;"
+    /* What dkimroll last wrote or saw in a signer's tables; woken: the lineages up to this id know of the last change by others. */
+    "CREATE TABLE signer_tables (key_table TEXT NOT NULL, signing_table TEXT NOT NULL, digest TEXT NOT NULL,"
+    " state TEXT NOT NULL, changed_at INTEGER, woken INTEGER NOT NULL, PRIMARY KEY (key_table, signing_table))"
+    " STRICT, WITHOUT ROWID;";
+
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
-static const char *const MIGRATIONS[] = {SCHEMA_1};
+static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2};
 _Static_assert(ARRAY_SIZE(MIGRATIONS) == STORE_SCHEMA_VERSION, "one migration for each schema version");
 
 struct schema_facts {

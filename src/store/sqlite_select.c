@@ -89,6 +89,19 @@ static int signer_deliver(struct selection *selection) {
   return code ? code : selection->row(selection->context, signer);
 }
 
+static int tables_deliver(struct selection *selection) {
+  struct sqlite_query *query = &selection->query;
+  struct store_tables tables = {0};
+  tables.key_table = sqlite_read_borrowed(query);
+  tables.signing_table = sqlite_read_borrowed(query);
+  tables.digest = sqlite_read_borrowed(query);
+  tables.state = sqlite_read_borrowed(query);
+  tables.changed_at = sqlite_read_moment(query);
+  tables.woken = sqlite_read_number(query, 0, STORE_ALL_WOKEN);
+  const int code = sqlite_query_check(query, "signer_tables", 0, selection->error);
+  return code ? code : selection->row(selection->context, &tables);
+}
+
 static int selector_deliver(struct selection *selection) {
   char selector[SELECTOR_SIZE] = "";
   sqlite_read_into(&selection->query, selector, sizeof selector);
@@ -120,6 +133,9 @@ static const struct selection_kind KINDS[] = {
                                .deliver = request_deliver},
     [STORE_SELECT_RESOURCES] = {.all = "SELECT name, failures, retry_at, failure FROM resource ORDER BY name",
                                 .deliver = resource_deliver},
+    [STORE_SELECT_TABLES] = {.all = "SELECT key_table, signing_table, digest, state, changed_at, woken FROM signer_tables"
+                                    " ORDER BY key_table, signing_table",
+                             .deliver = tables_deliver},
     [STORE_SELECT_SIGNERS] = {.all = "SELECT id FROM signer WHERE used = 1 ORDER BY id", .deliver = signer_deliver},
     [STORE_SELECT_SELECTORS] = {.all = "SELECT selector FROM key WHERE domain = ?1 AND (?2 IS NULL OR selector = ?2)",
                                 .deliver = selector_deliver},

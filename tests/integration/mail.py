@@ -80,6 +80,8 @@ class Milter:
             answer, rest = self.receive()
             if answer == b"t" or (answer == b"y" and rest[:1] == b"4"):
                 return "tempfail", headers, []
+            if answer == b"a":  # "no more of it": OpenDKIM does not sign for this sender
+                return "accepted", headers, []
             if answer not in (b"c", b"s"):
                 return "rejected", headers, []
         self.send(b"E")

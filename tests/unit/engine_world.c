@@ -276,6 +276,11 @@ const char *world_signs(const struct world *world, int signer, const char *domai
   return "";
 }
 
+void world_edit_tables(struct world *world, int signer, const char *domain, const char *selector) {
+  struct world_line *line = find_line(world, signer, domain);
+  text_copy(line->selector, sizeof line->selector, selector);
+}
+
 static struct world_name *name_of(struct world *world, const char *selector, const char *domain) {
   char name[400];
   snprintf(name, sizeof name, "%s._domainkey.%s", selector, domain);
@@ -284,6 +289,10 @@ static struct world_name *name_of(struct world *world, const char *selector, con
 
 static void activate_one(struct pending *pending, const struct signer_item *item, struct signer_result *result) {
   struct world *world = pending->world;
+  if (world->signer_down && text_equal(world->signer_down, pending->signer_name)) {
+    error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
+    return;
+  }
   if ((world->signer_fails && text_equal(world->signer_fails, pending->signer_name)) ||
       (world->domain_fails && text_equal(world->domain_fails, item->domain))) {
     error_set(&result->error, ERROR_PROOF, "the fake signer does not sign");
@@ -309,6 +318,19 @@ static void activate_one(struct pending *pending, const struct signer_item *item
   result->switched_at = result->completed_at = loop_wall(world->loop);
 }
 
+static void prove_one(struct pending *pending, const struct signer_item *item, struct signer_result *result) {
+  struct world *world = pending->world;
+  const struct world_line *line = find_line(world, pending->signer, item->domain);
+  if (world->signer_down && text_equal(world->signer_down, pending->signer_name))
+    error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
+  else if (!text_equal(line->selector, item->selector))
+    error_set(&result->error, ERROR_PROOF, "it signs with \"%s\"", line->selector);
+  else if (access(item->key_path, R_OK))
+    violate(world, "a key is proved whose file is not there", item->key_path);
+  else
+    name_of(world, item->selector, item->domain)->signed_at = result->completed_at = loop_wall(world->loop);
+}
+
 static void signer_answer(struct pending *pending) {
   struct world *world = pending->world;
   const struct signer_item *items = pending->items;
@@ -316,6 +338,8 @@ static void signer_answer(struct pending *pending) {
   for (size_t i = 0; i < pending->count; i++) {
     if (pending->kind == 0) {
       activate_one(pending, &items[i], &results[i]);
+    } else if (pending->kind == 2) {
+      prove_one(pending, &items[i], &results[i]);
     } else {
       if (text_equal(world_signs(world, pending->signer, items[i].domain), items[i].selector))
         violate(world, "the signing key was withdrawn", items[i].domain);
@@ -355,6 +379,35 @@ static int signer_withdraw_start(struct signer *signer, const struct signer_item
   ((struct fake_signer *)signer)->world->counts.withdrawals++;
   return signer_begin(signer, 1, items, count, done, context, ret_operation, error);
 }
+static int signer_prove_start(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
+                              signer_done *done, void *context, struct signer_operation **ret_operation,
+                              struct error *error) {
+  (void)deadline;
+  ((struct fake_signer *)signer)->world->counts.proofs++;
+  return signer_begin(signer, 2, items, count, done, context, ret_operation, error);
+}
+static void look_answer(struct pending *pending) {
+  struct world *world = pending->world;
+  struct signer_stamp stamp = {0};
+  struct error error = {0};
+  world->looks++;
+  if (world->tables_digest) {
+    text_copy(stamp.digest, sizeof stamp.digest, world->tables_digest);
+    text_copy(stamp.state, sizeof stamp.state, world->tables_digest);
+  } else {
+    error_set(&error, ERROR_PERMISSION, "nobody may look");
+  }
+  ((signer_looked *)pending->done)(pending->context, &stamp, &error);
+}
+static int signer_look_start(struct signer *signer, const char *known_state, int64_t deadline, signer_looked *done,
+                             void *context, struct signer_operation **ret_operation, struct error *error) {
+  struct fake_signer *fake = (struct fake_signer *)signer;
+  const struct pending pending = {
+      .world = fake->world, .answer = look_answer, .signer = fake->number, .done = (void *)done, .context = context};
+  (void)known_state;
+  (void)deadline;
+  return pending_start(&pending, loop_boottime(fake->world->loop) + fake->world->answer_ms, ret_operation, error);
+}
 static void signer_cancel_one(struct signer *signer, struct signer_operation *operation) {
   (void)signer;
   pending_cancel(operation);
@@ -365,6 +418,8 @@ static void signer_end(struct signer *signer) {
 }
 static const struct signer_ops signer_ops = {.activate = signer_activate_start,
                                              .withdraw = signer_withdraw_start,
+                                             .prove = signer_prove_start,
+                                             .look = signer_look_start,
                                              .cancel = signer_cancel_one,
                                              .destroy = signer_end};
 
@@ -390,6 +445,19 @@ struct job {
   void *context;
 };
 
+/* The tables of this world are models, so it says itself who names a file. */
+static int run_users(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  const struct world *world = context;
+  if (world->users_fail) return error_set(error, ERROR_SYSTEM, "a table cannot be read");
+  const uint32_t count = reader_u32(request);
+  buffer_add_u32(reply, count);
+  for (uint32_t i = 0; i < count; i++) {
+    CLEANUP_FREE char *path = reader_text_field(request);
+    buffer_add_text_field(reply, text_equal(path, world->named_path) ? "KeyTable, line 1" : "");
+  }
+  return 0;
+}
+
 static void job_fire(void *context) {
   struct job *job = context;
   struct world *world = job->world;
@@ -398,7 +466,7 @@ static void job_fire(void *context) {
   if (world->keeper_dead) {
     error_set(&result, ERROR_UNREACHABLE, "the keeper has ended");
   } else {
-    const struct keeper_handlers handlers = {world->handlers, KEY_JOBS_COUNT};
+    const struct keeper_handlers handlers = {world->handlers, KEY_JOBS_COUNT + 1};
     struct reader request = {.data = job->payload.data, .size = job->payload.size};
     keeper_job_run(&handlers, job->kind, &request, &reply, &result);
     world->counts.generated += job->kind == KEEPER_GENERATE && !result.code;
@@ -501,6 +569,7 @@ void world_make(struct world *world, const char *domains) {
   entropy_seed(&world->entropy, 1);
   assert_int_equal(key_roots_add(&world->roots, world->place.path, &error), 0);
   key_jobs_handlers(&world->roots, world->handlers);
+  world->handlers[KEY_JOBS_COUNT] = (struct keeper_handler){.job = KEEPER_KEY_USERS, .run = run_users, .context = world};
   assert_int_equal(loop_virtual_new(&start, &world->loop, &error), 0);
   world->loop_real = world->loop->ops;
   world->loop_ops = *world->loop_real;
@@ -548,6 +617,7 @@ static void listener(void *context, const struct event *event) {
   (void)event;
   for (size_t i = 0; i < world->line_count; i++) {
     const struct world_line *line = &world->lines[i];
+    if (!line->selector[0]) continue; /* an operator took it away */
     struct world_name *name = name_of(world, line->selector, line->domain);
     if (!name->record || !text_equal(name->record, name->first))
       violate(world, "a domain signs with a key whose record is gone", name->name);

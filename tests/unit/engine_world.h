@@ -46,7 +46,7 @@ struct world_line {
 };
 
 struct world_counts {
-  unsigned turns, commits, observations, publications, activations, withdrawals; /* operations */
+  unsigned turns, commits, observations, publications, activations, withdrawals, proofs; /* operations */
   unsigned adds, replaces, deletes, switches, generated, copied, destroyed;      /* effects that changed something */
 };
 
@@ -63,7 +63,7 @@ struct world {
   struct engine_factory factory;
   struct entropy_seeded entropy;
   struct key_roots roots;
-  struct keeper_handler handlers[KEY_JOBS_COUNT];
+  struct keeper_handler handlers[KEY_JOBS_COUNT + 1]; /* and who names a key file */
   struct engine *engine; /* while world_run runs */
   struct world_name *names;
   size_t name_count;
@@ -84,8 +84,13 @@ struct world {
   bool publish_hangs;           /* answers at the deadline only, with ERROR_TIMEOUT */
   const char *no_publisher;     /* name of the publisher that cannot be made */
   const char *signer_fails;     /* name of the signer whose activations fail */
+  const char *tables_digest;    /* of every signer's tables, for looks; NULL: they cannot be looked at */
+  unsigned looks;               /* so many were answered */
+  const char *signer_down;      /* name of the signer that nobody reaches */
   const char *domain_fails;     /* domain whose activation fails at any signer */
   bool keeper_dead;
+  const char *named_path;       /* a KeyTable of others names this file */
+  bool users_fail;              /* nobody can say who names a file */
   unsigned commits_left; /* 0: no limit; at 1 the next commit fails */
   unsigned
       steps_left;     /* 0: no limit; at 1 the loop stops after the present callback, which makes engine_free a crash */
@@ -110,6 +115,8 @@ void world_live(struct world *world, int days);
 void world_request(struct world *world, enum store_request_kind kind, const char *domain);
 /* "generated published active": the states of the domain's living keys, oldest first; caller frees. */
 char *world_states(struct world *world, const char *domain);
+/* An operator edits the tables: domain is signed with selector there, or ("") not at all. */
+void world_edit_tables(struct world *world, int signer, const char *domain, const char *selector);
 /* Selector that signs for domain at signer number; "" none. */
 const char *world_signs(const struct world *world, int signer, const char *domain);
 struct world_name *world_name(struct world *world, const char *name);

@@ -218,10 +218,14 @@ static inline void reply_add(struct reply *reply, int section, const char *name,
   reply->counts[section - 1]++;
 }
 
+/* Data of a TXT that is none: it has no string at all (RFC 1035 3.3.14). */
+#define WORLD_UNREADABLE "(unreadable)"
+
 static inline void reply_data(struct buffer *rdata, uint16_t type, const char *data) {
   uint8_t octets[16], *text = NULL;
   size_t size = 0;
   struct error error;
+  if (type == DNS_TYPE_TXT && text_equal(data, WORLD_UNREADABLE)) return;
   if (type == DNS_TYPE_TXT) {
     assert_int_equal(record_to_rdata(data, strlen(data), &text, &size, &error), 0);
     buffer_add(rdata, text, size);

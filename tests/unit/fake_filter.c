@@ -117,7 +117,9 @@ static void child_end_message(struct fake_child *filter) {
   if (filter->script->old_for && strcmp(filter->script->old_for, filter->sender) == 0) selector = "old";
   if (filter->script->delay_ms) poll(NULL, 0, (int)filter->script->delay_ms);
   for (unsigned i = 0; i < filter->script->progress; i++) child_packet(filter, MILTER_REPLY_PROGRESS, NULL, 0);
-  if (filter->script->more_signatures) child_sign(filter, filter->script->more_signatures);
+  const unsigned times = filter->script->more_times ? filter->script->more_times : 1;
+  for (unsigned i = 0; filter->script->more_signatures && i < times; i++)
+    child_sign(filter, filter->script->more_signatures);
   if (selector) child_sign(filter, selector);
   child_packet(filter, MILTER_REPLY_CHANGE_HEADER, "\0\0\0\1Subject\0x", 14);
   child_packet(filter, MILTER_REPLY_CONTINUE, NULL, 0);

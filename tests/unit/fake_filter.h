@@ -17,7 +17,8 @@ struct fake_script {
   /* s= on the nth connection, the last for all later ones; NULL: no signature. d= is the sender's domain, or domain. */
   const char *selectors[FAKE_FILTER_CONNECTIONS];
   const char *domain;
-  const char *more_signatures; /* a second one with this selector */
+  const char *more_signatures; /* a second one with this selector, */
+  unsigned more_times;         /* or so many; 0: one */
   bool other_key;              /* signs with dkim_signer_key(true, 1) */
   bool other_body;             /* signs another body than it was given */
   bool add_header;             /* instead of inserting it */

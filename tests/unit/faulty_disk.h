@@ -3,9 +3,13 @@
 #ifndef DKIMROLL_TESTS_FAULTY_DISK_H
 #define DKIMROLL_TESTS_FAULTY_DISK_H
 
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+enum { FAULTY_DISK_KILLS = -1 };
 
 struct faulty_disk {
   sqlite3_vfs vfs; /* first: SQLite hands it back */
@@ -14,7 +18,7 @@ struct faulty_disk {
   const sqlite3_io_methods *real_methods; /* writing and syncing are the same for both */
   long operations;                        /* writes and syncs since the last faulty_disk_fail_at */
   long fail_at;                           /* 0: never */
-  int code;                               /* SQLITE_FULL, SQLITE_IOERR_WRITE, ... */
+  int code;                               /* SQLITE_FULL, SQLITE_IOERR_WRITE, ...; FAULTY_DISK_KILLS: the process ends there */
 };
 
 /* The VFS gives a file room for its own data, and the methods find their disk here; there is one disk in a test. */
@@ -22,7 +26,9 @@ static struct faulty_disk faulty_disk;
 
 static inline bool faulty_disk_fails(void) {
   faulty_disk.operations++;
-  return faulty_disk.fail_at && faulty_disk.operations >= faulty_disk.fail_at;
+  const bool fails = faulty_disk.fail_at && faulty_disk.operations >= faulty_disk.fail_at;
+  if (fails && faulty_disk.code == FAULTY_DISK_KILLS) kill(getpid(), SIGKILL);
+  return fails;
 }
 
 static int faulty_disk_write(sqlite3_file *file, const void *data, int size, sqlite3_int64 offset) {

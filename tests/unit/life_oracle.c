@@ -76,7 +76,7 @@ static void judge_ending(struct life *life, const struct key *key, const struct 
   if (is_held(life)) oracle_fail(life, "%s ends although the domain is held", key->selector);
   if (signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s ends and signs", key->selector);
   if (key->state == KEY_REVOKED) {
-    if (life->moment < record->revoked_at + rules_of(life)->tombstone) oracle_fail(life, "F5: %s ends before its tombstone", key->selector);
+    if (life->moment < record->revoked_at + rules_of(life)->tombstone && !record->revoked_in_doubt) oracle_fail(life, "F5: %s ends before its tombstone", key->selector);
     return;
   }
   if (key->state == KEY_GENERATED) {
@@ -84,12 +84,12 @@ static void judge_ending(struct life *life, const struct key *key, const struct 
     return;
   }
   if (count_keys(life, KEY_ACTIVE) != 1) oracle_fail(life, "I1: %s ends and no other key signs", key->selector);
-  if (life->moment < record->retired_at + window_of(rules_of(life))) oracle_fail(life, "F3: %s ends before its window", key->selector);
+  if (life->moment < later(record->retired_at, record->signed_at - rules_of(life)->drain) + window_of(rules_of(life))) oracle_fail(life, "F3: %s ends before its window", key->selector);
   if (life->clock.now < record->revoke_at) oracle_fail(life, "F3: %s ends before the window that was promised", key->selector);
 }
 
 static void judge_withdrawal(struct life *life, const struct key *key, const struct life_record *record) {
-  if (signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s leaves tables that sign with it", key->selector);
+  if (key->state != KEY_PUBLISHED && signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s leaves tables that sign with it", key->selector);
   if (life->moment < record->retired_at + rules_of(life)->drain) oracle_fail(life, "F2: %s leaves while connections may be open", key->selector);
 }
 
@@ -162,7 +162,10 @@ static void note_state(struct life *life, const struct key *key, struct life_rec
     life->rotations++;
   }
   if (key->state == KEY_RETIRED) record->retired_at = life->moment;
-  if (key->state == KEY_REVOKED) record->revoked_at = life->moment;
+  if (key->state == KEY_REVOKED) {
+    record->revoked_at = life->moment;
+    record->revoked_in_doubt = life->wall_error != 0;
+  }
 }
 
 /* A signer's table may name a key that is still to be active everywhere, but none whose record is gone. */
@@ -205,7 +208,10 @@ static const char *find_ill_key(struct life *life, const struct key *key) {
   const struct policy_rules *rules = rules_of(life);
   const struct life_record *record = life_record(life, key->selector);
   const bool revoked = record->revoked_at != TIME_UNSET;
-  const int64_t end = revoked ? record->revoked_at + rules->tombstone : later(record->retired_at + window_of(rules), key->revoke_at);
+  /* Tables that an operator made name it again keep a key until they are mended. */
+  const int64_t retired_at = later(record->retired_at, record->signed_at);
+  const int64_t end = revoked ? record->revoked_at + rules->tombstone : later(retired_at + window_of(rules), key->revoke_at);
+  if (key->state == KEY_ACTIVE && (record->files_missing | record->files_other) != 0) return "the private key file of the active key is not as it was";
   if (key->state == KEY_ACTIVE || (key->state == KEY_RETIRED && key->deleted_at == TIME_UNSET)) {
     const char *ill = find_ill_record(life, key);
     if (ill) return ill;

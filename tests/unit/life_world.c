@@ -42,6 +42,7 @@ static void read_clock(struct life *life) {
 void life_begin(struct life *life, uint64_t seed) {
   memset(life, 0, sizeof *life);
   builder_begin(&life->builder);
+  life->builder.rules.prove_every = DAY;
   life->seed = life->random = seed;
   life->begin = life->moment = BUILDER_NOW;
   life->boot_at = life->moment - DAY;
@@ -78,7 +79,7 @@ static struct life_record *add_record(struct life *life, const char *selector) {
   struct life_record *record = &life->records[life->record_count++];
   text_copy(record->selector, sizeof record->selector, selector);
   record->wrong_at = record->active_at = record->switched_at = record->retired_at = TIME_UNSET;
-  record->revoked_at = record->deleted_at = record->revoke_at = TIME_UNSET;
+  record->revoked_at = record->deleted_at = record->revoke_at = record->signed_at = TIME_UNSET;
   for (size_t i = 0; i < LIFE_SERVERS_MAX; i++) record->right_since[i] = TIME_UNSET;
   return record;
 }
@@ -117,6 +118,37 @@ static void change_record(const struct life *life, struct life_record *record, s
 void life_forget(struct life *life, const char *selector) {
   life_trace(life, "the primary forgets %s", selector);
   for (size_t i = 0; i < LIFE_PUBLISHERS; i++) change_record(life, life_record(life, selector), i, LIFE_ABSENT);
+}
+
+void life_contest(struct life *life, const char *selector, bool contested) {
+  life_trace(life, "%s of %s", contested ? "an operator's TXT stands in the place" : "nothing stands in the place", selector);
+  for (size_t i = 0; i < LIFE_PUBLISHERS; i++) change_record(life, life_record(life, selector), i, contested ? LIFE_FOREIGN : LIFE_ABSENT);
+}
+
+static unsigned tables_bit(struct life *life, const struct policy_signer *signer) { return 1U << (life_tables(life, signer) - life->tables); }
+
+static void sign_with(struct life *life, struct life_tables *tables, const char *selector) {
+  if (tables->signs[0]) life_record(life, tables->signs)->signed_at = life->moment;
+  text_copy(tables->signs, sizeof tables->signs, selector);
+}
+
+void life_edit_tables(struct life *life, size_t i, const char *selector) {
+  struct life_tables *tables = life_tables(life, life->builder.lineage.signers[i]);
+  life_trace(life, "%s is edited and signs with \"%s\"", tables->name, selector);
+  sign_with(life, tables, selector);
+}
+
+void life_lose_file(struct life *life, size_t i, const char *selector, bool other) {
+  struct life_record *record = life_record(life, selector);
+  life_trace(life, "the file of %s at signer %zu is %s", selector, i, other ? "replaced" : "removed");
+  *(other ? &record->files_other : &record->files_missing) |= tables_bit(life, life->builder.lineage.signers[i]);
+}
+
+void life_restore_file(struct life *life, size_t i, const char *selector) {
+  struct life_record *record = life_record(life, selector);
+  life_trace(life, "the file of %s at signer %zu is restored", selector, i);
+  record->files_other &= ~tables_bit(life, life->builder.lineage.signers[i]);
+  record->files_missing &= ~tables_bit(life, life->builder.lineage.signers[i]);
 }
 
 void life_move(struct life *life, size_t publisher, bool copied) {
@@ -234,9 +266,71 @@ static void switch_signers(struct life *life, struct doing *doing, const struct 
       return;
     }
     name_key(life, tables, key->selector);
-    text_copy(tables->signs, sizeof tables->signs, key->selector);
+    sign_with(life, tables, key->selector);
     doing->record->switched_at = life->moment;
     *report = (struct placement_report){.signer_id = lineage->signer_ids[i], .switched_at = wall(life), .completed_at = wall(life)};
+  }
+}
+
+static struct placement_report *add_report(struct doing *doing, int64_t signer_id) {
+  struct placement_report *report = &doing->placements[doing->outcome.placement_count++];
+  doing->outcome.placements = doing->placements;
+  *report = (struct placement_report){.signer_id = signer_id};
+  return report;
+}
+
+/* What a proof finds at one place. */
+static enum placement_damage damage_at(struct life *life, const struct doing *doing, const struct key *key, const struct placement *placement) {
+  const struct life_tables *tables = life_tables(life, placement->signer);
+  const unsigned bit = tables_bit(life, placement->signer);
+  if (doing->record->files_missing & bit) return DAMAGE_FILE_MISSING;
+  if (doing->record->files_other & bit) return DAMAGE_FILE_OTHER;
+  if (tables->dead_until > life->moment) return DAMAGE_SIGNER_DOWN;
+  return text_equal(tables->signs, key->selector) ? DAMAGE_NONE : DAMAGE_TABLES;
+}
+
+static void prove(struct life *life, struct doing *doing, const struct key *key) {
+  static const char *const texts[] = {NULL, "it signs otherwise", "the file is missing", "the file is another", "it does not answer", NULL};
+  look(life, doing, false);
+  if (!doing->record->all_right) {
+    fail_doing(doing, ERROR_CONFLICT, true);
+    return;
+  }
+  for (size_t i = 0; i < key->placement_count; i++) {
+    if (!placement_signs(&life->builder.lineage, key, i)) continue;
+    struct placement_report *report = add_report(doing, key->placements[i].signer_id);
+    report->damage = damage_at(life, doing, key, &key->placements[i]);
+    report->failure = texts[report->damage];
+    if (report->damage == DAMAGE_NONE)
+      report->completed_at = wall(life);
+    else
+      fail_doing(doing, ERROR_PROOF, false);
+  }
+}
+
+/* Whoever does not answer, and what was taken for mendable and is not, fails. */
+static void repair(struct life *life, struct doing *doing, const struct key *key) {
+  look(life, doing, false);
+  if (!doing->record->all_right) {
+    fail_doing(doing, ERROR_CONFLICT, true);
+    return;
+  }
+  for (size_t i = 0; i < key->placement_count; i++) {
+    const struct placement *placement = &key->placements[i];
+    struct life_tables *tables = life_tables(life, placement->signer);
+    const unsigned bit = tables_bit(life, placement->signer);
+    if (!placement_is_repairable(&life->builder.lineage, key, i)) continue;
+    struct placement_report *report = add_report(doing, placement->signer_id);
+    const bool copies = placement->damage == DAMAGE_FILE_MISSING;
+    if (tables->dead_until > life->moment || (!copies && (doing->record->files_missing & bit)) || (doing->record->files_other & bit)) {
+      report->failure = "it cannot be mended";
+      fail_doing(doing, ERROR_UNREACHABLE, true);
+      continue;
+    }
+    doing->record->files_missing &= ~bit;
+    name_key(life, tables, key->selector);
+    sign_with(life, tables, key->selector);
+    report->switched_at = report->completed_at = wall(life);
   }
 }
 
@@ -256,7 +350,8 @@ static void withdraw(struct life *life, struct doing *doing, const struct key *k
     report->completed_at = wall(life);
     for (size_t j = tables->named_count; j-- > 0;)
       if (text_equal(tables->named[j], key->selector)) memmove(tables->named[j], tables->named[--tables->named_count], SELECTOR_SIZE);
-    if (text_equal(tables->signs, key->selector)) tables->signs[0] = '\0';
+    const struct key *active = lineage_active_key(&life->builder.lineage);
+    if (text_equal(tables->signs, key->selector)) text_copy(tables->signs, sizeof tables->signs, active ? active->selector : "");
   }
 }
 
@@ -270,6 +365,10 @@ static void destroy_files(struct life *life, struct doing *doing, const struct k
 static void update_primary(struct life *life, struct doing *doing, enum life_content content) {
   if (life->servers[0].dead_until > life->moment) {
     fail_doing(doing, ERROR_UNREACHABLE, true);
+    return;
+  }
+  if (life_content(doing->record, doing->publisher, life->moment) == LIFE_FOREIGN) {
+    fail_doing(doing, ERROR_CONFLICT, false);
     return;
   }
   doing->outcome.ttl = HOUR;
@@ -298,6 +397,8 @@ static void take_effect(struct life *life, struct doing *doing, const struct key
   case PLAN_CONFIRM_ABSENT: look(life, doing, true); break;
   case PLAN_DESTROY: destroy_files(life, doing, key); break;
   case PLAN_ATTEST: attest(life, doing); break;
+  case PLAN_PROVE: prove(life, doing, key); break;
+  case PLAN_REPAIR: repair(life, doing, key); break;
   case PLAN_READY:
   case PLAN_NONE: break;
   }

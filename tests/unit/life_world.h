@@ -18,7 +18,7 @@ enum {
   LIFE_RECOVERY = 4 * DAY,
 };
 
-enum life_content { LIFE_ABSENT = 0, LIFE_SERVED = 1, LIFE_REVOKED = 2 };
+enum life_content { LIFE_ABSENT = 0, LIFE_SERVED = 1, LIFE_REVOKED = 2, LIFE_FOREIGN = 3 /* an operator's own TXT */ };
 
 struct life_change {
   int64_t at;
@@ -35,7 +35,11 @@ struct life_record {
   bool all_right;                        /* in the last round */
   bool all_absent;
   bool doubtful; /* some of it was stamped while the wall clock was wrong */
+  bool revoked_in_doubt; /* its revocation was: no gate can tell the error from time that passed when the clock is put right */
   int64_t active_at, switched_at, retired_at, revoked_at, deleted_at;
+  int64_t signed_at;      /* last moment at which tables are known to have signed with it */
+  unsigned files_missing; /* bit by number of the tables: the private key file for them is gone */
+  unsigned files_other;   /* or holds another key */
   int64_t revoke_at; /* the window that was promised, as stored */
   enum key_state state;
 };
@@ -118,6 +122,14 @@ void life_set_wall(struct life *life, int64_t wall_error, bool synchronised);
 void life_reboot(struct life *life, int64_t wall_error, bool synchronised);
 /* All primaries have lost the record: restored from a backup. */
 void life_forget(struct life *life, const char *selector);
+
+/* An operator puts another TXT into the place of the record, at all primaries, and takes it away again. */
+void life_contest(struct life *life, const char *selector, bool contested);
+/* An operator edits the tables of the domain's signer number i: they sign with selector, or ("") with none. */
+void life_edit_tables(struct life *life, size_t i, const char *selector);
+/* An operator removes the private key file at the domain's signer number i, or puts another there. */
+void life_lose_file(struct life *life, size_t i, const char *selector, bool other);
+void life_restore_file(struct life *life, size_t i, const char *selector);
 
 void life_trace(struct life *life, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct life_record *life_record(struct life *life, const char *selector);

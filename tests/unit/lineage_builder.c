@@ -48,6 +48,7 @@ void builder_begin(struct builder *builder) {
                                          .keys = builder->slots,
                                          .key_count = 1,
                                          .rotate_every = BUILDER_LIFE,
+                                         .prove_every = TIME_NEVER,
                                          .publish_ttl = HOUR,
                                          .publish_safety = HOUR,
                                          .confirm_sightings = 2,
@@ -169,6 +170,7 @@ struct key *builder_key(struct builder *builder, const char *selector, enum key_
                                             .signer = lineage->signers[i],
                                             .switched_at = TIME_UNSET,
                                             .proved_at = TIME_UNSET,
+                                            .damaged_at = TIME_UNSET,
                                             .drained_at = TIME_UNSET};
     assert_int_equal(policy_signer_key_path(lineage->signers[i], lineage->domain, selector, &key->placements[i].key_path, NULL), 0);
   }

@@ -28,7 +28,7 @@ struct builder {
   struct error error;
 };
 
-/* example.com, slot main, RSA 2048, selector "s%Y%m%d", life 90 days, one signer "local" (row 1), publisher row 1, no keys. builder must not move afterwards. */
+/* example.com, slot main, RSA 2048, selector "s%Y%m%d", life 90 days, no proofs but those of a switch, one signer "local" (row 1), publisher row 1, no keys. builder must not move afterwards. */
 void builder_begin(struct builder *builder);
 void builder_end(struct builder *builder);
 /* Signer version in row `row` (1 to BUILDER_SIGNERS_MAX): name, and a suffix for its tables ("" as at the start). */

@@ -61,6 +61,26 @@ static inline void assert_finding(const struct expectation *expected) {
   assert_non_null(strstr(error.message, finding->message));
 }
 
+/* All of these findings and no others, in this order; behind the last stands one without a message. Their texts are not used. */
+static inline void assert_all_findings(const char *text, const struct expectation *expected) {
+  CLEANUP(policy_findings_release) struct policy_findings findings = {0};
+  struct policy *policy = NULL;
+  struct error error = {0};
+  assert_int_equal(policy_parse("p.yaml", text, strlen(text), &policy, &findings, &error), ERROR_CONFIG);
+  size_t i = 0;
+  for (; i < findings.count && expected[i].message; i++) {
+    const struct policy_finding *finding = &findings.items[i];
+    if (finding->place.line == expected[i].line && finding->place.column == expected[i].column &&
+        strstr(finding->message, expected[i].message))
+      continue;
+    print_findings(&findings);
+    fail_msg("expected %u:%u ... %s", expected[i].line, expected[i].column, expected[i].message);
+  }
+  if (i == findings.count && !expected[i].message) return;
+  print_findings(&findings);
+  fail_msg("%d findings, of which %d were expected", (int)findings.count, (int)i);
+}
+
 static inline void assert_right(const char *text) {
   CLEANUP(policy_findings_release) struct policy_findings findings = {0};
   struct policy *policy = NULL;

@@ -34,8 +34,9 @@ struct stage {
   struct opendkim_host host;
   struct policy_signer policy;
   struct opendkim_roots roots;
-  struct keeper_handler handlers[3];
+  struct keeper_handler handlers[OPENDKIM_JOBS_COUNT];
   struct loop *loop;
+  struct connector *connector;
   struct keeper *keeper;
   struct signer *signer;
   char *key_directory;
@@ -50,11 +51,12 @@ static inline void stage_connect(struct stage *stage) {
   struct error error = {0};
   assert_int_equal(opendkim_roots_add(&stage->roots, &stage->policy, &error), 0);
   size_t count = opendkim_jobs_handlers(&stage->roots, stage->handlers);
-  assert_int_equal(count, 3);
+  assert_int_equal(count, OPENDKIM_JOBS_COUNT);
   assert_int_equal(loop_sd_event_new(&stage->loop, &error), 0);
+  assert_int_equal(connector_sockets_new(stage->loop, &stage->connector, &error), 0);
   assert_int_equal(keeper_direct_new(stage->loop, stage->handlers, count, &stage->keeper, &error), 0);
   assert_int_equal(
-      signer_opendkim_new(stage->loop, stage->keeper, &entropy_system, &stage->policy, &stage->signer, &error), 0);
+      signer_opendkim_new(stage->connector, stage->keeper, &entropy_system, &stage->policy, &stage->signer, &error), 0);
 }
 
 static inline void stage_open(struct stage *stage, const struct opendkim_setup *setup) {
@@ -79,10 +81,12 @@ static inline void stage_open(struct stage *stage, const struct opendkim_setup *
 
 static inline void stage_disconnect(struct stage *stage) {
   signer_destroy(stage->signer);
+  connector_destroy(stage->connector);
   if (stage->keeper) keeper_destroy(stage->keeper);
   if (stage->loop) loop_destroy(stage->loop);
   opendkim_roots_release(&stage->roots);
   stage->signer = NULL;
+  stage->connector = NULL;
   stage->keeper = NULL;
   stage->loop = NULL;
 }

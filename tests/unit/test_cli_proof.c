@@ -167,7 +167,8 @@ static struct scripted_world world;
 
 static void world_make(struct desk *desk, const char *domains) {
   desk_make(desk, domains);
-  desk->wiring = (struct cli_wiring){store_sqlite_open, start_keeper, make_backends, release_backends};
+  desk->wiring = (struct cli_wiring){
+      .open_store = store_sqlite_open, .start_keeper = start_keeper, .make_backends = make_backends, .release_backends = release_backends};
   desk_sync(desk);
   world = (struct scripted_world){.observer = {&observer_ops}, .signer = {&signer_ops}, .answer = OBSERVE_WRONG};
   the_world = &world;

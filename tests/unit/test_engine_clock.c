@@ -47,6 +47,25 @@ static void test_engine_clock__forward_loses_attestation(void **state) {
   assert_int_equal(plan.now, WALL + 70);
 }
 
+static void test_engine_clock__back_loses_attestation(void **state) {
+  (void)state;
+  struct store_clock clock = stored_at_start(true);
+  struct plan_clock plan = {0};
+  struct clock_reading reading = reading_at(10000, -3600);
+  assert_int_equal(engine_clock_advance(&clock, &reading, &clock, &plan), CLOCK_JUMPED_BACK);
+  assert_false(plan.attested);
+  assert_int_equal(plan.now, WALL + 10 - 3600);
+}
+
+static void test_engine_clock__slewing_back_keeps_attestation(void **state) {
+  (void)state;
+  struct store_clock clock = stored_at_start(true);
+  struct plan_clock plan = {0};
+  struct clock_reading reading = reading_at(10000, -CLOCK_SLACK_SECONDS);
+  assert_int_equal(engine_clock_advance(&clock, &reading, &clock, &plan), CLOCK_STEADY);
+  assert_true(plan.attested);
+}
+
 static void test_engine_clock__forward_and_back_again_is_as_before(void **state) {
   (void)state;
   struct store_clock clock = stored_at_start(false);
@@ -94,6 +113,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_engine_clock__rounding_credits_nothing_however_often_it_is_read),
       cmocka_unit_test(test_engine_clock__forward_loses_attestation),
+      cmocka_unit_test(test_engine_clock__back_loses_attestation),
+      cmocka_unit_test(test_engine_clock__slewing_back_keeps_attestation),
       cmocka_unit_test(test_engine_clock__forward_and_back_again_is_as_before),
       cmocka_unit_test(test_engine_clock__synchronised_counts_in_full),
       cmocka_unit_test(test_engine_clock__another_boot_starts_unattested),

@@ -167,7 +167,8 @@ static void test_engine__no_activation_without_an_attested_clock(void **state) {
   world_make(world, "a.example: {}");
   world->unsynchronised = world->no_tsig = true;
   world_run_well(world, 6 * 3600);
-  assert_states(world, "a.example", "ready");
+  /* It does not even count as ready: the wait for caches begins with the first look by an attested clock. */
+  assert_states(world, "a.example", "published");
   assert_true(world_events(world, "a.example", "failed") >= 1);
   world->no_tsig = false;
   world_run_well(world, 6 * 3600);
@@ -227,6 +228,27 @@ static void test_engine__jump_back_waits_and_goes_on(void **state) {
   assert_int_equal(world_events(world, NULL, "clock"), 1);
   world_run_well(world, 25 * WORLD_DAY);
   assert_states(world, "a.example", "retired active");
+}
+
+/* A boot with a clock that is ten years ahead: nothing is switched by it, but what it plans lies ten years ahead, and so does the back-off of a server. */
+static void test_engine__what_was_planned_by_a_clock_that_is_set_back_is_planned_anew(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  world_live(world, 1);
+  world->no_boot_id = world->unsynchronised = world->no_tsig = true;
+  world->publish_fails = "example";
+  world->publish_code = ERROR_UNREACHABLE;
+  loop_virtual_set_wall(world->loop, loop_wall(world->loop) + 3650 * WORLD_DAY);
+  world_run_well(world, WORLD_DAY);
+  assert_states(world, "a.example", "active generated");
+  loop_virtual_set_wall(world->loop, loop_wall(world->loop) - 3650 * WORLD_DAY);
+  world->no_boot_id = world->unsynchronised = world->no_tsig = false;
+  world->publish_fails = NULL;
+  world_run_well(world, 10 * WORLD_DAY);
+  assert_states(world, "a.example", "active ready");
+  world_run_well(world, 25 * WORLD_DAY);
+  assert_states(world, "a.example", "retired active");
+  assert_well(world);
 }
 
 static void test_engine__horizon_counts_time_that_passes(void **state) {
@@ -293,6 +315,7 @@ int main(void) {
       TEST(test_engine__attestation_that_failed_is_tried_again_soon),
       TEST(test_engine__jump_forward_opens_no_gate_until_attested),
       TEST(test_engine__jump_back_waits_and_goes_on),
+      TEST(test_engine__what_was_planned_by_a_clock_that_is_set_back_is_planned_anew),
       TEST(test_engine__horizon_counts_time_that_passes),
       TEST(test_engine__failed_look_does_not_spin),
       TEST(test_engine__outcome_that_contradicts_fails_alone),

@@ -267,6 +267,41 @@ static void test_file__a_full_disk_changes_nothing_and_says_so(void **state) {
   assert_int_equal(WEXITSTATUS(status), FULL_DISK_RIGHT);
 }
 
+/* The limit of the size kills in the middle of the write, as SIGKILL may at any moment: no part of a private key may stay under a name that nobody knows. */
+static void test_file__a_creation_that_is_killed_leaves_nothing(void **state) {
+  CLEANUP_FREE char *path = workplace_path(*state, "key");
+  const struct rlimit limit = {16, 16};
+  char data[64];
+  int status = 0;
+  memset(data, 'x', sizeof data);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    struct error error;
+    signal(SIGXFSZ, SIG_DFL);
+    if (setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}) == 0 && setrlimit(RLIMIT_FSIZE, &limit) == 0)
+      _exit(file_create(path, data, sizeof data, &private_rights, &error) ? 1 : 2);
+    _exit(3);
+  }
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_true(WIFSIGNALED(status));
+  assert_int_equal(count_entries(((struct workplace *)*state)->path), 0);
+}
+
+/* Killed between making a directory and giving it its name: the next attempt goes on with what is there. */
+static void test_file__a_directory_that_was_left_half_made_is_finished(void **state) {
+  CLEANUP_FREE char *path = workplace_path(*state, "example.com");
+  CLEANUP_FREE char *left = workplace_path(*state, ".example.com" FILE_TEMPORARY_MARK "directory");
+  const struct file_rights rights = {.owner = 65534, .group = 65534, .mode = 0750};
+  struct stat status;
+  struct error error = {0};
+  assert_int_equal(mkdir(left, 0700), 0);
+  assert_int_equal(file_make_directories(path, &rights, &error), 0);
+  assert_int_equal(stat(path, &status), 0);
+  assert_int_equal(status.st_mode & 07777, 0750);
+  assert_int_equal(status.st_uid, 65534);
+  assert_int_equal(count_entries(((struct workplace *)*state)->path), 1);
+}
+
 static void test_file__directories_are_made_with_rights_and_old_ones_left_alone(void **state) {
   CLEANUP_FREE char *top = workplace_path(*state, "top");
   CLEANUP_FREE char *path = workplace_path(*state, "top/middle//leaf/");
@@ -417,6 +452,8 @@ int main(void) {
       FILE_TEST(test_file__the_longest_name_can_be_written),
       FILE_TEST(test_file__a_write_cut_short_changes_nothing),
       FILE_TEST(test_file__a_full_disk_changes_nothing_and_says_so),
+      FILE_TEST(test_file__a_creation_that_is_killed_leaves_nothing),
+      FILE_TEST(test_file__a_directory_that_was_left_half_made_is_finished),
       FILE_TEST(test_file__directories_are_made_with_rights_and_old_ones_left_alone),
       FILE_TEST(test_file__a_file_in_the_way_of_a_directory_is_told),
       FILE_TEST(test_file__a_lock_is_held_by_one_until_it_is_closed),

@@ -71,7 +71,9 @@ static void test_invariants__every_action_in_every_state(void **state) {
       {PLAN_GENERATE, IN(KEY_RESERVED)},
       {PLAN_PUBLISH, IN(KEY_GENERATED) | IN(KEY_PUBLISHED) | IN(KEY_ACTIVE) | IN(KEY_RETIRED)},
       {PLAN_ACTIVATE, IN(KEY_READY) | IN(KEY_ACTIVE)},
-      {PLAN_WITHDRAW, IN(KEY_RETIRED) | IN(KEY_REVOKED)},
+      {PLAN_WITHDRAW, IN(KEY_PUBLISHED) | IN(KEY_RETIRED) | IN(KEY_REVOKED)},
+      {PLAN_PROVE, IN(KEY_ACTIVE)},
+      {PLAN_REPAIR, IN(KEY_ACTIVE)},
       {PLAN_REVOKE, IN(KEY_RETIRED)},
       {PLAN_DELETE, IN(KEY_GENERATED) | IN(KEY_RETIRED) | IN(KEY_REVOKED)},
       {PLAN_DESTROY, IN(KEY_RESERVED) | IN(KEY_GENERATED)},
@@ -101,7 +103,7 @@ static void test_invariants__a_buried_key_may_be_destroyed(void **state) {
 
 static void test_invariants__nothing_without_management(void **state) {
   struct builder *builder = *state;
-  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_ATTEST; action++)
+  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_REPAIR; action++)
     for (enum key_state at = KEY_RESERVED; at <= KEY_REVOKED; at++) {
       subject_in(builder, at);
       builder->lineage.managed = false;
@@ -112,7 +114,7 @@ static void test_invariants__nothing_without_management(void **state) {
 static void test_invariants__only_generation_and_attestation_are_about_no_key(void **state) {
   struct builder *builder = *state;
   subject_in(builder, KEY_READY);
-  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_ATTEST; action++)
+  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_REPAIR; action++)
     assert_int_equal(permits(builder, action, 2, true), action == PLAN_GENERATE || action == PLAN_ATTEST);
 }
 

@@ -17,6 +17,7 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keypair.h"
+#include "dkimroll/record.h"
 #include "dkimroll/text.h"
 #include "workplace.h"
 
@@ -108,6 +109,26 @@ static void test_keypair__an_rsa_key_is_written_as_pkcs8_and_belongs_to_its_publ
   CLEANUP_FREE char *text = read_text(path);
   assert_true(text_starts(text, "-----BEGIN PRIVATE KEY-----\n"));
   assert_pair(path, &key);
+}
+
+static void test_keypair__rsa_keys_have_the_bits_that_were_asked_for(void **state) {
+  static const struct {
+    unsigned bits;
+    size_t octets, characters; /* of the public key, and of p= */
+  } sizes[] = {{2048, 294, 392}, {3072, 422, 564}, {4096, 550, 736}};
+  for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+    CLEANUP_FREE char *name = text_format("rsa%u", sizes[i].bits);
+    CLEANUP_FREE char *path = workplace_path(*state, name);
+    CLEANUP(keypair_public_release) struct keypair_public key = {0};
+    CLEANUP_FREE char *record = NULL;
+    struct error error = {0};
+    assert_done(keypair_generate(KEY_ALGORITHM_RSA, sizes[i].bits, path, &own_rights, &key, &error), &error);
+    assert_int_equal(key.bits, sizes[i].bits);
+    assert_int_equal(key.public_key_size, sizes[i].octets);
+    assert_pair(path, &key);
+    assert_done(record_build(KEY_ALGORITHM_RSA, key.public_key, key.public_key_size, &record, &error), &error);
+    assert_int_equal(strlen(record), strlen("v=DKIM1; k=rsa; p=") + sizes[i].characters);
+  }
 }
 
 static void test_keypair__an_ed25519_key_has_32_public_octets_and_256_bits(void **state) {
@@ -430,11 +451,43 @@ static void test_keypair__a_copy_never_overwrites_another_key(void **state) {
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
+static void test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it(void **state) {
+  (void)state;
+  struct error error = {0};
+  CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  CLEANUP(keypair_public_release) struct keypair_public again = {0};
+  EVP_PKEY *pair = EVP_RSA_gen(1024);
+  unsigned char *der = NULL;
+  const int size = i2d_PrivateKey(pair, &der);
+  assert_true(size > 0);
+  unsigned char *text = calloc(2, (size_t)size);
+  const int length = EVP_EncodeBlock(text, der, size);
+  assert_done(keypair_read_inline((char *)text, (size_t)length, &key, &error), &error);
+  assert_int_equal(key.bits, 1024);
+  BIO *pem = BIO_new(BIO_s_mem());
+  assert_int_equal(PEM_write_bio_PrivateKey(pem, pair, NULL, NULL, 0, NULL, NULL), 1);
+  char *octets = NULL;
+  const long pem_size = BIO_get_mem_data(pem, &octets);
+  assert_done(keypair_read_inline(octets, (size_t)pem_size, &again, &error), &error);
+  assert_int_equal(again.public_key_size, key.public_key_size);
+  assert_memory_equal(again.public_key, key.public_key, key.public_key_size);
+  struct keypair_public none = {0};
+  assert_int_equal(keypair_read_inline((char *)text, (size_t)length - 8, &none, &error), ERROR_INVALID);
+  assert_int_equal(keypair_read_inline("", 0, &none, &error), ERROR_INVALID);
+  assert_int_equal(keypair_read_inline("/etc/passwd", strlen("/etc/passwd"), &none, &error), ERROR_INVALID);
+  BIO_free(pem);
+  free(text);
+  OPENSSL_free(der);
+  EVP_PKEY_free(pair);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_keypair__an_rsa_key_is_written_as_pkcs8_and_belongs_to_its_public_half),
+      TEST(test_keypair__rsa_keys_have_the_bits_that_were_asked_for),
       TEST(test_keypair__an_ed25519_key_has_32_public_octets_and_256_bits),
       TEST(test_keypair__two_keys_are_never_the_same),
+      TEST(test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it),
       TEST(test_keypair__reading_gives_the_public_half_that_generating_gave),
       TEST(test_keypair__the_file_has_owner_group_and_mode_and_its_new_directories_admit_the_group),
       TEST(test_keypair__an_existing_file_is_never_overwritten),

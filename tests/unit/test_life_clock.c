@@ -122,8 +122,31 @@ static void test_life_clock__a_clock_that_jumps_every_week(void **state) {
   }
 }
 
+/* A host without a clock of its own publishes and looks, and then a time service sets it right: what was seen only just now seems to be long ago. */
+static void test_life_clock__a_boot_behind_that_is_set_right_starts_the_wait_anew(void **state) {
+  struct life *life = *state;
+  static const int64_t behind[] = {HOUR, DAY, 400 * DAY, 30 * YEAR};
+  for (size_t i = 0; i < 2 * sizeof behind / sizeof behind[0]; i++) {
+    life_end(life);
+    life_begin(life, i + 1);
+    life_run_until(life, KEY_ACTIVE, DAY);
+    life_reboot(life, -behind[i / 2], false);
+    life->builder.lineage.rotate_requested = true;
+    life_run(life, 10 * MINUTE);
+    assert_true(life_find(life, KEY_PUBLISHED) < life->builder.lineage.key_count);
+    if (i % 2 == 0)
+      life_set_wall(life, 0, true);
+    else
+      life_reboot(life, 0, true); /* what the other boot stamped is not known any more by how much it was wrong */
+    life_run_until(life, KEY_RETIRED, DAY); /* the oracle would see that it signs too early */
+    life_run(life, LIFE_RECOVERY);
+    life_expect_well(life);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_life_clock__a_boot_behind_that_is_set_right_starts_the_wait_anew, begin, end),
       cmocka_unit_test_setup_teardown(test_life_clock__ten_years_forward_within_a_boot_hurry_nothing, begin, end),
       cmocka_unit_test_setup_teardown(test_life_clock__ten_years_forward_at_a_boot_end_nothing, begin, end),
       cmocka_unit_test_setup_teardown(test_life_clock__back_in_time_everything_waits_and_goes_on, begin, end),

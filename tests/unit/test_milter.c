@@ -23,6 +23,7 @@ enum { PLENTY_MS = 20000, PACKET_MAX = 4096 };
 /* What one message looks like to whoever checks its signature later. */
 struct sight {
   struct loop *loop;
+  struct connector *connector;
   struct milter *milter;
   char signature[512];
   bool seen;
@@ -58,14 +59,17 @@ static void test_milter__whole_signature_field_comes_back_as_it_would_be_sent(vo
     struct sight sight = {0};
     struct error error = {0};
     assert_int_equal(loop_sd_event_new(&sight.loop, &error), 0);
+    assert_int_equal(connector_sockets_new(sight.loop, &sight.connector, &error), 0);
     int64_t deadline = loop_boottime(sight.loop) + PLENTY_MS;
-    assert_int_equal(milter_open(sight.loop, filter.address, deadline, sight_event, &sight, &sight.milter, &error), 0);
+    assert_int_equal(milter_open(sight.connector, filter.address, deadline, sight_event, &sight, &sight.milter, &error),
+                     0);
     assert_int_equal(loop_run(sight.loop, &error), 0);
     assert_true(sight.seen);
     assert_true(text_starts(sight.signature, "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/simple;\r\n\t"
                                              "d=example.com; s=new;\r\n\th=From:Subject;\r\n\tbh="));
     assert_true(text_ends(sight.signature, "=="));
     for (const char *line = sight.signature; (line = strchr(line, '\n')); line++) assert_int_equal(line[-1], '\r');
+    connector_destroy(sight.connector);
     loop_destroy(sight.loop);
     fake_filter_stop(&filter);
   }

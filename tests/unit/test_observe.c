@@ -176,6 +176,14 @@ static void test_observe__another_txt_is_wrong(void **state) {
   assert_says(look(stage, OBSERVE_PRESENT, RECORD), NS1, OBSERVE_WRONG, "another TXT: " OTHER);
 }
 
+/* The sanitizer also sees whether what was kept of the answer is freed. */
+static void test_observe__txt_that_cannot_be_read_is_wrong_and_no_silence(void **state) {
+  struct stage *stage = *state;
+  publish(stage, WORLD_UNREADABLE);
+  assert_says(look(stage, OBSERVE_PRESENT, RECORD), NS1, OBSERVE_WRONG,
+              "another TXT: a TXT that cannot be read");
+}
+
 static void test_observe__letters_of_other_case_make_another_txt(void **state) {
   struct stage *stage = *state;
   publish(stage, "v=DKIM1; k=ed25519; p=11qyAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
@@ -720,6 +728,7 @@ int main(void) {
       TEST(test_observe__server_that_lags_is_wrong_and_says_what_it_said),
       TEST(test_observe__name_without_txt_is_wrong),
       TEST(test_observe__another_txt_is_wrong),
+      TEST(test_observe__txt_that_cannot_be_read_is_wrong_and_no_silence),
       TEST(test_observe__letters_of_other_case_make_another_txt),
       TEST(test_observe__second_txt_beside_the_right_one_is_wrong),
       TEST(test_observe__alias_at_one_server_is_wrong_there),

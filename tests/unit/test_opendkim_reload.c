@@ -33,14 +33,14 @@ struct stage {
   struct workplace folder;
   struct policy_signer policy;
   struct opendkim_roots roots;
-  struct keeper_handler handlers[3];
+  struct keeper_handler handlers[OPENDKIM_JOBS_COUNT];
   struct error error;
 };
 
 static void stage_allow(struct stage *stage) {
   opendkim_roots_release(&stage->roots);
   assert_int_equal(opendkim_roots_add(&stage->roots, &stage->policy, &stage->error), 0);
-  assert_int_equal(opendkim_jobs_handlers(&stage->roots, stage->handlers), 3);
+  assert_int_equal(opendkim_jobs_handlers(&stage->roots, stage->handlers), OPENDKIM_JOBS_COUNT);
 }
 
 static void stage_open(struct stage *stage) {
@@ -68,7 +68,7 @@ static int stage_run(struct stage *stage, enum keeper_job job, const struct buff
   struct reader request = {.data = payload->data, .size = payload->size};
   int result = ERROR_INTERNAL;
   stage->error = (struct error){0};
-  for (size_t i = 0; i < 3; i++)
+  for (size_t i = 0; i < OPENDKIM_JOBS_COUNT; i++)
     if (stage->handlers[i].job == job)
       result = stage->handlers[i].run(stage->handlers[i].context, &request, reply ? reply : &own, &stage->error);
   buffer_release(&own);

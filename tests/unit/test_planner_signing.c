@@ -27,7 +27,7 @@ static int end(void **state) {
 /* A key that is at its end, but for the private key. */
 static struct key *gone_key(struct builder *builder, const char *selector, enum key_state state) {
   struct key *key = builder_key(builder, selector, state, now - 200 * DAY);
-  key->deleted_at = key->absent_at = now - DAY;
+  key->deleted_at = key->absent_at = now - 12 * HOUR;
   for (size_t i = 0; i < key->placement_count; i++) key->placements[i].drained_at = now - 100 * DAY;
   return key;
 }
@@ -247,6 +247,29 @@ static void absence_in(struct builder *builder, enum key_state which) {
   expect_back_off(builder, PLAN_CONFIRM_ABSENT, "a", now + DAY);
   expect_opens(builder, 1, PLAN_CONFIRM_ABSENT, "look_back_off", now + DAY);
 }
+/* A backup brought it back: it is deleted again, but not before a day has passed. */
+static void deletion_again_in(struct builder *builder, enum key_state which) {
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  struct key *key = gone_key(builder, "a", which);
+  key->absent_at = TIME_UNSET;
+  key->sighting_count = 0;
+  const int64_t again = key->deleted_at + TIMING_HEAL_SLOWEST;
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, again - 10);
+  assert_int_equal(builder_plan_key(builder, 1, again - 1).action, PLAN_NONE);
+  expect_action(builder, 1, again, PLAN_DELETE);
+  expect_hold(builder, again + 20);
+  assert_int_equal(builder_plan_key(builder, 1, again).action, PLAN_NONE);
+  builder->lineage.held = false;
+  builder_see(key, "ns1.example.com", "192.0.2.1", true, again);
+  assert_int_not_equal(builder_plan_key(builder, 1, again).action, PLAN_DELETE);
+}
+static void test_planner_signing__a_retired_key_that_came_back_is_deleted_again(void **state) {
+  deletion_again_in(*state, KEY_RETIRED);
+}
+static void test_planner_signing__a_revoked_key_that_came_back_is_deleted_again(void **state) {
+  deletion_again_in(*state, KEY_REVOKED);
+}
+
 static void test_planner_signing__absence_of_a_retired_key_is_looked_for(void **state) {
   absence_in(*state, KEY_RETIRED);
 }
@@ -355,6 +378,8 @@ int main(void) {
       TEST(a_retired_key_is_watched_and_healed_while_mail_needs_it),
       TEST(absence_of_a_retired_key_is_looked_for),
       TEST(absence_of_a_revoked_key_is_looked_for),
+      TEST(a_retired_key_that_came_back_is_deleted_again),
+      TEST(a_revoked_key_that_came_back_is_deleted_again),
       TEST(a_retired_key_that_is_gone_is_destroyed),
       TEST(a_revoked_key_that_is_gone_is_destroyed),
       TEST(no_private_key_goes_while_tables_name_it),

@@ -128,6 +128,36 @@ static void test_policy_errors__weak_and_odd_keys(void **state) {
                   {WITH_RULES("keys: {main: {selector: \"a-%q\"}}"), 1, 47, "begins no known field"});
 }
 
+/* A mistake beside it must not hide another one until the next attempt. */
+static void test_policy_errors__one_mistake_hides_no_other(void **state) {
+  (void)state;
+  assert_all_findings(
+      "policies:\n"
+      "  standard: {selector: Wrong, rotate-every: 10s, standby: 7, keys: {main: {bits: 1024}, other: {bit: 1}}}\n"
+      "  short: {selector: Wrong, rotate-every: 10s, keys: {a: {selector: x}, b: {selector: x}}}\n"
+      "  archive: {retire: {tombstone: soon, private-key: archive}}\n"
+      "publishers: {primary: {server: \"192.0.2.53\"}}\n"
+      "signers: {local: {key-table: /k/T, signing-table: /k/T, key-directory: k, mode: 0644, milter: \"unix:/s\",\n"
+      "    reload: {timeout: 0s, unit: a.service, pid-file: /p}}}\n" DEFAULTS DOMAINS,
+      (const struct expectation[]){
+          {.line = 2, .column = 24, .message = "holds 'W'"},
+          {.line = 2, .column = 59, .message = "standby: 7 is out of bounds"},
+          {.line = 2, .column = 82, .message = "RSA keys of 1024 bits are too weak"},
+          {.line = 2, .column = 97, .message = "unknown key \"bit\"; did you mean \"bits\"?"},
+          {.line = 3, .column = 21, .message = "holds 'W'"},
+          {.line = 3, .column = 42, .message = "a life of 10s is too short"},
+          {.line = 4, .column = 33, .message = "\"soon\" is not a duration"},
+          {.line = 4, .column = 52, .message = "archive-directory is missing"},
+          {.line = 6, .column = 51, .message = "key-table and signing-table are the same file"},
+          {.line = 6, .column = 72, .message = "\"k\" is no absolute path"},
+          {.line = 6, .column = 81, .message = "OpenDKIM refuses private keys with mode 0644"},
+          {.line = 7, .column = 13, .message = "give exactly one of unit, pid-file and command"},
+          {.line = 7, .column = 23, .message = "0s is out of bounds"},
+          {.line = 9, .column = 11, .message = "policy \"standard\" has 2 keys"},
+          {.message = NULL},
+      });
+}
+
 static void test_policy_errors__slots_with_one_template(void **state) {
   (void)state;
   ASSERT_FINDINGS({"policies: {standard: {keys: {a: {}, b: {}}}}\n" PUBLISHERS SIGNERS "domains: {}\n", 1, 37,
@@ -365,7 +395,7 @@ static void test_policy_errors__all_come_in_one_go_and_in_order(void **state) {
                              "domains:\n"
                              "  example.com: {policy: nobody, publisher: primary, signers: [local, remote]}\n"
                              "  example: {policy: standard, publisher: primary, signers: local}\n";
-  static const unsigned lines[] = {3, 4, 6, 8, 10, 10, 10, 10, 12, 12, 13};
+  static const unsigned lines[] = {3, 4, 5, 6, 8, 10, 10, 10, 10, 12, 12, 13};
   CLEANUP(policy_findings_release) struct policy_findings findings = {0};
   struct policy *policy = NULL;
   struct error error = {0};
@@ -373,7 +403,7 @@ static void test_policy_errors__all_come_in_one_go_and_in_order(void **state) {
   if (findings.count != ARRAY_SIZE(lines)) print_findings(&findings);
   assert_int_equal(findings.count, ARRAY_SIZE(lines));
   for (size_t i = 0; i < findings.count; i++) assert_int_equal(findings.items[i].place.line, lines[i]);
-  assert_non_null(strstr(error.message, "wrong in 11 places"));
+  assert_non_null(strstr(error.message, "wrong in 12 places"));
   assert_non_null(strstr(error.message, "p.yaml:3:5"));
 }
 
@@ -426,6 +456,7 @@ int main(void) {
       cmocka_unit_test(test_policy_errors__domain_names),
       cmocka_unit_test(test_policy_errors__wrong_reference_is_found_once),
       cmocka_unit_test(test_policy_errors__all_come_in_one_go_and_in_order),
+      cmocka_unit_test(test_policy_errors__one_mistake_hides_no_other),
       cmocka_unit_test(test_policy_errors__there_are_at_most_a_hundred),
       cmocka_unit_test(test_policy_errors__findings_are_not_needed),
   };

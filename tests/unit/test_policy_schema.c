@@ -282,6 +282,21 @@ static void test_policy_schema__stored_values_are_read_beyond_todays_bounds(void
   policy_publisher_free(publisher);
 }
 
+/* The store was written by somebody else, perhaps, and its errors go to a terminal. */
+static void test_policy_schema__message_about_a_stored_text_controls_no_terminal(void **state) {
+  (void)state;
+  static const char *const texts[] = {"{\"stan\\ard\": {\"s\": 1}}", "{\"a\\e[2J\": {\"s\": 1}}", "{\"a\\x9b2J\": {\"s\": 1}}",
+                                      "{\"\\x7f\": {\"s\": 1}}"};
+  for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+    struct policy_rules *rules = NULL;
+    struct error error = {0};
+    assert_int_equal(policy_rules_parse(texts[i], &rules, &error), ERROR_INVALID);
+    assert_non_null(strchr(error.message, '?'));
+    for (const unsigned char *at = (const unsigned char *)error.message; *at; at++)
+      if (*at < ' ' || *at >= 0x7f) fail_msg("octet %u in the message about %s", *at, texts[i]);
+  }
+}
+
 static void test_policy_schema__damaged_texts_are_refused(void **state) {
   (void)state;
   static const char *const texts[] = {"",
@@ -338,6 +353,7 @@ int main(void) {
       cmocka_unit_test(test_policy_schema__any_difference_shows_in_the_text),
       cmocka_unit_test(test_policy_schema__odd_texts_survive),
       cmocka_unit_test(test_policy_schema__stored_values_are_read_beyond_todays_bounds),
+      cmocka_unit_test(test_policy_schema__message_about_a_stored_text_controls_no_terminal),
       cmocka_unit_test(test_policy_schema__damaged_texts_are_refused),
       cmocka_unit_test(test_policy_schema__shortest_life_scales_with_the_policy),
       cmocka_unit_test(test_policy_schema__living_keys_are_those_that_are_not_removed_in_time),

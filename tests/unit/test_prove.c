@@ -27,6 +27,7 @@ enum { PLENTY_MS = 20000, SHORT_MS = 300 };
 struct stage {
   struct fake_filter filter;
   struct loop *loop;
+  struct connector *connector;
   struct prove *prove;
   struct error connection;
   struct prove_result *results;
@@ -39,9 +40,11 @@ static void stage_open(struct stage *stage, const struct fake_script *script) {
   fake_filter_start(&stage->filter, script);
   struct error error = {0};
   assert_int_equal(loop_sd_event_new(&stage->loop, &error), 0);
+  assert_int_equal(connector_sockets_new(stage->loop, &stage->connector, &error), 0);
 }
 
 static void stage_close(struct stage *stage) {
+  connector_destroy(stage->connector);
   loop_destroy(stage->loop);
   fake_filter_stop(&stage->filter);
   free(stage->results);
@@ -71,7 +74,8 @@ static void stage_prove(struct stage *stage, const struct prove_message *message
                                   .patience = now + times[1],
                                   .settle = now + times[2]};
   struct error error = {0};
-  assert_int_equal(prove_start(stage->loop, &entropy_system, &request, stage_done, stage, &stage->prove, &error), 0);
+  assert_int_equal(prove_start(stage->connector, &entropy_system, &request, stage_done, stage, &stage->prove, &error),
+                   0);
   assert_false(stage->done);
   assert_int_equal(loop_run(stage->loop, &error), 0);
   assert_true(stage->done);
@@ -218,6 +222,29 @@ static void test_prove__connections_that_fail_are_explained(void **state) {
   assert_verdict(&(struct fake_script){.progress = MILTER_REPLIES_MAX + 1}, PROVE_NO_ANSWER, "without end");
 }
 
+static void test_prove__signatures_without_end_are_no_answer(void **state) {
+  (void)state;
+  assert_verdict(
+      &(struct fake_script){.selectors = {"new"}, .more_signatures = "x", .more_times = MILTER_SIGNATURES_MAX},
+      PROVE_NO_ANSWER, "too many signatures");
+  assert_verdict(
+      &(struct fake_script){.selectors = {"new"}, .more_signatures = "x", .more_times = MILTER_SIGNATURES_MAX - 1},
+      PROVE_TOO_MANY, "also with d=example.com s=x");
+}
+
+static void test_prove__skip_at_the_end_of_the_message_is_no_answer(void **state) {
+  (void)state;
+  assert_verdict(&(struct fake_script){.at = 'E', .reply = 's'}, PROVE_NO_ANSWER, "skips the end of the message");
+  assert_verdict(&(struct fake_script){.at = 'B', .reply = 's', .selectors = {"new"}}, PROVE_SIGNED, "");
+}
+
+static void test_prove__tags_of_a_foreign_signature_control_no_terminal(void **state) {
+  (void)state;
+  assert_verdict(&(struct fake_script){.selectors = {"new"}, .domain = "e\x1b[2J.com"}, PROVE_OTHER_DOMAIN,
+                 "d=e\\033[2J.com");
+  assert_verdict(&(struct fake_script){.selectors = {"n\x1b[2J"}}, PROVE_OTHER_SELECTOR, "s=n\\033[2J");
+}
+
 static void test_prove__nobody_listening_is_unreachable(void **state) {
   (void)state;
   struct workplace folder;
@@ -230,12 +257,14 @@ static void test_prove__nobody_listening_is_unreachable(void **state) {
     struct stage stage = {0};
     struct error error = {0};
     assert_int_equal(loop_sd_event_new(&stage.loop, &error), 0);
+    assert_int_equal(connector_sockets_new(stage.loop, &stage.connector, &error), 0);
     text_copy(stage.filter.address, sizeof(stage.filter.address), addresses[i]);
     stage_prove(&stage, &ordinary, 1, 1, once);
     assert_int_equal(stage.results[0].verdict, PROVE_NO_ANSWER);
     assert_int_equal(stage.results[0].error.code, ERROR_UNREACHABLE);
     assert_int_equal(stage.connection.code, ERROR_UNREACHABLE);
     free(stage.results);
+    connector_destroy(stage.connector);
     loop_destroy(stage.loop);
   }
   workplace_remove(&folder);
@@ -420,7 +449,8 @@ static void test_prove__cancelled_proof_is_silent(void **state) {
                                   .group_count = 1,
                                   .deadline = loop_boottime(stage.loop) + PLENTY_MS};
   struct error error = {0};
-  assert_int_equal(prove_start(stage.loop, &entropy_system, &request, stage_done, &stage, &stage.prove, &error), 0);
+  assert_int_equal(prove_start(stage.connector, &entropy_system, &request, stage_done, &stage, &stage.prove, &error),
+                   0);
   prove_cancel(&stage.prove);
   assert_null(stage.prove);
   assert_int_equal(loop_at(stage.loop, loop_boottime(stage.loop) + 50, stop_loop, stage.loop, NULL), 0);
@@ -439,6 +469,9 @@ int main(void) {
       cmocka_unit_test(test_prove__more_signatures_than_expected_are_named),
       cmocka_unit_test(test_prove__refusals_are_told_with_their_stage_and_text),
       cmocka_unit_test(test_prove__connections_that_fail_are_explained),
+      cmocka_unit_test(test_prove__signatures_without_end_are_no_answer),
+      cmocka_unit_test(test_prove__skip_at_the_end_of_the_message_is_no_answer),
+      cmocka_unit_test(test_prove__tags_of_a_foreign_signature_control_no_terminal),
       cmocka_unit_test(test_prove__nobody_listening_is_unreachable),
       cmocka_unit_test(test_prove__no_messages_only_reach_the_filter),
       cmocka_unit_test(test_prove__old_tables_are_waited_for_on_new_connections),

@@ -20,8 +20,10 @@ static const char CONFIG[] =
     "  - id: reader\n    algorithm: hmac-sha256\n    secret: " RIG_SECRET "\n"
     "  - id: unused\n    algorithm: hmac-sha256\n    secret: " RIG_SECRET "\n"
     "  - id: narrow\n    algorithm: hmac-sha256\n    secret: " RIG_SECRET "\n"
+    "  - id: middle\n    algorithm: hmac-sha384\n    secret: " RIG_SECRET "\n"
+    "  - id: long\n    algorithm: hmac-sha512\n    secret: " RIG_SECRET "\n"
     "acl:\n"
-    "  - id: dkim\n    key: dkimroll\n    action: update\n    update-type: [TXT]\n    update-owner: name\n"
+    "  - id: dkim\n    key: [dkimroll, middle, long]\n    action: update\n    update-type: [TXT]\n    update-owner: name\n"
     "    update-owner-match: sub\n    update-owner-name: [_domainkey]\n"
     "  - id: transfer\n    key: reader\n    action: transfer\n"
     "  - id: address\n    key: narrow\n    action: update\n    update-type: [A]\n"
@@ -136,6 +138,18 @@ static void test_publisher_knotd__wrong_algorithm(void **state) {
   rig_close(&rig);
 }
 
+static void test_publisher_knotd__other_algorithms_work(void **state) {
+  (void)state;
+  static const char *const keys[] = {"hmac-sha384:middle:" RIG_SECRET, "hmac-sha512:long:" RIG_SECRET};
+  for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+    struct rig rig;
+    publish_one("example.com", keys[i], 0, i ? "long._domainkey.example.com" : "middle._domainkey.example.com", &rig);
+    rig_assert_success(&rig, 0, false);
+    assert_true(rig.results[0].attested);
+    rig_close(&rig);
+  }
+}
+
 static void test_publisher_knotd__our_clock_is_wrong(void **state) {
   (void)state;
   struct rig rig;
@@ -232,6 +246,7 @@ int main(void) {
       cmocka_unit_test(test_publisher_knotd__wrong_secret),
       cmocka_unit_test(test_publisher_knotd__unknown_key),
       cmocka_unit_test(test_publisher_knotd__wrong_algorithm),
+      cmocka_unit_test(test_publisher_knotd__other_algorithms_work),
       cmocka_unit_test(test_publisher_knotd__our_clock_is_wrong),
       cmocka_unit_test(test_publisher_knotd__the_acl_does_not_allow_the_key),
       cmocka_unit_test(test_publisher_knotd__a_zone_that_is_not_dynamic),

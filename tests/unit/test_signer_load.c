@@ -12,6 +12,7 @@ enum { SENDERS = 16, ROTATIONS = 25, DOMAINS = 5, STOP_AFTER_MS = 120000 };
 /* One client: sends a message, looks at the answer, sends the next. */
 struct client {
   struct loop *loop;
+  struct connector *connector;
   const char *milter;
   struct milter *connection;
   bool keeps; /* its connection */
@@ -52,7 +53,7 @@ static void client_connect(void *context) {
   struct client *client = context;
   struct error error = {0};
   int64_t deadline = loop_boottime(client->loop) + STOP_AFTER_MS;
-  if (milter_open(client->loop, client->milter, deadline, client_event, client, &client->connection, &error) < 0)
+  if (milter_open(client->connector, client->milter, deadline, client_event, client, &client->connection, &error) < 0)
     _exit(4);
 }
 
@@ -75,12 +76,14 @@ static void send_until_stopped(const struct opendkim_host *host, int report) {
   static struct client clients[SENDERS];
   static unsigned long messages;
   struct loop *loop = NULL;
+  struct connector *connector = NULL;
   struct error error = {0};
   signal(SIGTERM, stop);
-  if (loop_sd_event_new(&loop, &error) < 0) _exit(4);
+  if (loop_sd_event_new(&loop, &error) < 0 || connector_sockets_new(loop, &connector, &error) < 0) _exit(4);
   for (size_t i = 0; i < SENDERS; i++) {
     struct client *client = &clients[i];
-    *client = (struct client){.loop = loop, .milter = host->milter, .keeps = i % 2, .messages = &messages};
+    *client = (struct client){
+        .loop = loop, .connector = connector, .milter = host->milter, .keeps = i % 2, .messages = &messages};
     snprintf(client->address, sizeof(client->address), "user@d%zu.example", i % DOMAINS);
     client->header = (struct milter_header){.name = "From", .value = client->address};
     client->message = (struct milter_message){.queue_id = "load",

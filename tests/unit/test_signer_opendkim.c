@@ -164,6 +164,35 @@ static void test_signer_opendkim__foreign_lines_stay_octet_for_octet(void **stat
   stage_close(&stage);
 }
 
+/* A key that import took over, with a name that is not the policy's. */
+static void test_signer_opendkim__an_adopted_key_is_switched_and_withdrawn_by_the_name_that_it_has(void **state) {
+  (void)state;
+  struct stage stage;
+  stage_open(&stage, &(struct opendkim_setup){.key_table = "odd example.com:s1:@FOLDER@/keys/example.com/s1.private\n"
+                                                           "copy other.example:s1:@FOLDER@/keys/example.com/s1.private\n",
+                                              .signing_table = "*@example.com odd\n*@example.com copy\n"});
+  stage_connect(&stage);
+  struct signer_item item = item_of(&stage, "example.com", "s2", "s1", false);
+  item.previous_key_name = "odd";
+  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
+  assert_success(&stage, 0);
+  CLEANUP_FREE char *keys = text_format("odd example.com:s1:%s\ns2._domainkey.example.com example.com:s2:%s\ncopy other.example:s1:%s\n",
+                                        item.previous_key_path, item.key_path, item.previous_key_path);
+  assert_tables(&stage, keys, "*@example.com s2._domainkey.example.com\n*@example.com copy\n");
+  struct signer_item old = {.domain = "example.com", .selector = "s1", .key_path = item.previous_key_path, .key_name = "odd",
+                            .previous_selector = "s2", .previous_key_path = item.key_path};
+  /* Somebody else's entry names the file: only an adopted key's own may go all the same. */
+  stage_run(&stage, signer_withdraw, &old, 1, DEADLINE_MS);
+  assert_int_equal(stage.results[0].error.code, ERROR_CONFLICT);
+  old.adopted = true;
+  stage_run(&stage, signer_withdraw, &old, 1, DEADLINE_MS);
+  assert_success(&stage, 0);
+  CLEANUP_FREE char *left = text_format("s2._domainkey.example.com example.com:s2:%s\ncopy other.example:s1:%s\n", item.key_path, item.previous_key_path);
+  assert_tables(&stage, left, "*@example.com s2._domainkey.example.com\n*@example.com copy\n");
+  item_release(&item);
+  stage_close(&stage);
+}
+
 static void test_signer_opendkim__symbolic_links_to_tables_stay(void **state) {
   (void)state;
   struct stage stage;
@@ -451,6 +480,7 @@ int main(void) {
       cmocka_unit_test(test_signer_opendkim__key_that_does_not_belong_to_the_record_is_taken_back),
       cmocka_unit_test(test_signer_opendkim__second_signature_needs_a_policy_that_says_so),
       cmocka_unit_test(test_signer_opendkim__foreign_lines_stay_octet_for_octet),
+      cmocka_unit_test(test_signer_opendkim__an_adopted_key_is_switched_and_withdrawn_by_the_name_that_it_has),
       cmocka_unit_test(test_signer_opendkim__symbolic_links_to_tables_stay),
       cmocka_unit_test(test_signer_opendkim__every_sender_is_switched_and_proved),
       cmocka_unit_test(test_signer_opendkim__missing_tables_are_made),

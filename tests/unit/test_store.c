@@ -28,6 +28,9 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
   key->record = text_duplicate("v=DKIM1; k=ed25519; p=abc");
   key->intent_open = true;
   key->intent = PLAN_ACTIVATE;
+  key->contested_at = 31;
+  key->proof_failures = 32;
+  key->proof_retry_at = 33;
   text_copy(key->zone, sizeof key->zone, "zone.example");
   text_copy(key->owner, sizeof key->owner, "owner.zone.example");
   text_copy(key->primary_server, sizeof key->primary_server, "192.0.2.53:53");
@@ -37,6 +40,8 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
                                           .file_made = true,
                                           .switched_at = 1,
                                           .proved_at = 2,
+                                          .damage = DAMAGE_FILE_OTHER,
+                                          .damaged_at = 4,
                                           .drained_at = 3,
                                           .destroyed = true,
                                           .failure = text_duplicate("why not")};
@@ -82,6 +87,7 @@ static void assert_key_filled(const struct key *key, const struct lineage *linea
   assert_string_equal(placement->failure, "why not");
   assert_true(placement->file_made && placement->destroyed);
   assert_true(placement->switched_at == 1 && placement->proved_at == 2 && placement->drained_at == 3);
+  assert_true(placement->damage == DAMAGE_FILE_OTHER && placement->damaged_at == 4);
   key_release(&expected);
 }
 
@@ -166,6 +172,28 @@ static void test_store__sightings_and_placements_that_are_gone_are_gone(void **s
   assert_int_equal(again.items[0].keys[0].sighting_count, 1);
   assert_string_equal(again.items[0].keys[0].sightings[0].host, "ns2.example");
   assert_int_equal(again.items[0].keys[0].placement_count, 0);
+}
+
+static void test_store__a_signer_version_that_a_key_was_found_with_is_stored_with_it(void **state) {
+  struct rig *rig = *state;
+  struct policy_signer version = {0};
+  rig_sync(rig->store, "a.example: {}", RIG_NOW);
+  CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_all(rig->store);
+  struct lineage *lineage = &claim.items[0];
+  struct key *key = rig_add_key(lineage, "s", KEY_PUBLISHED);
+  version = *lineage->signers[0];
+  version.key_name = (char *)"odd";
+  version.key_directory = (char *)"/else/where";
+  key->placement_count = 1;
+  key->placements[0] = (struct placement){
+      .signer = &version, .key_path = text_duplicate("/else/where/x"), .switched_at = TIME_UNSET, .proved_at = TIME_UNSET, .drained_at = TIME_UNSET};
+  rig_commit(rig->store, lineage);
+  CLEANUP(rig_claim_release) struct rig_claim again = rig_claim_all(rig->store);
+  const struct placement *placement = &again.items[0].keys[0].placements[0];
+  assert_true(placement->signer_id > 0 && placement->signer_id != lineage->signer_ids[0]);
+  assert_string_equal(placement->signer->key_name, "odd");
+  assert_string_equal(placement->signer->key_directory, "/else/where");
+  assert_string_equal(placement->signer->key_table, lineage->signers[0]->key_table);
 }
 
 static void test_store__a_selector_is_never_used_twice_in_any_letter_case(void **state) {
@@ -541,6 +569,55 @@ static void test_store__a_resource_is_kept_while_it_fails_and_the_clock_always(v
   assert_true(read.wall == -5 && read.boottime == 7 && read.credited == 8 && read.attested);
 }
 
+static int check_tables(void *context, const void *row) {
+  const struct store_tables *tables = row;
+  ++*(int *)context;
+  assert_string_equal(tables->key_table, "/k/KeyTable");
+  assert_string_equal(tables->signing_table, "/k/SigningTable");
+  assert_string_equal(tables->digest, "two");
+  assert_string_equal(tables->state, "12:34");
+  assert_true(tables->changed_at == 99 && tables->woken == STORE_ALL_WOKEN);
+  return 0;
+}
+
+static void test_store__what_tables_were_is_kept(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  static const struct store_filter all;
+  struct store_tables tables = {.key_table = "/k/KeyTable", .signing_table = "/k/SigningTable", .digest = "one", .state = "1", .changed_at = TIME_UNSET};
+  const struct store_commit commit = {.tables = &tables, .tables_count = 1};
+  int seen = 0;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  tables.digest = "two";
+  tables.state = "12:34";
+  tables.changed_at = 99;
+  tables.woken = STORE_ALL_WOKEN;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_TABLES, &all, check_tables, &seen, &error), &error);
+  assert_int_equal(seen, 1);
+}
+
+static void test_store__lineages_are_woken_a_few_at_a_time(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  struct store_wake wake = {.limit = 2, .at = RIG_NOW + 5};
+  const struct store_commit commit = {.wake = &wake};
+  rig_sync(rig->store, "a.example: {}, b.example: {}, c.example: {}", RIG_NOW);
+  assert_int_equal(rig_sql(rig->path, "UPDATE lineage SET next_moment = 1900000000 WHERE id <> 2"), SQLITE_OK);
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_int_equal(wake.last, 2);
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 1"), RIG_NOW + 5);
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 2"), RIG_NOW); /* sooner */
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 3"), 1900000000);
+  wake.after = wake.last;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_int_equal(wake.last, 3);
+  assert_int_equal(rig_number(rig->path, "SELECT next_moment FROM lineage WHERE id = 3"), RIG_NOW + 5);
+  wake.after = wake.last;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_true(wake.last == STORE_ALL_WOKEN);
+}
+
 static int note_signer(void *context, const void *row) {
   const struct policy_signer *signer = row;
   buffer_format(context, "%s %o;", signer->name, (unsigned)signer->mode);
@@ -667,7 +744,10 @@ int main(void) {
       STORE_TEST(a_fresh_store_knows_nothing),
       STORE_TEST(a_lineage_comes_back_with_all_that_was_committed),
       STORE_TEST(what_was_never_recorded_stays_unset),
+      STORE_TEST(what_tables_were_is_kept),
+      STORE_TEST(lineages_are_woken_a_few_at_a_time),
       STORE_TEST(sightings_and_placements_that_are_gone_are_gone),
+      STORE_TEST(a_signer_version_that_a_key_was_found_with_is_stored_with_it),
       STORE_TEST(a_selector_is_never_used_twice_in_any_letter_case),
       STORE_TEST(the_active_key_is_exchanged_in_either_order_and_is_never_two),
       STORE_TEST(a_key_of_an_unknown_publisher_or_signer_is_refused),

@@ -132,6 +132,48 @@ static void test_store_open__a_newer_store_is_refused_with_both_versions(void **
   assert_refused(rig->path, ERROR_CONFIG, message);
 }
 
+static int keep_lineage(void *context, const void *row) {
+  struct error error = {0};
+  assert_int_equal(lineage_copy(row, context, &error), 0);
+  return 0;
+}
+
+/* What version 0.1.0 has left behind: two keys that are revoked, and one that signs. Readers ask for somebody who may write; that one finds everything in place. */
+static void test_store_open__a_store_of_the_first_version_is_brought_up_to_date(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  struct store *store = NULL;
+  size_t size = 0;
+  CLEANUP_FREE char *sql = slurp("tests/data/state-schema-1.sql", &size);
+  CLEANUP_FREE char *path = workplace_path(&rig->place, "old.db");
+  CLEANUP_FREE char *text = strndup(sql, size);
+  workplace_write(path, "", 0600);
+  assert_int_equal(rig_sql(path, text), SQLITE_OK);
+  assert_int_equal(store_sqlite_open(path, true, &store, &error), ERROR_CONFIG);
+  assert_non_null(strstr(error.message, "it has schema 1"));
+  assert_string_equal(error.remedy, "bring it up to date: dkimroll run");
+  store = rig_open(path, false);
+  CLEANUP(lineage_release) struct lineage lineage = {0};
+  static const struct store_filter all;
+  rig_check(store->ops->select(store, STORE_SELECT_LINEAGES, &all, keep_lineage, &lineage, &error), &error);
+  assert_string_equal(lineage.domain, "example.test");
+  assert_int_equal(lineage.key_count, 3);
+  assert_int_equal(lineage.rules->prove_every, 86400); /* what rules that were stored without it get */
+  const struct key *key = lineage_active_key(&lineage);
+  assert_string_equal(key->selector, "server-20261128-3");
+  assert_true(key->contested_at == TIME_UNSET && key->proof_retry_at == TIME_UNSET && key->proof_failures == 0);
+  assert_true(key->placements[0].damage == DAMAGE_NONE && key->placements[0].damaged_at == TIME_UNSET);
+  assert_true(key->placements[0].proved_at == key->active_at);
+  lineage.keys[2].proof_failures = 5;
+  lineage.keys[2].placements[0].damage = DAMAGE_TABLES;
+  struct lineage *pointer = &lineage;
+  const struct store_commit commit = {.lineages = &pointer, .lineage_count = 1};
+  rig_check(store->ops->commit(store, &commit, &error), &error);
+  store_close(store);
+  store_close(rig_open(path, true)); /* and readers read it now */
+  assert_int_equal(rig_number(path, "SELECT proof_failures FROM key WHERE id = 3"), 5);
+}
+
 static void test_store_open__a_damaged_store_says_so(void **state) {
   struct rig *rig = *state;
   struct error error = {0};
@@ -342,6 +384,7 @@ int main(void) {
       OPEN_TEST(readers_cannot_write),
       OPEN_TEST(files_of_others_are_refused_and_left_alone),
       OPEN_TEST(a_newer_store_is_refused_with_both_versions),
+      OPEN_TEST(a_store_of_the_first_version_is_brought_up_to_date),
       OPEN_TEST(a_damaged_store_says_so),
       OPEN_TEST(a_user_without_rights_is_told),
       OPEN_TEST(many_may_make_it_at_the_same_time),

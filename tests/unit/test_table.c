@@ -221,6 +221,33 @@ static void test_table__foreign_key_name_on_our_pattern_is_a_conflict_and_change
   assert_false(table_is_changed(scene.signing));
 }
 
+/* What a script appended at each run: the first line signs, the others never count. */
+static void test_table__lines_of_our_pattern_below_ours_are_no_conflict_and_stay(void **state) {
+  (void)state;
+  CLEANUP(scene_release)
+  struct scene scene = scene_of(TABLE_SIGNING_REFILE, OLD_NAME " " OLD_VALUE "\ntheirs example.com:t:/t\n",
+                                "\n*@example.com " OLD_NAME "\n\n*@example.com theirs\n\n*@example.com " OLD_NAME "\n");
+  assert_int_equal(scene_switch(&scene, "*@example.com"), 0);
+  assert_tables(&scene, OLD_NAME " " OLD_VALUE "\n" NEW_NAME " " NEW_VALUE "\ntheirs example.com:t:/t\n",
+                "\n*@example.com " NEW_NAME "\n\n*@example.com theirs\n\n");
+  CLEANUP(scene_release)
+  struct scene above = scene_of(TABLE_SIGNING_REFILE, OLD_NAME " " OLD_VALUE "\ntheirs example.com:t:/t\n",
+                                "*@example.com theirs\n*@example.com " OLD_NAME "\n");
+  assert_int_equal(scene_switch(&above, "*@example.com"), ERROR_CONFLICT);
+  assert_non_null(strstr(above.outcome.error.message, "line 1"));
+}
+
+static void test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go(void **state) {
+  (void)state;
+  for (int shared = 0; shared < 2; shared++) {
+    CLEANUP(scene_release)
+    struct scene scene = scene_of(TABLE_SIGNING_REFILE, "a a.test:s:/k\nb b.test:s:/k\n", "*@b.test b\n");
+    struct table_edit edit = {.kind = TABLE_KEY_REMOVE, .name = "a", .value = "a.test:s:/k", .shared = shared == 1};
+    assert_int_equal(scene_apply(&scene, &edit, 1), shared ? 0 : ERROR_CONFLICT);
+    assert_tables(&scene, shared ? "b b.test:s:/k\n" : "a a.test:s:/k\nb b.test:s:/k\n", "*@b.test b\n");
+  }
+}
+
 static void test_table__earlier_match_of_a_refile_is_a_conflict_that_names_the_line(void **state) {
   (void)state;
   static const char *const earlier[] = {"*",
@@ -431,7 +458,8 @@ static void test_table__hash_ends_an_entry_and_first_of_a_name_counts(void **sta
 static void test_table__texts_that_would_break_a_line_are_refused(void **state) {
   (void)state;
   static const char *const values[] = {"example.com:s:/keys/a b", "example.com:s:/keys/a\nevil x",
-                                       "example.com:s:/keys/#", "example.com:s:/keys/%d"};
+                                       "example.com:s:/keys/#", "example.com:s:/keys/%d",
+                                       "example.com:s:/keys/\xc2\x9b"};
   for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
     CLEANUP(scene_release) struct scene scene = scene_of(TABLE_SIGNING_REFILE, "", "");
     struct table_edit edit = {.kind = TABLE_KEY_SET, .name = "k", .value = values[i]};
@@ -590,6 +618,55 @@ static int64_t many_time(enum table_kind kind, size_t count) {
   return took;
 }
 
+/* Each "*" becomes a word, so an address may be much longer than its sender. */
+static void test_table__sender_whose_address_would_be_too_long_is_refused(void **state) {
+  (void)state;
+  char sender[200 + sizeof "@example.com"];
+  memset(sender, '*', 200);
+  memcpy(sender + 200, "@example.com", sizeof "@example.com");
+  char *address = NULL;
+  struct error error = {0};
+  assert_int_equal(table_sender_address(sender, "example.com", &address, &error), ERROR_LIMIT);
+  assert_null(address);
+  assert_non_null(strstr(error.message, "longer than 1021 octets"));
+  assert_non_null(strstr(error.remedy, "shorter sender"));
+}
+
+static void test_table__a_value_that_is_there_already_is_not_replaced_by_itself(void **state) {
+  (void)state;
+  struct scene scene = scene_of(TABLE_SIGNING_REFILE, NEW_NAME " " NEW_VALUE "\n", "");
+  const struct table_edit edit = set_key(NEW_VALUE, NULL);
+  assert_int_equal(scene_apply(&scene, &edit, 1), 0);
+  assert_int_equal(scene.outcome.made[0], TABLE_MADE_NOTHING);
+  assert_false(table_is_changed(scene.keys));
+  scene_release(&scene);
+}
+
+/* regcomp(3) of the second one would take all memory. */
+static void test_table__counts_in_a_foreign_pattern_cost_no_memory(void **state) {
+  (void)state;
+  static const struct {
+    const char *pattern;
+    bool matches;
+  } cases[] = {
+      {"[a-z]{3,20}@example\\.com", false},
+      {"[a-z-]{3,20}@example.com", true},
+      {"[a-z-]{14}@(example){1}.com", true},
+      {"(((x{255}){255}){255})|[a-z-]+@example.com", false},
+      {"x{30000}{30000}", false},
+      {"x{99999999999999999999}", false},
+  };
+  for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+    CLEANUP_FREE char *text = text_format("%s foreign\n", cases[i].pattern);
+    struct table *signing = parse(TABLE_SIGNING_REFILE, text);
+    struct table_span name;
+    unsigned line;
+    if (table_match_sender(signing, "dkimroll-proof@example.com", &name, &line) != cases[i].matches)
+      fail_msg("%s", cases[i].pattern);
+    table_free(signing);
+  }
+}
+
 static void test_table__thousands_of_edits_in_a_large_table_cost_little_more_than_reading_it(void **state) {
   (void)state;
   for (enum table_kind kind = TABLE_SIGNING_REFILE; kind <= TABLE_SIGNING_FILE; kind++) {
@@ -613,6 +690,8 @@ int main(void) {
       cmocka_unit_test(test_table__stable_name_gets_a_new_value_in_place),
       cmocka_unit_test(test_table__stable_name_with_a_foreign_value_is_a_conflict),
       cmocka_unit_test(test_table__foreign_key_name_on_our_pattern_is_a_conflict_and_changes_nothing),
+      cmocka_unit_test(test_table__lines_of_our_pattern_below_ours_are_no_conflict_and_stay),
+      cmocka_unit_test(test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go),
       cmocka_unit_test(test_table__earlier_match_of_a_refile_is_a_conflict_that_names_the_line),
       cmocka_unit_test(test_table__lines_that_take_other_mail_are_no_conflict),
       cmocka_unit_test(test_table__later_catch_all_is_no_conflict),
@@ -633,6 +712,9 @@ int main(void) {
       cmocka_unit_test(test_table__line_that_opendkim_would_cut_is_refused),
       cmocka_unit_test(test_table__sender_patterns),
       cmocka_unit_test(test_table__sender_addresses_match_their_own_patterns),
+      cmocka_unit_test(test_table__sender_whose_address_would_be_too_long_is_refused),
+      cmocka_unit_test(test_table__a_value_that_is_there_already_is_not_replaced_by_itself),
+      cmocka_unit_test(test_table__counts_in_a_foreign_pattern_cost_no_memory),
       cmocka_unit_test(test_table__thousands_of_edits_in_a_large_table_cost_little_more_than_reading_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

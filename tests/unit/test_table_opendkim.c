@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../sim/sim_tables.h"
 #include "dkimroll/cleanup.h"
 #include "dkimroll/entropy.h"
 #include "dkimroll/milter.h"
@@ -112,10 +113,13 @@ static void oracle_event(void *context, const struct milter_answer *answer, cons
 
 static void oracle_ask(struct oracle *oracle, const char *address) {
   struct error error = {0};
+  struct connector *connector = NULL;
   assert_int_equal(loop_sd_event_new(&oracle->loop, &error), 0);
+  assert_int_equal(connector_sockets_new(oracle->loop, &connector, &error), 0);
   int64_t deadline = loop_boottime(oracle->loop) + DEADLINE_MS;
-  assert_int_equal(milter_open(oracle->loop, address, deadline, oracle_event, oracle, &oracle->milter, &error), 0);
+  assert_int_equal(milter_open(connector, address, deadline, oracle_event, oracle, &oracle->milter, &error), 0);
   assert_int_equal(loop_run(oracle->loop, &error), 0);
+  connector_destroy(connector);
   loop_destroy(oracle->loop);
 }
 
@@ -140,6 +144,15 @@ static void expected_selector(const struct table *keys, const struct table *sign
   assert_int_equal(sscanf(fields, "d.example:%63[^:]:", selector), 1);
 }
 
+/* The reading of the simulator's OpenDKIM (tests/sim/sim_tables.h). */
+static void simulated_selector(const struct sim_tables *tables, const char *address, char *selector) {
+  struct sim_tables_match matches[SIM_TABLES_MATCHES_MAX];
+  selector[0] = '\0';
+  if (sim_tables_match(tables, address, matches) == 0) return;
+  assert_false(matches[0].broken);
+  assert_true(text_copy(selector, ADDRESS_SIZE, matches[0].selector));
+}
+
 static void compare(uint64_t seed, bool file_table, size_t *signatures) {
   struct entropy_seeded seeded;
   entropy_seed(&seeded, seed);
@@ -160,14 +173,24 @@ static void compare(uint64_t seed, bool file_table, size_t *signatures) {
 
   struct table *keys = parse(TABLE_KEYS, keys_text);
   struct table *signing = parse(file_table ? TABLE_SIGNING_FILE : TABLE_SIGNING_REFILE, signing_text);
+  struct sim_tables *simulated =
+      sim_tables_read(&(struct sim_tables_paths){.key_table = host.key_table,
+                                                 .signing_table = host.signing_table,
+                                                 .format = file_table ? SIGNING_TABLE_FILE : SIGNING_TABLE_REFILE});
+  assert_non_null(simulated);
   for (size_t i = 0; i < ADDRESSES; i++) {
-    char selector[ADDRESS_SIZE];
+    char selector[ADDRESS_SIZE], modelled[ADDRESS_SIZE];
+    simulated_selector(simulated, oracle.addresses[i], modelled);
+    if (strcmp(modelled, oracle.selectors[i]) != 0)
+      fail_msg("seed %llu, %s: opendkim signs with \"%s\", the simulator's with \"%s\"; SigningTable:\n%s",
+               (unsigned long long)seed, oracle.addresses[i], oracle.selectors[i], modelled, signing_text);
     expected_selector(keys, signing, oracle.addresses[i], selector);
     if (strcmp(selector, oracle.selectors[i]) != 0)
       fail_msg("seed %llu, %s: opendkim signs with \"%s\", we read \"%s\"; SigningTable:\n%s", (unsigned long long)seed,
                oracle.addresses[i], oracle.selectors[i], selector, signing_text);
     *signatures += selector[0] != '\0';
   }
+  sim_tables_drop(simulated);
   table_free(keys);
   table_free(signing);
   opendkim_host_remove(&host);

@@ -152,10 +152,19 @@ static void test_text__nearest_bears_names_of_any_length(void **state) {
   assert_null(text_nearest(longer, names, 2));
 }
 
+static void test_text__control_characters_are_those_that_terminals_obey(void **state) {
+  (void)state;
+  static const char *const controls[] = {"\x01", "\n", "\x1b[2J", "\x7f", "\xc2\x80", "\xc2\x9b", "\xc2\x9f"};
+  static const char *const others[] = {" ", "a", "~", "\xc2\xa0", "\xc3\x9b", "\x9b", "\xc2"};
+  for (size_t i = 0; i < ARRAY_SIZE(controls); i++) assert_true(text_is_control(controls[i]));
+  for (size_t i = 0; i < ARRAY_SIZE(others); i++) assert_false(text_is_control(others[i]));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_text__copy_says_whether_it_fits),
       cmocka_unit_test(test_text__compares),
+      cmocka_unit_test(test_text__control_characters_are_those_that_terminals_obey),
       cmocka_unit_test(test_text__lowers_ascii_letters_only),
       cmocka_unit_test(test_text__starts_and_ends),
       cmocka_unit_test(test_text__printable_escapes_what_a_terminal_would_obey),

@@ -163,6 +163,7 @@ static void test_tsig_key__names_that_are_no_domain_names_are_refused(void **sta
   assert_refused("hmac-sha256:.:" SECRET, 1, "domain name");
   assert_refused("hmac-sha256::" SECRET, 1, "domain name");
   assert_refused("hmac-sha256:a..b:" SECRET, 1, "domain name");
+  assert_refused("hmac-sha256:a..:" SECRET, 1, "domain name");
   assert_refused("key \"a b\" { algorithm hmac-sha256; secret \"" SECRET "\"; };", 1, "domain name");
   assert_refused("key \"a\\.b\" { algorithm hmac-sha256; secret \"" SECRET "\"; };", 1, "domain name");
   snprintf(text, sizeof text, "hmac-sha256:%s:" SECRET, label);

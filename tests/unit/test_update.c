@@ -261,6 +261,7 @@ static void test_update__foreign_records_are_told_and_kept(void **state) {
   fake_add(&bench->fake, bench->names[4], DNS_TYPE_TXT, "not ours");
   bench->items[4] = (struct publish_item){
       .change = PUBLISH_DELETE, .name = bench->names[4], .record_before = bench->texts[4]}; /* ours is gone */
+  fake_add(&bench->fake, bench->names[5], DNS_TYPE_TXT, "somebody's");
   bench->items[5] = (struct publish_item){
       .change = PUBLISH_REPLACE, .name = bench->names[5], .record = "new", .record_before = bench->texts[5]};
   bench_run(bench);
@@ -271,10 +272,42 @@ static void test_update__foreign_records_are_told_and_kept(void **state) {
   assert_success(bench, 3);
   assert_true(bench->results[3].already);
   assert_success(bench, 4);
-  assert_failure(bench, 5, ERROR_CONFLICT, "is gone");
+  assert_failure(bench, 5, ERROR_CONFLICT, "another TXT record stands at s5._domainkey.example.com: \"somebody's\"");
   assert_int_equal(bench->fake.updates, 0);
-  assert_int_equal(bench->fake.record_count, 5);
+  assert_int_equal(bench->fake.record_count, 6);
   bench_free(bench);
+}
+
+static void test_update__what_somebody_removed_is_replaced_all_the_same(void **state) {
+  (void)state;
+  for (int wildcard = 0; wildcard < 2; wildcard++) {
+    struct bench *bench = bench_new(1);
+    if (wildcard) fake_add(&bench->fake, "*._domainkey.example.com", DNS_TYPE_TXT, "everybody");
+    bench->items[0] = (struct publish_item){
+        .change = PUBLISH_REPLACE, .name = bench->names[0], .record = "new", .record_before = bench->texts[0]};
+    bench_run(bench);
+    assert_success(bench, 0);
+    assert_false(bench->results[0].already);
+    assert_non_null(fake_find(&bench->fake, bench->names[0], DNS_TYPE_TXT, "new"));
+    assert_int_equal(bench->fake.record_count, 1 + (size_t)wildcard);
+    bench_free(bench);
+  }
+}
+
+static void test_update__whichever_of_two_contents_stands_there_is_deleted(void **state) {
+  (void)state;
+  static const char *const contents[] = {"revoked", "alive"};
+  for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
+    struct bench *bench = bench_new(1);
+    fake_add(&bench->fake, bench->names[0], DNS_TYPE_TXT, contents[i]);
+    bench->items[0] = (struct publish_item){
+        .change = PUBLISH_DELETE, .name = bench->names[0], .record_before = "revoked", .record_also = "alive"};
+    bench_run(bench);
+    assert_success(bench, 0);
+    assert_false(bench->results[0].already);
+    assert_int_equal(bench->fake.record_count, 0);
+    bench_free(bench);
+  }
 }
 
 static void test_update__a_wildcard_is_no_obstacle(void **state) {
@@ -358,6 +391,8 @@ int main(void) {
       cmocka_unit_test(test_update__an_answer_without_authority_does_not_count),
       cmocka_unit_test(test_update__servfail_that_passes_is_a_success),
       cmocka_unit_test(test_update__foreign_records_are_told_and_kept),
+      cmocka_unit_test(test_update__what_somebody_removed_is_replaced_all_the_same),
+      cmocka_unit_test(test_update__whichever_of_two_contents_stands_there_is_deleted),
       cmocka_unit_test(test_update__a_wildcard_is_no_obstacle),
       cmocka_unit_test(test_update__foreign_beside_a_wildcard_is_still_foreign),
       cmocka_unit_test(test_update__prerequisites_guard_what_comes_in_between),

@@ -1,0 +1,160 @@
+/* The parts of `dkimroll import`: what is found in tables, key directories and DNS, what it means, and what would be done. Everything but the last step only looks.
+ * Internal to src/cli/import*.c. */
+#ifndef DKIMROLL_IMPORT_H
+#define DKIMROLL_IMPORT_H
+
+#include "dkimroll/session.h"
+#include "dkimroll/survey.h"
+
+enum {
+  IMPORT_SURVEY_SECONDS = 300,  /* for reading tables and key files of one signer: ten thousand keys take a second */
+  IMPORT_OBSERVE_SECONDS = 60,  /* for one round of OBSERVE_ITEMS_MAX records */
+  IMPORT_PROVE_SECONDS = 120,   /* for the proofs of one signer */
+  IMPORT_ADOPTED_MAX = 20,      /* keys of one lineage that are taken over at once: below LINEAGE_KEYS_MAX there must be room for rotations */
+  IMPORT_VERSIONS_MAX = 100,    /* directories and names that differ from the policy's: each is a version of a signer, of which an engine works with ENGINE_SIGNERS_MAX */
+  IMPORT_WEAK_BITS = 2048,      /* RFC 8301 3.2: signers should use at least so many */
+  IMPORT_LEAST_BITS = 1024,     /* the same: verifiers reject less */
+};
+
+/* What a key is for today. */
+enum import_role {
+  IMPORT_UNUSED = 0,   /* KeyTable has it, and no mail is signed with it */
+  IMPORT_SIGNS = 1,    /* the first line of the SigningTable that matches names it */
+  IMPORT_UNNAMED = 2,  /* a file that no table names */
+};
+
+/* What becomes of it. */
+enum import_fate {
+  IMPORT_LEFT = 0,     /* nothing; why tells the reason */
+  IMPORT_KNOWN = 1,    /* it is in the store already */
+  IMPORT_ACTIVE = 2,
+  IMPORT_RETIRED = 3,
+  IMPORT_REVOKED = 4,
+  IMPORT_RESERVED = 5, /* only its selector: never used again */
+  IMPORT_UNRELATED = 6, /* an entry for any domain that this one does not use: it is not told of */
+};
+
+/* One server's answer for the record of a key. */
+struct import_server {
+  struct observe_server seen; /* served is not used */
+  char *record;               /* content of the only TXT; NULL: none, several, or no usable answer. Owned */
+};
+
+/* One key of one domain, wherever it was found. */
+struct import_key {
+  struct import_domain *domain;
+  const char *selector;                          /* borrowed from the survey */
+  const struct survey_key *at[POLICY_SIGNERS_MAX]; /* by the domain's signers; NULL: not there */
+  const struct survey_key *first;                /* of these */
+  size_t copies;                                 /* further entries of KeyTable that say the same */
+  char name[DNS_NAME_TEXT_SIZE];                 /* of the record; empty: no name can be made of the selector */
+  char *expected;                                /* record that belongs to the private key; NULL: the key cannot be read. Owned */
+  /* DNS. */
+  struct error asked;                            /* code 0: servers says it all */
+  struct import_server *servers;                 /* owned */
+  size_t server_count;
+  char zone[DNS_NAME_TEXT_SIZE], owner[DNS_NAME_TEXT_SIZE];
+  int64_t ttl_negative;
+  /* What it means. */
+  enum import_role role;
+  enum import_fate fate;
+  const char *record;                            /* that counts: borrowed from servers, or expected; NULL: none */
+  size_t serving;                                /* servers that have record */
+  bool served, belongs, revoked, weak;           /* record is served; it belongs to the private key; its p= is empty; less than IMPORT_WEAK_BITS */
+  uint32_t ttl;
+  int64_t since;
+  const char *since_by;                          /* "by its name" */
+  bool replace;                                  /* becomes active: a successor is made at once */
+  bool overdue;                                  /* it is older than rotate-every */
+  char why[512];                                 /* LEFT: the reason; else what is special */
+  char remedy[512];
+};
+
+/* One domain of the policy. */
+struct import_domain {
+  const struct policy_domain *policy;
+  struct import_key *keys; /* of the whole import; from here key_count of them */
+  size_t key_count;
+  struct import_key *signs; /* NULL: no line matches any of its senders */
+  char obstacle[512];       /* why the key that signs cannot be taken over; empty: it can */
+  char remedy[512];
+  char lines[256];          /* "SigningTable line 2 (*@example.com)" */
+  const char **senders[POLICY_SIGNERS_MAX]; /* owned arrays: those that a line matches, by the domain's signers */
+  size_t sender_counts[POLICY_SIGNERS_MAX];
+  char everybody[DNS_NAME_TEXT_SIZE + 2]; /* "*@DOMAIN", for a domain that names no senders */
+  const char *unsigned_sender; /* the first that no line matches; NULL */
+  bool has_active;          /* in the store */
+  char active[SELECTOR_SIZE];
+  struct error proof;       /* code 0 after a proof: it signs */
+  bool proved;
+};
+
+/* One signer of the policy, with indexes over what it has. */
+struct import_signer {
+  struct import *import;
+  const struct policy_signer *policy;
+  bool used;
+  struct survey survey;
+  const struct survey_key **by_name;   /* owned; sorted by name, then line */
+  const struct survey_key **by_domain; /* owned; sorted by domain, selector, line */
+  const struct survey_key **by_path;   /* owned; sorted by path, then line */
+  uint32_t *by_value;                  /* owned; indexes of SigningTable entries, sorted by key name, then line */
+  size_t line_count;
+  struct signer *signer;               /* owned */
+  struct signer_operation *operation;
+  struct signer_item *items;           /* owned */
+  struct import_domain **proved;       /* owned; whom the items are about */
+  size_t item_count;
+};
+
+/* A version of a signer that a key was found with. */
+struct import_version {
+  struct policy_signer signer; /* key_directory and key_name are owned, the rest is borrowed from the policy */
+};
+
+struct import {
+  const struct cli *cli;
+  struct session session;
+  const struct policy *policy;
+  struct import_domain *domains; /* owned */
+  size_t domain_count;
+  const char **names;            /* owned; of these, sorted */
+  struct import_key *keys;       /* owned; by domain */
+  size_t key_count;
+  struct import_signer *signers; /* owned; by the policy's */
+  size_t pending;
+  size_t observed;               /* keys that were asked for already */
+  struct observe_item *asked;    /* owned */
+  struct import_key **asking;    /* owned; whom they are about */
+  struct observe_operation *observation;
+  struct import_version *versions[IMPORT_VERSIONS_MAX];
+  size_t version_count;
+  int64_t now;
+  struct error *error;
+};
+
+/* import_find.c, pure: what the surveys say. Makes import->keys from the surveys of import->signers, then which key signs for each domain. */
+int import_index(struct import_signer *signer, struct error *error) ERROR_USE_RESULT;
+int import_find_keys(struct import *import, struct error *error) ERROR_USE_RESULT;
+int import_find_signing(struct import *import, struct import_domain *domain, struct error *error) ERROR_USE_RESULT;
+/* The place of signer number place of the domain: its index in the policy. */
+struct import_signer *import_signer_of(const struct import *import, const struct import_domain *domain, size_t place);
+/* SigningTable lines that name key at one signer: next after `after` (0: the first) whose pattern is, or is not, one of the domain's senders; 0: none. ret_pattern: borrowed. */
+unsigned import_next_line(const struct import_signer *signer, const struct import_key *key, size_t place, bool own, unsigned after,
+                          struct table_span *ret_pattern);
+
+/* Another entry of that signer's KeyTable that names the same file; NULL: none. */
+const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry);
+
+/* import_judge.c, pure: what DNS, proofs and age mean, and what becomes of each key. import->now counts. */
+void import_judge(struct import *import);
+/* Since when a selector with a date in it exists: "server-20260124", "202601", "20260124-2". false: it has none that is plausible at now. */
+bool import_selector_date(const char *selector, int64_t now, int64_t *ret_moment);
+
+/* import_report.c: the screen. Returns how many keys are left alone. */
+size_t import_report(const struct import *import, bool applied);
+
+/* import_apply.c: everything that is to be adopted, in one transaction. */
+int import_apply(struct import *import, struct error *error) ERROR_USE_RESULT;
+
+#endif

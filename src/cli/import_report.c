@@ -1,0 +1,187 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/columns.h"
+#include "dkimroll/import.h"
+#include "dkimroll/text.h"
+
+static const char *plural(size_t count) {
+  return count == 1 ? "" : "s";
+}
+
+static const char *algorithm_name(const struct keypair_public *half) {
+  return half->algorithm == KEY_ALGORITHM_ED25519 ? "ed25519" : "rsa";
+}
+
+/* "rsa 1024: weak, since 2026-01-24 by its name" */
+static void print_kind(FILE *out, const struct import_key *key) {
+  const struct keypair_public *half = &key->first->public_half;
+  char moment[TIME_TEXT_SIZE];
+  if (!half->public_key)
+    fprintf(out, "private key not readable: %s", key->first->problem);
+  else if (half->algorithm == KEY_ALGORITHM_RSA)
+    fprintf(out, "rsa %u%s", half->bits, key->weak ? " (weak: less than 2048 bits, RFC 8301)" : "");
+  else
+    fputs(algorithm_name(half), out);
+  if (key->since_by[0]) fprintf(out, ", since %.10s %s", time_format(key->since, moment), key->since_by);
+  fputc('\n', out);
+}
+
+/* Which lines of the SigningTable name it, and why they do not count. */
+static void print_lines(FILE *out, const struct import_signer *signer, const struct import_key *key, size_t place) {
+  enum { SHOWN = 4 };
+  struct table_span pattern;
+  unsigned line = 0;
+  size_t count = 0;
+  while ((line = import_next_line(signer, key, place, true, line, &pattern)) > 0 && count < SHOWN)
+    fprintf(out, "%s %u", count++ ? "," : "; SigningTable line", line);
+  if (line > 0) fputs(", ...", out);
+  if (key->role == IMPORT_SIGNS && count == 0) fprintf(out, "; %s", key->domain->lines);
+  if (key->role == IMPORT_SIGNS || key->at[place]->line == 0) return;
+  if (count == 0) fputs("; no line of the SigningTable names it", out);
+  if (count > 0 && key->domain->signs) fprintf(out, ", below the line of %s: the first match signs", key->domain->signs->selector);
+}
+
+/* Where it stands at each signer. */
+static void print_places(FILE *out, const struct import *import, const struct import_key *key) {
+  const struct import_domain *domain = key->domain;
+  for (size_t i = 0; i < domain->policy->signer_count; i++) {
+    const struct survey_key *entry = key->at[i];
+    const struct import_signer *signer = import_signer_of(import, domain, i);
+    if (!entry) continue;
+    const struct survey_key *sharer = import_find_sharer(signer, entry);
+    fputs("      ", out);
+    if (domain->policy->signer_count > 1) fprintf(out, "%s: ", signer->policy->name);
+    if (entry->line == 0)
+      fprintf(out, "%s, which no table names", entry->path);
+    else
+      fprintf(out, "KeyTable line %u", entry->line);
+    if (key->copies > 0) fprintf(out, " (and %zu more that say%s the same)", key->copies, key->copies == 1 ? "s" : "");
+    if (entry->every) fputs(", \"%\" for any domain", out);
+    if (entry->place == SURVEY_INLINE) fputs(", with the private key in the table itself", out);
+    print_lines(out, signer, key, i);
+    fputc('\n', out);
+    if (entry->place == SURVEY_INLINE)
+      fputs("      that entry stays in KeyTable when the key is gone: remove it then\n", out);
+    else if (entry->every)
+      fputs("      that entry stays in KeyTable, for whoever else it serves\n", out);
+    if (sharer)
+      fprintf(out, "      its private key file is also that of %s (KeyTable line %u), and stays as long as any line names it\n", sharer->domain, sharer->line);
+  }
+}
+
+static void print_record(FILE *out, const struct import_key *key) {
+  if (key->asked.code || key->server_count == 0) return;
+  if (!key->served)
+    fprintf(out, "      no server has its record (%zu asked: %s)\n", key->server_count, key->servers[0].seen.answer);
+  else if (key->revoked)
+    fprintf(out, "      its record says that it is revoked, on %zu of %zu servers\n", key->serving, key->server_count);
+  else if (!key->belongs && key->first->public_half.public_key)
+    fprintf(out, "      its record DOES NOT BELONG to its private key; %zu of %zu servers serve it\n", key->serving, key->server_count);
+  else
+    fprintf(out, "      its record is served by %zu of %zu servers%s\n", key->serving, key->server_count,
+            key->belongs ? " and belongs to its private key" : "");
+}
+
+static const char *fate_text(const struct import_key *key) {
+  switch (key->fate) {
+  case IMPORT_ACTIVE: return "becomes active";
+  case IMPORT_RETIRED: return "becomes retired";
+  case IMPORT_REVOKED: return "becomes revoked";
+  case IMPORT_RESERVED: return "is left alone; its selector is never used again";
+  case IMPORT_KNOWN: return "dkimroll has it already";
+  case IMPORT_UNRELATED:
+  case IMPORT_LEFT: break;
+  }
+  return "is left alone";
+}
+
+/* What follows from it, where that is not the ordinary course of things. */
+static const char *fate_consequence(const struct import_key *key) {
+  if (key->fate == IMPORT_ACTIVE && !key->served) return "; its record is published by the next run";
+  if (key->fate == IMPORT_ACTIVE && key->weak) return "; a new key follows at once, because this one is weak";
+  if (key->fate == IMPORT_ACTIVE && key->replace) return "; a new key follows at once, because no mail that it signs verifies";
+  if (key->fate == IMPORT_ACTIVE && key->overdue) return "; a new key follows at once, because this one is older than rotate-every";
+  if (key->fate == IMPORT_ACTIVE) return "; the next rotation replaces it";
+  if (key->fate == IMPORT_RETIRED && !key->served) return "; its lines and its file go";
+  if (key->fate == IMPORT_RETIRED && key->role == IMPORT_UNNAMED) return "; its record, then its file go as the policy says";
+  if (key->fate == IMPORT_RETIRED) return "; its lines go after the drain, its record and its file as the policy says";
+  return "";
+}
+
+static void print_fate(FILE *out, const struct import_key *key) {
+  fprintf(out, "   -> %s%s%s%s\n", fate_text(key), fate_consequence(key), key->why[0] ? ": " : "", key->why);
+  if (key->fate == IMPORT_LEFT && key->remedy[0]) fprintf(out, "      remedy: %s\n", key->remedy);
+}
+
+static const char *role_text(const struct import_key *key) {
+  if (key->role == IMPORT_SIGNS) return "signs today";
+  return key->role == IMPORT_UNUSED ? "never signs" : "file only";
+}
+
+static void print_key(FILE *out, const struct import *import, const struct import_key *key) {
+  fprintf(out, "  %-12s %s   ", role_text(key), key->selector);
+  print_kind(out, key);
+  print_places(out, import, key);
+  print_record(out, key);
+  if (key->role == IMPORT_SIGNS && key->domain->proved && !key->domain->proof.code)
+    fputs("      a message of each sender was signed with it\n", out);
+  print_fate(out, key);
+}
+
+static void print_domain(FILE *out, const struct import *import, const struct import_domain *domain) {
+  fprintf(out, "%s\n", domain->policy->name);
+  if (domain->signs) print_key(out, import, domain->signs);
+  if (!domain->signs && domain->obstacle[0]) fprintf(out, "  %s\n      remedy: %s\n", domain->obstacle, domain->remedy);
+  if (!domain->signs && !domain->obstacle[0] && !domain->has_active) fputs("  nothing signs for it yet: `dkimroll run` makes its first key\n", out);
+  if (domain->signs && domain->unsigned_sender)
+    fprintf(out, "  note: no line matches mail of %s, so it is not signed; from the next rotation on it is\n", domain->unsigned_sender);
+  for (size_t i = 0; i < domain->key_count; i++)
+    if (&domain->keys[i] != domain->signs && domain->keys[i].fate != IMPORT_UNRELATED) print_key(out, import, &domain->keys[i]);
+}
+
+/* Domains that have nothing that is new are not worth a paragraph each. */
+static bool is_worth_telling(const struct import_domain *domain) {
+  for (size_t i = 0; i < domain->key_count; i++)
+    if (domain->keys[i].fate != IMPORT_KNOWN && domain->keys[i].fate != IMPORT_UNRELATED) return true;
+  return domain->obstacle[0] != '\0';
+}
+
+struct counts {
+  size_t all, active, retired, reserved, known, left, quiet;
+};
+
+static void count_keys(const struct import *import, struct counts *counts) {
+  for (size_t i = 0; i < import->domain_count; i++) {
+    counts->quiet += !is_worth_telling(&import->domains[i]);
+    for (size_t j = 0; j < import->domains[i].key_count; j++) {
+      const enum import_fate fate = import->domains[i].keys[j].fate;
+      counts->all += fate != IMPORT_UNRELATED;
+      counts->active += fate == IMPORT_ACTIVE;
+      counts->retired += fate == IMPORT_RETIRED || fate == IMPORT_REVOKED;
+      counts->reserved += fate == IMPORT_RESERVED;
+      counts->known += fate == IMPORT_KNOWN;
+      counts->left += fate == IMPORT_LEFT;
+    }
+  }
+}
+
+size_t import_report(const struct import *import, bool applied) {
+  FILE *out = import->cli->out;
+  struct counts counts = {0};
+  count_keys(import, &counts);
+  for (size_t i = 0; i < import->domain_count; i++)
+    if (is_worth_telling(&import->domains[i])) print_domain(out, import, &import->domains[i]);
+  if (counts.quiet > 0) fprintf(out, "%zu domain%s without anything to import\n", counts.quiet, plural(counts.quiet));
+  const size_t adopted = counts.active + counts.retired + counts.reserved;
+  fprintf(out, "\n%zu key%s found: %zu active, %zu retired, %zu with a reserved selector, %zu known already, %zu left alone.\n", counts.all,
+          plural(counts.all), counts.active, counts.retired, counts.reserved, counts.known, counts.left);
+  if (applied)
+    fprintf(out, adopted > 0 ? "Taken over; no table and no record was changed. `dkimroll plan` tells what comes next, and `dkimroll run` does it.\n"
+                             : "There was nothing to take over.\n");
+  else
+    fprintf(out, adopted > 0 ? "Nothing was changed. `dkimroll import --apply` does what stands behind \"->\".\n" : "Nothing was changed, and nothing is to be done.\n");
+  return counts.left;
+}

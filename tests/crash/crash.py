@@ -1,0 +1,534 @@
+#!/usr/bin/env python3
+"""crash.py --world FOLDER --dkimroll PROGRAM --killer PROGRAM --ports NAMED MILTER... -- [OPTIONS]        (crash.sh calls it, with the servers up)
+
+  --all               every point; else --sample COUNT (100) of them, chosen by --seed N
+  --replay POINT      one point, as it is printed when it fails: LIFE:CALL:before or LIFE:CALL:after
+
+A life of a key is cut into short ones (LIVES). Each begins with prepared folders and records; a first, undisturbed run counts its system calls that change
+something, and its end is the measure. A point is one such call: the program and its keeper are killed there, before it or after it took effect, then
+`dkimroll run` is called until it is done. The end has to be that of the undisturbed run: states, transitions (each once), tables, files with owners and rights,
+records, nothing open, nothing left over. All the time mail flows through a new milter connection and one that stays open: accepted, signed, and with a key that
+is served.
+"""
+import argparse
+import glob
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import dns.name
+import dns.query
+import dns.rdatatype
+import dns.tsigkeyring
+import dns.update
+
+import mail
+
+KILLED = 137
+KEPT_SECONDS = 0.8  # how long a milter connection stays open; the policy's drain is longer
+PAUSE_SECONDS = 0.04  # between two messages
+RESTARTS_MAX = 12
+RESTART_SECONDS = 40
+OLD_SECONDS = 4  # longer than drain and tombstone of the policies: what begins a life waits for no time any more
+
+RULES = """    selector: "server-%%Y%%m%%d"
+    keys: {main: {algorithm: ed25519}}
+    rotate-every: 90d
+    publish: {ttl: 1s, safety: 0s}
+    confirm: {sightings: 1, every: 1s, warn-after: 1m}
+    retire: {queue-lifetime: 0s, queue-backoff: 0s, verify-window: 0s, safety: 0s, %s}
+"""
+POLICY = """state: %(folder)s/state/state.db
+policies:
+  standard:
+%(rules)spublishers:
+  primary: {type: rfc2136, server: "127.0.0.1:%(named)d", tsig-file: %(tsig)s, servers: ["127.0.0.1:%(named)d"]}
+signers:
+  local:
+    type: opendkim
+    key-table: %(folder)s/KeyTable
+    signing-table: refile:%(folder)s/SigningTable
+    key-directory: %(folder)s/keys/%%d
+    owner: opendkim:opendkim
+    reload: {pid-file: %(folder)s/opendkim.pid}
+    milter: "inet:%(milter)d@127.0.0.1"
+domains:
+  %(zone)s: {policy: standard, publisher: primary, signers: [local]}
+"""
+
+# What becomes of a retired key, by policy; a life names one of these.
+ENDINGS = {
+    "never": "drain: 7d, tombstone: 30d, private-key: destroy",
+    "long": "drain: 2s, tombstone: 30d, private-key: destroy",
+    "short": "drain: 2s, tombstone: 2s, private-key: destroy",
+    "none": "drain: 2s, tombstone: 0s, private-key: destroy",
+    "archive": "drain: 2s, tombstone: 2s, private-key: archive, archive-directory: %(folder)s/archive/%%d",
+}
+
+
+class Life:
+    """begin: states of all keys before it; command: what is killed; end: states after it. signed: mail has to be signed from the beginning."""
+
+    def __init__(self, name, ending, begin, command, end, repeated=False):
+        self.name, self.ending, self.begin, self.command, self.end = name, ending, begin, command, end
+        self.repeated = repeated  # the command is a wish: killed before it was written down, it has to be said again
+        self.signed = "active" in begin
+
+
+LIVES = [
+    Life("first", "never", [], ["run", "--budget", "5s"], ["active"]),
+    Life("rotate", "never", ["active"], ["rotate", "ZONE", "--budget", "1s"], ["retired", "active"], repeated=True),
+    Life("revoke", "long", ["retired", "active"], ["run", "--budget", "1s"], ["revoked", "active"]),
+    Life("remove", "short", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
+    Life("remove-at-once", "none", ["retired", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
+    Life("archive", "archive", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
+]
+STATES = ["reserved", "generated", "published", "ready", "active", "retired", "revoked", "removed"]
+
+# Where a crash once did harm; always among the points. Life, its call (the first that matches), after it?
+FOUND = [
+    ("first", r"unlink .*/state\.db-journal", False),  # the store could not be opened for reading any more, and `run` reads first
+    ("first", r"fsync .*/keys/", False),  # a private key file under a temporary name stayed for ever
+    ("first", r"mkdirat \.w\d+\.test\.dkimroll-", True),  # and so did a directory
+]
+
+
+class Wrong(Exception):
+    """The world is not as it should be."""
+
+
+class World:
+    """One zone, one opendkim, one dkimroll."""
+
+    def __init__(self, arguments, number):
+        self.number, self.zone = number, "w%d.test" % number
+        self.folder = os.path.join(arguments.world, "w%d" % number)
+        self.named, self.milter = arguments.ports[0], arguments.ports[number + 1]
+        self.dkimroll, self.killer = arguments.dkimroll, arguments.killer
+        self.tsig = os.path.join(arguments.world, "tsig.key")
+        text = open(self.tsig).read()
+        self.keyring = dns.tsigkeyring.from_text({"dkim-key": text.split('secret "')[1].split('"')[0]})
+        self.server = "127.0.0.1:%d" % self.named
+        self.database = os.path.join(self.folder, "state", "state.db")
+        self.beginnings = {}  # name of a life -> (records, when it was made)
+        self.policy, self.log = None, os.path.join(self.folder, "run.log")
+        for name, ending in ENDINGS.items():
+            values = {"folder": self.folder, "named": self.named, "tsig": self.tsig, "milter": self.milter, "zone": self.zone}
+            values["rules"] = RULES % (ending % {"folder": self.folder} if "%" in ending else ending)
+            with open(self.policy_of(name), "w") as file:
+                file.write(POLICY % values)
+
+    def policy_of(self, ending):
+        return os.path.join(self.folder, "policy-%s.yaml" % ending)
+
+    # ---- dkimroll ----
+
+    def command(self, words):
+        return [self.dkimroll] + [self.zone if word == "ZONE" else word for word in words] + ["-p", self.policy]
+
+    def call(self, words, prefix=()):
+        with open(self.log, "a") as log:
+            log.write("$ %s\n" % " ".join(words))
+            log.flush()
+            return subprocess.run([*prefix, *self.command(words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=60).returncode
+
+    def query(self, sql):
+        """Asks a copy, since the first who opens what a dead process left repairs it, and that shall be dkimroll."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix="copy-") as folder:
+            for path in glob.glob(self.database + "*"):
+                if not path.endswith("-shm"):
+                    shutil.copy(path, folder)
+            connection = sqlite3.connect(os.path.join(folder, "state.db"))
+            try:
+                return connection.execute(sql).fetchall()
+            except sqlite3.OperationalError:
+                return []  # killed before there were tables
+            finally:
+                connection.close()
+
+    def states(self):
+        return [STATES[row[0]] for row in self.query("SELECT state FROM key ORDER BY id")]
+
+    # ---- DNS and signer ----
+
+    def records(self):
+        found = {}
+        for message in dns.query.xfr("127.0.0.1", self.zone, port=self.named, timeout=10, lifetime=20, relativize=False):
+            for rrset in message.answer:
+                if rrset.rdtype == dns.rdatatype.TXT:
+                    found.setdefault(rrset.name.to_text(), []).extend(b"".join(rdata.strings).decode() for rdata in rrset)
+        return found
+
+    def set_records(self, wanted):
+        update = dns.update.Update(self.zone, keyring=self.keyring, keyname="dkim-key", keyalgorithm="hmac-sha256")
+        for name in self.records():
+            update.delete(dns.name.from_text(name), "TXT")
+        for name, texts in wanted.items():
+            for text in texts:
+                update.add(dns.name.from_text(name), 1, "TXT", '"%s"' % text)
+        answer = dns.query.tcp(update, "127.0.0.1", port=self.named, timeout=10)
+        if answer.rcode():
+            raise Wrong("named refuses the prepared records: %s" % answer.rcode())
+
+    def reload(self):
+        """Until new connections follow the tables: the signal only sets a flag, which is looked at when one comes."""
+        with open(os.path.join(self.folder, "opendkim.pid")) as file:
+            os.kill(int(file.read()), signal.SIGUSR1)
+        active = [row[0] for row in self.query("SELECT selector FROM key WHERE state = 4")] or [None]
+        end = time.monotonic() + 10
+        while [self.signing_selector()] != active:
+            if time.monotonic() > end:
+                raise Wrong("opendkim does not follow the prepared tables")
+            time.sleep(0.02)
+
+    def signing_selector(self):
+        """Of a message on a new connection; None: accepted without a signature; "tempfail" or "rejected"."""
+        connection = mail.Milter("inet:%d@127.0.0.1" % self.milter)
+        verdict, headers, added = connection.message("anna@" + self.zone)
+        connection.close()
+        return mail.selector_of(mail.text_of(headers, added)) if verdict == "accepted" else verdict
+
+    # ---- prepared beginnings ----
+
+    PARTS = ["state", "keys", "archive", "KeyTable", "SigningTable"]
+
+    def copy(self, source, target):
+        os.makedirs(target, exist_ok=True)
+        for part in self.PARTS:
+            there = os.path.join(target, part)
+            if os.path.isdir(there):
+                shutil.rmtree(there)
+            elif os.path.exists(there):
+                os.unlink(there)
+            if os.path.exists(os.path.join(source, part)):
+                subprocess.run(["cp", "-a", os.path.join(source, part), there], check=True)
+        for left in glob.glob(os.path.join(target, ".*dkimroll-*")):
+            os.unlink(left)
+
+    def save(self, name):
+        self.copy(self.folder, os.path.join(self.folder, "saved", name))
+        return self.records()
+
+    def restore(self, name):
+        records, made = self.beginnings[name]
+        while time.monotonic() < made + OLD_SECONDS:
+            time.sleep(0.05)
+        self.copy(os.path.join(self.folder, "saved", name), self.folder)
+        self.set_records(records)
+        self.reload()
+        open(self.log, "w").close()
+
+    def clear(self):
+        shutil.rmtree(os.path.join(self.folder, "state"), ignore_errors=True)
+        shutil.rmtree(os.path.join(self.folder, "archive"), ignore_errors=True)
+        for entry in os.listdir(os.path.join(self.folder, "keys")):
+            shutil.rmtree(os.path.join(self.folder, "keys", entry))
+        for table in ("KeyTable", "SigningTable"):
+            open(os.path.join(self.folder, table), "w").close()
+        self.set_records({})
+        self.reload()
+
+    def prepare(self, life):
+        """Drives an empty world to the beginning of the life."""
+        self.policy = self.policy_of(life.ending)
+        self.clear()
+        open(self.log, "w").close()
+        end = time.monotonic() + 60
+        while self.states() != life.begin:
+            states = self.states()
+            words = ["rotate", "ZONE", "--budget", "1s"] if states == ["active"] else ["run", "--budget", "5s" if not states else "1s"]
+            if time.monotonic() > end or self.call(words):
+                raise Wrong("the beginning of %s cannot be prepared; it is at %s" % (life.name, states))
+        self.beginnings[life.name] = (self.save(life.name), time.monotonic())
+
+    # ---- what is there ----
+
+    def files(self):
+        """Path, mode, owner, group of everything that dkimroll may have made. The log of SQLite belongs to the store; who only looks leaves it."""
+        found = []
+        for top, folders, names in os.walk(self.folder):
+            if top == self.folder:
+                folders[:] = [name for name in folders if name != "saved"]
+                names = [name for name in names if name.endswith("Table") or "dkimroll" in name]
+            for name in folders + names:
+                if name in ("state.db-wal", "state.db-shm"):
+                    continue
+                status = os.lstat(os.path.join(top, name))
+                found.append((os.path.relpath(os.path.join(top, name), self.folder), oct(status.st_mode), status.st_uid, status.st_gid))
+        return sorted(found)
+
+    def picture(self):
+        """Everything that has to be the same however often it was killed."""
+        tables = {name: open(os.path.join(self.folder, name)).read() for name in ("KeyTable", "SigningTable")}
+        records = {name: ["revoked" if text.rstrip().endswith("p=") else "key" for text in texts] for name, texts in self.records().items()}
+        return {
+            "keys": self.query("SELECT selector, state, intent_open FROM key ORDER BY id"),
+            "placements": self.query("SELECT key_id, file_made, switched_at IS NOT NULL, proved_at IS NOT NULL, drained_at IS NOT NULL, destroyed, failure "
+                                     "FROM placement ORDER BY key_id, position"),
+            "transitions": self.query("SELECT selector, from_state, to_state FROM event WHERE kind = 'state' ORDER BY id"),
+            "troubles": self.query("SELECT kind, selector, reason FROM event WHERE kind IN ('failed', 'alarm', 'lost', 'clock') ORDER BY id"),
+            "lineage": self.query("SELECT domain, managed, held, rotate_requested, failures, failure FROM lineage"),
+            "open requests": self.query("SELECT kind, domain FROM request"),
+            "integrity": self.query("SELECT integrity_check FROM pragma_integrity_check UNION ALL SELECT 'foreign key ' || \"table\" FROM pragma_foreign_key_check"),
+            "tables": tables,
+            "records": records,
+            "files": self.files(),
+        }
+
+    def check_records(self):
+        """What the store says of living keys is what is served."""
+        served = self.records()
+        for selector, record, state in self.query("SELECT selector, record, state FROM key"):
+            texts = served.get("%s._domainkey.%s." % (selector, self.zone), [])
+            if STATES[state] in ("published", "ready", "active", "retired") and texts != [record]:
+                raise Wrong("%s is %s, its record is %r, and served is %r" % (selector, STATES[state], record, texts))
+
+    def check_signature(self):
+        connection = mail.Milter("inet:%d@127.0.0.1" % self.milter)
+        verdict, headers, added = connection.message("anna@" + self.zone)
+        connection.close()
+        message = mail.text_of(headers, added)
+        active = [row[0] for row in self.query("SELECT selector FROM key WHERE state = 4")]
+        if verdict != "accepted" or [mail.selector_of(message)] != active:
+            raise Wrong("mail is %s, signed with %s instead of %s" % (verdict, mail.selector_of(message), active))
+        if not mail.verify(message, self.server):
+            raise Wrong("the signature of %s does not verify" % active)
+
+
+class Sender(threading.Thread):
+    """Sends mail all the time: one connection that stays open for a while, across reloads, and new ones."""
+
+    def __init__(self, world, signed):
+        super().__init__()
+        self.world, self.signed, self.over = world, signed, threading.Event()
+        self.sent, self.problem = 0, None
+        self.serves = mail.lookup(world.server)
+
+    def judge(self, signed, verdict, headers, added):
+        """signed: the connection was opened when mail was signed already; an older one keeps the old tables."""
+        self.sent += 1
+        if verdict != "accepted":
+            return "a message was answered by %s" % verdict
+        selector = mail.selector_of(mail.text_of(headers, added))
+        if not selector:
+            return "a message was not signed" if signed else None
+        self.signed = True
+        record = self.serves("%s._domainkey.%s" % (selector, self.world.zone))
+        if not record or record.rstrip().endswith(b"p="):
+            return "a message was signed with %s, whose record is %r" % (selector, record)
+        return None
+
+    def run(self):
+        where, sender = "inet:%d@127.0.0.1" % self.world.milter, "berta@" + self.world.zone
+        kept, opened = None, 0
+        try:
+            while not self.over.is_set() and not self.problem:
+                if kept is None or time.monotonic() - opened > KEPT_SECONDS:
+                    if kept:
+                        kept.close()
+                    kept, opened, kept_signed = mail.Milter(where), time.monotonic(), self.signed
+                fresh, fresh_signed = mail.Milter(where), self.signed
+                self.problem = self.judge(kept_signed, *kept.message(sender)) or self.judge(fresh_signed, *fresh.message(sender))
+                fresh.close()
+                self.over.wait(PAUSE_SECONDS)
+        except Exception as problem:
+            self.problem = "a milter connection broke: %r" % problem
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.over.set()
+        self.join()
+        if kind is None and self.problem:
+            raise Wrong(self.problem)
+
+
+def differences(golden, found):
+    lines = []
+    for part in golden:
+        if golden[part] == found[part]:
+            continue
+        if isinstance(golden[part], list):
+            lines += ["%s: missing %r" % (part, row) for row in golden[part] if row not in found[part]]
+            lines += ["%s: too much %r" % (part, row) for row in found[part] if row not in golden[part] or found[part].count(row) > golden[part].count(row)]
+        if not lines or not lines[-1].startswith(part):
+            lines.append("%s: %r instead of %r" % (part, found[part], golden[part]))
+    return lines
+
+
+class Runner:
+    def __init__(self, world):
+        self.world, self.prepared = world, {}
+
+    def begin(self, life):
+        """Puts the beginning of life in place; the first time it is made, and the life is lived undisturbed once."""
+        world = self.world
+        if not world.beginnings:
+            for each in LIVES:
+                world.prepare(each)
+        world.policy = world.policy_of(life.ending)
+        if life.name not in self.prepared:
+            world.restore(life.name)
+            calls = os.path.join(world.folder, "calls-" + life.name)
+            with Sender(world, life.signed):
+                status = world.call(life.command, [world.killer, "--calls", calls])
+            if status or world.states() != life.end:
+                raise Wrong("%s ends undisturbed with status %d at %s instead of %s:\n%s" % (life.name, status, world.states(), life.end, open(world.log).read()))
+            world.check_signature()
+            world.check_records()
+            golden = world.picture()
+            if golden["troubles"] or golden["integrity"] != [("ok",)]:
+                raise Wrong("%s is troubled undisturbed: %s" % (life.name, golden))
+            self.prepared[life.name] = (golden, [line.split(None, 3) for line in open(calls)])
+        world.restore(life.name)
+        return self.prepared[life.name]
+
+    def restart(self, life, golden):
+        """`dkimroll run` until it is done; a wish that was not written down is said again."""
+        world, end, runs = self.world, time.monotonic() + RESTART_SECONDS, 0
+        wished = not life.repeated or world.query("SELECT 1 FROM request") or world.query("SELECT 1 FROM lineage WHERE rotate_requested") or \
+            world.states() != life.begin
+        while True:
+            words = ["run", "--budget", "1s" if life.begin else "5s"] if wished else life.command
+            wished = True
+            status = world.call(words)
+            runs += 1
+            if status:
+                raise Wrong("started again, dkimroll ends with status %d" % status)
+            if world.states() == life.end and not differences({"keys": golden["keys"]}, {"keys": world.picture()["keys"]}):
+                return runs
+            if runs >= RESTARTS_MAX or time.monotonic() > end:
+                raise Wrong("started again %d times, it comes to %s instead of %s" % (runs, world.states(), life.end))
+
+    def point(self, life, number, after):
+        """Returns (killed, seconds until the end). Raises Wrong."""
+        world = self.world
+        golden, _ = self.begin(life)
+        begun = time.monotonic()
+        with Sender(world, life.signed) as sender:
+            calls = os.path.join(world.folder, "calls")
+            status = world.call(life.command, [world.killer, "--calls", calls, "--at", str(number)] + (["--after"] if after else []))
+            if status != KILLED and status != 0:
+                raise Wrong("the run ends with status %d" % status)
+            self.restart(life, golden)
+            if sender.problem:
+                raise Wrong(sender.problem)
+        world.check_signature()
+        world.check_records()
+        wrong = differences(golden, world.picture())
+        if wrong:
+            raise Wrong("\n    ".join(wrong))
+        return status == KILLED, time.monotonic() - begun
+
+    def explain(self):
+        calls = os.path.join(self.world.folder, "calls")
+        last = open(calls).read().splitlines()[-3:] if os.path.exists(calls) else []
+        return ["the last calls:"] + last + ["the output:"] + open(self.world.log).read().splitlines()[-15:]
+
+
+def work(arguments, number, tasks, results):
+    """One worker: takes points until there are no more."""
+    try:
+        runner = Runner(World(arguments, number))
+        for life_name, call, after in iter(tasks.get, None):
+            life = next(life for life in LIVES if life.name == life_name)
+            try:
+                killed, seconds = runner.point(life, call, after)
+                results.put((life_name, call, after, killed, seconds, None))
+            except Wrong as problem:
+                results.put((life_name, call, after, True, 0, [str(problem)] + runner.explain()))
+    except Exception as problem:
+        results.put((None, 0, False, False, 0, ["worker %d: %r" % (number, problem)]))
+
+
+def point_name(life, call, after):
+    return "%s:%d:%s" % (life, call, "after" if after else "before")
+
+
+def all_points(arguments):
+    """Counts the calls of each life in the first world."""
+    runner, points, found = Runner(World(arguments, 0)), [], []
+    for life in LIVES:
+        _, calls = runner.begin(life)
+        print("%-15s %4d calls that change something, by %d processes" % (life.name, len(calls), len({pid for _, pid, *_ in calls})), flush=True)
+        points += [(life.name, number, after) for number in range(1, len(calls) + 1) for after in (False, True)]
+        for name, pattern, after in FOUND:
+            found += [(name, number, after) for number, line in enumerate(calls, 1) if name == life.name and re.match(pattern, " ".join(line[2:]))][:1]
+    return points, found
+
+
+def options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--world", required=True)
+    parser.add_argument("--dkimroll", required=True)
+    parser.add_argument("--killer", required=True)
+    parser.add_argument("--ports", type=int, nargs="+", required=True)
+    ours, _, own = (lambda words: (words[:words.index("--")], "--", words[words.index("--") + 1:]))(sys.argv[1:])
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--sample", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 20260124))
+    parser.add_argument("--replay", action="append", default=[])
+    return parser.parse_args(ours + own)
+
+
+def choose(arguments, points, found):
+    if arguments.replay:
+        return [(life, int(call), when == "after") for life, call, when in (text.split(":") for text in arguments.replay)]
+    rng = random.Random(arguments.seed)
+    if arguments.all or arguments.sample >= len(points):
+        return points
+    return found + rng.sample([point for point in points if point not in found], arguments.sample - len(found))
+
+
+def main():
+    arguments = options()
+    try:
+        points, found = ([], []) if arguments.replay else all_points(arguments)
+    except Wrong as problem:
+        print("crash: %s" % problem)
+        return 1
+    chosen = choose(arguments, points, found)
+    print("%d of %d points, seed %d" % (len(chosen), len(points), arguments.seed), flush=True)
+    tasks, results = multiprocessing.Queue(), multiprocessing.Queue()
+    workers = min(len(arguments.ports) - 1, len(chosen))
+    for point in chosen + [None] * workers:
+        tasks.put(point)
+    processes = [multiprocessing.Process(target=work, args=(arguments, number, tasks, results)) for number in range(workers)]
+    for process in processes:
+        process.start()
+    failed = killed = 0
+    slowest, begun = (0, ""), time.monotonic()
+    for done in range(1, len(chosen) + 1):
+        life, call, after, was_killed, seconds, problem = results.get(timeout=300)
+        killed += was_killed
+        slowest = max(slowest, (seconds, life and point_name(life, call, after)))
+        if problem:
+            failed += 1
+            print("FAILED %s: %s" % (life and point_name(life, call, after), "\n    ".join(problem)))
+            print("    again: make crash POINT=%s" % (life and point_name(life, call, after)), flush=True)
+            if not life:  # the others go on without it; what it had taken is not known
+                break
+        if done % 50 == 0:
+            print("%d of %d points, %d failed, %.0f s" % (done, len(chosen), failed, time.monotonic() - begun), flush=True)
+    for process in processes:
+        process.join()
+    print("killed at %d points in %.0f s; the slowest, %s, was done after %.1f s" % (killed, time.monotonic() - begun, slowest[1], slowest[0]))
+    print("[  PASSED  ] %d test(s)." % (len(chosen) - failed))
+    if failed:
+        print(" %d FAILED TEST(S)" % failed)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

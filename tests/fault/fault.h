@@ -1,0 +1,41 @@
+/* The nth call fails. Every call of a function that may fail, made by dkimroll's own objects, counts while faults are armed; the nth fails once, as it may in
+ * life: out of memory, disk full, too many files, a statement that does not succeed. Libraries and the tests' own helpers call the real functions: the objects of
+ * src are linked from a copy of the library in which these names are others (fault_calls.list).
+ *
+ * A workload is tried with n = 1, 2, 3, ... until it comes through without a failure, or with a sample of them (FAULTS=n: that many, chosen by SEED;
+ * FAULTS=all). FAULT_SHOW=1 prints every message once. */
+#ifndef DKIMROLL_TESTS_FAULT_H
+#define DKIMROLL_TESTS_FAULT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "dkimroll/error.h"
+
+/* One thing that is done under faults. context is shared by all of its functions. */
+struct fault_workload {
+  const char *name;
+  void *context;
+  void (*begin)(void *context);                   /* before each attempt: the old state; without faults; NULL: nothing to do */
+  int (*act)(void *context, struct error *error); /* under a fault; as any fallible function */
+  /* After each attempt, without faults. whole: act returned 0, so everything has to be done; else it has to be as before, or whole. NULL: nothing to look at. */
+  void (*check)(void *context, bool whole);
+  void (*end)(void *context); /* undoes begin */
+  const char *place;          /* what every message has to contain, such as the path; NULL: nothing certain */
+  bool once;                  /* after a failure, act is not tried again without a fault before end */
+};
+
+/* Tries it with every n or a sample, as the environment says; fails the test with n, the function and its caller. */
+void fault_each(const struct fault_workload *workload);
+
+/* For cmocka: says after a failed test which attempt it was. */
+int fault_teardown(void **state);
+
+/* The bare mechanism: from now on, and until fault_disarm, the nth counted call fails (0: none). */
+void fault_arm(unsigned long n);
+/* Returns how many calls were counted. */
+unsigned long fault_disarm(void);
+/* The name of the function that failed since fault_arm; NULL: none did. */
+const char *fault_fired(void);
+
+#endif

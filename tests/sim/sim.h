@@ -1,0 +1,356 @@
+/* The simulator: production code above its seams in a simulated world on a virtual clock. This header is the world as all files of this folder
+ * share it; README.md is the manual. Time is true time in milliseconds, which no clock of the world need agree with. */
+#ifndef DKIMROLL_TESTS_SIM_H
+#define DKIMROLL_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/engine.h"
+#include "dkimroll/entropy.h"
+#include "dkimroll/key_jobs.h"
+#include "dkimroll/loop.h"
+#include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/transport.h"
+#include "dkimroll/tsig.h"
+#include "sim_disk.h"
+#include "sim_files.h"
+#include "sim_signer.h"
+
+enum {
+  SIM_DOMAINS_MAX = 5,  /* a.test to e.test */
+  SIM_SERVERS_MAX = 5,  /* ns1.test (the primary) to ns5.test */
+  SIM_SIGNERS_MAX = 2,
+  SIM_NAMES_MAX = 4000, /* selectors that ever were, of all domains */
+  SIM_WORDS_MAX = 8,
+  SIM_TEXT = 128,
+  SIM_LINE = 512,
+};
+
+#define SIM_SECOND INT64_C(1000)
+#define SIM_MINUTE (60 * SIM_SECOND)
+#define SIM_HOUR (60 * SIM_MINUTE)
+#define SIM_DAY (24 * SIM_HOUR)
+#define SIM_START (INT64_C(1769212800) * SIM_SECOND) /* 2026-01-24 00:00:00 UTC */
+#define SIM_LOOKBACK (8 * SIM_DAY)                   /* no TTL of the world is longer, so no cache holds anything older */
+
+struct sim;
+
+/* ---- sim_loop.c: true time, and the clocks of the host ---- */
+
+struct sim_loop;
+struct sim_loop *sim_loop_new(void);
+void sim_loop_free(struct sim_loop *loop);
+struct loop *sim_loop_borrow(struct sim_loop *loop); /* what the process sees */
+int64_t sim_loop_now(const struct sim_loop *loop);
+/* A timer of the world, which no crash ends. owned: context is freed with the loop if the timer has not fired. */
+void sim_loop_at(struct sim_loop *loop, int64_t moment, loop_callback *callback, void *context, bool owned);
+/* Lets time pass until moment; false: sim_loop_interrupt came first. */
+bool sim_loop_until(struct sim_loop *loop, int64_t moment);
+void sim_loop_interrupt(struct sim_loop *loop);
+/* The process dies now. */
+void sim_loop_stop_process(struct sim_loop *loop);
+/* The process ends after that many of its callbacks; 0: it does not. */
+void sim_loop_crash_after(struct sim_loop *loop, uint64_t callbacks);
+bool sim_loop_crashed(const struct sim_loop *loop); /* and forgets it */
+uint64_t sim_loop_callbacks(const struct sim_loop *loop);
+/* What the host's clocks say. */
+int64_t sim_loop_wall(const struct sim_loop *loop);
+int64_t sim_loop_wall_error(const struct sim_loop *loop); /* seconds */
+void sim_loop_set_wall_error(struct sim_loop *loop, int64_t seconds);
+void sim_loop_set_synchronised(struct sim_loop *loop, bool synchronised);
+bool sim_loop_is_synchronised(const struct sim_loop *loop);
+void sim_loop_reboot(struct sim_loop *loop);
+
+/* ---- sim_zone.c: what the name servers hold, and what caches may hold of it ---- */
+
+enum {
+  SIM_RECORD_OURS = 1,      /* came by an update */
+  SIM_RECORD_FOREIGN = 2,   /* of others: must stay */
+  SIM_RECORD_TORN = 4,      /* not served: the world took it away */
+  SIM_RECORD_TAMPERED = 8,  /* the world changed it, or put something beside it */
+  SIM_RECORD_RISEN = 16,    /* came back from an old backup */
+};
+
+struct sim_record {
+  const char *name, *text; /* of the world's arena; text: content of a TXT, target of an alias */
+  const uint8_t *rdata;
+  size_t rdata_size;
+  uint16_t type;
+  uint32_t ttl;
+  unsigned flags;
+};
+
+/* One state of one zone; never changed once servers have it. */
+struct sim_content {
+  size_t references;
+  uint32_t soa_ttl, minimum;
+  unsigned name_servers; /* bits: who is in the NS set */
+  bool is_signed;
+  size_t count;
+  struct sim_record *records;
+};
+
+/* A server's copy of a zone since a moment. */
+struct sim_era {
+  int64_t since;
+  struct sim_content *content;
+  bool stale;   /* by a fault of the world: what it lacks is not our doing */
+  bool serving; /* it is in the NS set */
+};
+
+struct sim_copy {
+  struct sim_era *eras;
+  size_t count, capacity;
+};
+
+struct sim_zone {
+  char name[16]; /* "a.test" */
+  struct sim_copy copies[SIM_SERVERS_MAX];
+  uint32_t dynamic_count;
+};
+
+struct sim_server {
+  char host[32], address[48];
+  struct address parsed;
+  int64_t down_until, refuses_until, servfail_until, truncates_until, contradicts_until, frozen_until;
+  int64_t loses_requests_until, loses_replies_until, lags_until;
+  unsigned loses_requests, loses_replies; /* percent */
+  int64_t lag;                            /* while it lags */
+};
+
+void sim_zones_init(struct sim *sim);
+void sim_zones_free(struct sim *sim);
+struct sim_zone *sim_zone_find(struct sim *sim, const char *name); /* the zone that the name is in; NULL: none */
+const struct sim_content *sim_zone_at(const struct sim_zone *zone, size_t server);
+/* A copy of the primary's content, to be changed and given to sim_zone_commit. */
+struct sim_content *sim_zone_edit(struct sim_zone *zone);
+/* The primary has it from now on, and the secondaries when they get it. */
+void sim_zone_commit(struct sim *sim, struct sim_zone *zone, struct sim_content *content);
+struct sim_record *sim_content_add(struct sim *sim, struct sim_content *content, const char *name, uint16_t type, uint32_t ttl,
+                                   const char *text, unsigned flags);
+void sim_content_remove(struct sim_content *content, size_t record);
+void sim_server_forget(struct sim *sim, size_t server, int64_t age, int64_t duration);
+void sim_primary_forget(struct sim *sim, int64_t age);
+void sim_name_servers_set(struct sim *sim, struct sim_zone *zone, unsigned bits);
+void sim_servers_resync(struct sim *sim);
+const char *sim_text(struct sim *sim, const char *text); /* kept in the arena */
+
+enum sim_cached { SIM_CACHED_GOOD = 0, SIM_CACHED_EXCUSED = 1, SIM_CACHED_BAD = 2 };
+/* May any cache that obeys TTLs hold an answer for name at this moment with which a signature of that public key (base64) fails? */
+enum sim_cached sim_zone_judge(struct sim *sim, const char *name, const char *public_key, char *why, size_t size);
+/* Does every server of the NS set serve exactly this TXT? */
+bool sim_zone_served(struct sim *sim, const char *name, const char *text);
+
+/* ---- sim_dns.c: the wire ---- */
+
+struct sim_answer {
+  struct buffer octets;
+  bool none; /* nothing comes */
+};
+/* What the server at that place says to a request; updates take effect. */
+void sim_dns_answer(struct sim *sim, int server, const uint8_t *octets, size_t size, bool tcp, struct sim_answer *ret_answer);
+enum { SIM_SERVER_PARENT = -1, SIM_SERVER_RESOLVER = -2, SIM_SERVER_NOBODY = -3 };
+int sim_dns_server_at(const struct sim *sim, const struct address *address);
+void sim_dns_record_rdata(struct sim *sim, struct sim_record *record);
+
+/* ---- sim_net.c ---- */
+
+struct transport *sim_transport_new(struct sim *sim);
+
+/* ---- sim_keeper.c ---- */
+
+struct keeper *sim_keeper_new(struct sim *sim, const struct keeper_handler *handlers, size_t count);
+
+/* ---- sim_host.c: the process ---- */
+
+void sim_host_init(struct sim *sim);
+void sim_host_free(struct sim *sim);
+/* One `dkimroll run`, also as a daemon that lives for horizon seconds. */
+void sim_host_run(struct sim *sim, int64_t horizon);
+/* When the store wants the next run, in true time; SIM_START if now. */
+int64_t sim_host_next(struct sim *sim);
+void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until);
+struct store *sim_host_store(struct sim *sim); /* borrowed; NULL: it cannot be opened */
+void sim_host_close(struct sim *sim);
+const char *sim_host_path(struct sim *sim, const char *name, char *buffer, size_t size);
+
+/* ---- sim_policy.c ---- */
+
+struct sim_rule {
+  char key[24], value[40];
+};
+bool sim_policy_set(struct sim *sim, const char *key, const char *value);
+int64_t sim_policy_seconds(const struct sim *sim, const char *key);
+/* Dq + Dver, in milliseconds. */
+int64_t sim_policy_window(const struct sim *sim);
+void sim_policy_write(struct sim *sim);
+
+/* ---- sim_mail.c ---- */
+
+struct sim_mail_place {
+  bool has_signed;
+  bool tampered; /* the operator broke this sender at this signer */
+  char selector[SELECTOR_SIZE]; /* of the last signature */
+  int64_t selector_since, first_at;
+};
+/* Signs a message of every sender at every signer now, on an old or a new connection. */
+void sim_mail_pulse(struct sim *sim);
+void sim_mail_begin(struct sim *sim);
+void sim_mail_domain(struct sim *sim, size_t domain);
+
+/* ---- sim_signer (the filter) ---- */
+
+enum sim_signing { SIM_MAIL_SIGNED = 0, SIM_MAIL_UNSIGNED = 1, SIM_MAIL_TEMPFAILED = 2, SIM_MAIL_DOWN = 3 };
+struct sim_signature {
+  char selector[SELECTOR_SIZE];
+  char public_key[64]; /* base64 */
+};
+struct sim_filter; /* sim_filter.c */
+void sim_filters_init(struct sim *sim);
+void sim_filters_free(struct sim *sim);
+enum sim_signing sim_filter_sign(struct sim *sim, size_t signer, const char *domain, struct sim_signature *ret_signature);
+const struct sim_signers *sim_filters(struct sim *sim);
+int sim_filter_make(struct sim *sim, const struct policy_signer *policy, struct signer **ret_signer, struct error *error);
+void sim_filter_restart(struct sim *sim, size_t signer);
+void sim_filter_stop(struct sim *sim, size_t signer);
+struct sim_signer_faults *sim_filter_faults(struct sim *sim, size_t signer);
+
+/* ---- sim_oracle.c ---- */
+
+void sim_trace(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sim_violate(struct sim *sim, const char *invariant, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void sim_oracle_update(struct sim *sim, struct sim_zone *zone, const struct sim_content *before, const struct sim_content *after);
+void sim_oracle_event(struct sim *sim, const struct event *event);
+void sim_oracle_key_made(struct sim *sim, const char *path);
+void sim_oracle_key_gone(struct sim *sim, const char *path);
+void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, size_t size);
+void sim_oracle_store(struct sim *sim);
+/* NULL: every lineage is well; else what is wrong. */
+const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size);
+
+/* ---- sim_actions.c ---- */
+
+struct sim_action {
+  int64_t at; /* true time from the start, milliseconds */
+  unsigned line;
+  char text[SIM_LINE]; /* without "at TIME" */
+};
+/* Does it now. false: it means nothing; why says so. */
+bool sim_action_do(struct sim *sim, const struct sim_action *action, char *why, size_t size);
+void sim_power_cut(struct sim *sim);
+void sim_calm(struct sim *sim); /* all faults end, and people put right what people broke */
+extern const char *const sim_fault_kinds[];
+
+/* ---- sim_script.c, sim_seed.c ---- */
+
+struct sim_script {
+  char **lines; /* owned */
+  size_t count, capacity;
+};
+void sim_script_add(struct sim_script *script, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sim_script_release(struct sim_script *script);
+bool sim_script_read(const char *path, struct sim_script *ret_script);
+/* The scenario of a seed. faults: words of sim_fault_kinds, or NULL: all. */
+void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct sim_script *ret_script);
+
+struct sim_options {
+  FILE *trace; /* NULL: none */
+};
+struct sim_counts {
+  uint64_t runs, crashes, mails, verified, excused, rotations, queries, updates, simulated_seconds;
+  uint64_t faults[48]; /* by place in sim_fault_kinds */
+};
+struct sim_result {
+  bool failed; /* violation says why */
+  char violation[1024];
+  uint64_t digest; /* of the trace */
+  struct sim_counts counts;
+};
+/* Lives through a script. */
+void sim_run(const struct sim_script *script, const struct sim_options *options, struct sim_result *ret_result);
+
+struct sim_name { /* one selector's life, as the world saw it */
+  const char *name;
+  const char *first; /* content of its first record */
+  bool ours;
+};
+
+struct sim_secret {
+  uint8_t seed[32];
+  char text[48]; /* base64 of the last octets of the file */
+  char path[256];
+};
+
+struct sim {
+  struct sim_options options;
+  struct sim_result *result;
+  struct sim_loop *clock;
+  struct loop *loop;
+  struct entropy_seeded world_random, process_random;
+  uint64_t seed;
+  /* the shape of the world */
+  size_t domain_count, server_count, signer_count;
+  int64_t end, calm; /* true moments */
+  int64_t run_every, horizon;
+  bool daemon;
+  bool is_signed;
+  uint32_t soa_ttl, minimum;
+  char wildcard[24]; /* TTL of a wildcard TXT; empty: none */
+  bool over; /* ends at once */
+  bool dirty; /* something is new for the next run */
+  bool is_calm;
+  /* DNS */
+  struct sim_zone zones[SIM_DOMAINS_MAX];
+  struct sim_server servers[SIM_SERVERS_MAX];
+  struct tsig_key tsig;
+  int64_t rejects_until, primary_clock_until, primary_clock_error;
+  struct sim_name names[SIM_NAMES_MAX];
+  size_t name_count;
+  char **arena;
+  size_t arena_count, arena_capacity;
+  /* the host */
+  char root[64];
+  struct sim_rule rules[32];
+  size_t rule_count;
+  bool present[SIM_DOMAINS_MAX];
+  unsigned domain_signers[SIM_DOMAINS_MAX]; /* bits */
+  uint64_t policy_version;
+  bool policy_changed; /* a daemon is to be restarted */
+  struct engine *engine;
+  struct transport *transport;
+  struct key_roots key_roots;
+  struct opendkim_roots signer_roots;
+  struct keeper_handler handlers[KEY_JOBS_COUNT + 3];
+  uint64_t crash_next; /* callbacks of the next run before it dies */
+  int64_t keeper_fails_until, keeper_hangs_until;
+  unsigned keeper_fails, keeper_hangs; /* percent */
+  bool keeper_dies, keeper_dead;
+  /* signing */
+  struct sim_filter *filters[SIM_SIGNERS_MAX];
+  struct sim_signer *signer_items[SIM_SIGNERS_MAX];
+  struct sim_signers signers;
+  unsigned signer_downs[SIM_SIGNERS_MAX]; /* grows with each stop, so that an old start does not end a new stop */
+  struct connector *connector;
+  struct sim_disk disk;
+  struct sim_files files; /* what is in root */
+  bool worker_is_killed;  /* when files.power_lasts is over; else the power goes */
+  bool power_is_gone; /* the process that runs dies of it */
+  int64_t disk_full_until, disk_write_until, disk_sync_until;
+  struct store *store; /* kept from run to run, opened anew now and then and after each death */
+  struct policy *policy; /* as compiled last */
+  uint64_t policy_loaded; /* its version */
+  struct keeper *keeper;
+  struct sim_mail_place places[SIM_SIGNERS_MAX][SIM_DOMAINS_MAX];
+  struct sim_secret *secrets;
+  size_t secret_count;
+  struct sim_action *actions;
+  size_t action_count;
+};
+
+#define SIM_RANDOM(sim, limit) entropy_below(&(sim)->world_random.entropy, (uint32_t)(limit))
+
+#endif

@@ -1,0 +1,199 @@
+/* The scenario of a seed: a world, a policy, and faults at random moments, all of it text that a person can read and the minimiser can cut. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "dkimroll/text.h"
+#include "sim.h"
+
+struct dice {
+  struct entropy_seeded random;
+  struct sim_script *script;
+  const char *faults;
+  unsigned days;
+  size_t domains, servers, signers;
+};
+
+static unsigned roll(struct dice *dice, unsigned limit) { return entropy_below(&dice->random.entropy, limit); }
+static const char *pick(struct dice *dice, const char *const *words, size_t count) { return words[roll(dice, (unsigned)count)]; }
+#define PICK(dice, ...) pick(dice, (const char *const[]){__VA_ARGS__}, sizeof(const char *[]){__VA_ARGS__} / sizeof(char *))
+
+static bool wanted(const struct dice *dice, const char *kind) {
+  if (!dice->faults) return true;
+  const size_t size = strlen(kind);
+  for (const char *at = dice->faults; *at; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ','))
+    if (strcspn(at, ",") == size && strncmp(at, kind, size) == 0) return true;
+  return false;
+}
+
+/* How many faults of one kind, about: one in so many days. */
+typedef void act(struct dice *dice, const char *at);
+
+static const char *domain_of(struct dice *dice) {
+  static const char *const names[] = {"a.test", "b.test", "c.test", "d.test", "e.test"};
+  return names[roll(dice, (unsigned)dice->domains)];
+}
+static unsigned any_server(struct dice *dice) { return 1 + roll(dice, (unsigned)dice->servers); }
+static unsigned any_secondary(struct dice *dice) { return 2 + roll(dice, (unsigned)dice->servers - 1); }
+static const char *span(struct dice *dice) { return PICK(dice, "1m", "10m", "1h", "5h", "1d", "2d"); }
+
+#define SIMPLE(name, text)                                                                                                                                     \
+  static void name(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s server ns%u " text " %s", at, any_server(dice), span(dice)); }
+SIMPLE(outage, "down")
+SIMPLE(refusal, "refuses")
+SIMPLE(servfail, "servfail")
+SIMPLE(truncation, "truncates")
+SIMPLE(contradiction, "contradicts")
+static void lost_request(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s server ns%u loses-requests %u %s", at, any_server(dice), 5 + roll(dice, 80), span(dice));
+}
+static void lost_reply(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s server ns%u loses-replies %u %s", at, any_server(dice), 5 + roll(dice, 80), span(dice));
+}
+static void lag(struct dice *dice, const char *at) {
+  if (dice->servers > 1) sim_script_add(dice->script, "at %s server ns%u lags %s %s", at, any_secondary(dice), PICK(dice, "1m", "20m", "3h", "1d"), span(dice));
+}
+static void backup(struct dice *dice, const char *at) {
+  if (dice->servers > 1) sim_script_add(dice->script, "at %s server ns%u forgets %s %s", at, any_secondary(dice), PICK(dice, "1h", "1d", "5d"), span(dice));
+}
+static void primary_backup(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s primary forgets %s", at, PICK(dice, "1h", "1d", "5d")); }
+static void update_refused(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s primary rejects %s", at, span(dice)); }
+static void primary_clock(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s primary clock %s %s", at, PICK(dice, "-1h", "10m", "+1d"), span(dice));
+}
+static void record_deleted(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s record %s %s deleted", at, domain_of(dice), PICK(dice, "signing", "newest", "oldest"));
+}
+static void record_edited(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s record %s %s edited", at, domain_of(dice), PICK(dice, "signing", "newest", "oldest"));
+}
+static void record_beside(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s record %s %s beside", at, domain_of(dice), PICK(dice, "signing", "newest", "oldest"));
+}
+static void name_servers(struct dice *dice, const char *at) {
+  if (dice->servers > 1) sim_script_add(dice->script, "at %s server ns%u %s", at, any_secondary(dice), PICK(dice, "joins", "leaves"));
+}
+static void policy(struct dice *dice, const char *at) {
+  static const char *const keys[] = {"rotate-every", "ttl", "safety", "queue-lifetime", "verify-window", "tombstone", "drain", "sightings", "standby"};
+  static const char *const values[][3] = {{"10d", "20d", "never"}, {"10m", "1h", "1d"}, {"10m", "1h", "6h"}, {"1d", "2d", "5d"}, {"1h", "1d", "3d"},
+                                          {"0s", "1d", "5d"},      {"10m", "1h", "6h"}, {"1", "2", "4"},    {"0", "1", "2"}};
+  const unsigned i = roll(dice, ARRAY_SIZE(keys));
+  sim_script_add(dice->script, "at %s policy %s %s", at, keys[i], values[i][roll(dice, 3)]);
+}
+static void domain(struct dice *dice, const char *at) {
+  if (dice->signers > 1 && roll(dice, 2))
+    sim_script_add(dice->script, "at %s domain %s signers %s", at, domain_of(dice), PICK(dice, "1", "2", "1,2"));
+  else
+    sim_script_add(dice->script, "at %s domain %s %s", at, domain_of(dice), PICK(dice, "leaves", "joins", "joins"));
+}
+static void hold(struct dice *dice, const char *at) {
+  if (roll(dice, 2))
+    sim_script_add(dice->script, "at %s hold %s %s", at, domain_of(dice), span(dice));
+  else
+    sim_script_add(dice->script, "at %s %s %s", at, PICK(dice, "hold", "release"), domain_of(dice));
+}
+static void rotate(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s rotate %s", at, domain_of(dice)); }
+static void clock_jump(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s clock jumps %s", at, PICK(dice, "+2m", "-2m", "+5h", "-5h", "+30d", "-30d", "+3650d"));
+  sim_script_add(dice->script, "at %ud%uh clock right", (unsigned)strtoul(at, NULL, 10) + roll(dice, 3), roll(dice, 24));
+}
+static void unsynchronised(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s clock %s", at, PICK(dice, "unsynchronised", "synchronised")); }
+static void reboot(struct dice *dice, const char *at) {
+  if (roll(dice, 2)) {
+    sim_script_add(dice->script, "at %s reboot", at);
+    return;
+  }
+  sim_script_add(dice->script, "at %s reboot clock %s", at, PICK(dice, "+3650d", "-3650d", "+1h", "-1h", "+8d", "-8d"));
+  sim_script_add(dice->script, "at %ud%uh clock right", (unsigned)strtoul(at, NULL, 10) + roll(dice, 3), roll(dice, 24));
+}
+static void crash(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s crash after %u", at, 1 + roll(dice, roll(dice, 2) ? 60 : 600)); }
+static void power_cut(struct dice *dice, const char *at) {
+  if (roll(dice, 2))
+    sim_script_add(dice->script, "at %s power-cut", at);
+  else
+    sim_script_add(dice->script, "at %s power-cut after %u", at, 1 + roll(dice, 40));
+}
+static void keeper_killed(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper killed after %u", at, 1 + roll(dice, 40)); }
+static void signer_acts(struct dice *dice, const char *at, const char *what) {
+  sim_script_add(dice->script, "at %s signer s%u %s %s", at, 1 + roll(dice, (unsigned)dice->signers), what, span(dice));
+}
+static void signer_down(struct dice *dice, const char *at) { signer_acts(dice, at, "down"); }
+static void signer_refuses(struct dice *dice, const char *at) { signer_acts(dice, at, "refuses"); }
+static void signer_hangs(struct dice *dice, const char *at) { signer_acts(dice, at, "hangs"); }
+static void reload_fails(struct dice *dice, const char *at) { signer_acts(dice, at, "reload-fails"); }
+static void reload_lost(struct dice *dice, const char *at) { signer_acts(dice, at, "reload-lost"); }
+static void signer_cuts(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s signer s%u cuts %u", at, 1 + roll(dice, (unsigned)dice->signers), roll(dice, 2) ? 0 : 5 + roll(dice, 30));
+}
+static void signer_loses(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s signer s%u loses %u", at, 1 + roll(dice, (unsigned)dice->signers), roll(dice, 2) ? 0 : 5 + roll(dice, 30));
+}
+static void keeper_fails(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper fails %u %s", at, 10 + roll(dice, 90), span(dice)); }
+static void keeper_hangs(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper hangs %u %s", at, 10 + roll(dice, 90), span(dice)); }
+static void disk_full(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk full %s", at, span(dice)); }
+static void disk_write(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk write-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
+static void disk_sync(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk sync-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
+static void keeper_dies(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper dies", at); }
+
+static const struct {
+  const char *kind;
+  act *act;
+  unsigned days; /* one in so many, on average, in a world that has this kind at all */
+} acts[] = {
+    {"outage", outage, 6},           {"refusal", refusal, 12},       {"servfail", servfail, 12},       {"truncation", truncation, 12},
+    {"contradiction", contradiction, 15}, {"lost-request", lost_request, 8}, {"lost-reply", lost_reply, 8}, {"lag", lag, 8},
+    {"backup", backup, 15},          {"primary-backup", primary_backup, 40}, {"update-refused", update_refused, 15}, {"primary-clock", primary_clock, 20},
+    {"record-deleted", record_deleted, 15}, {"record-edited", record_edited, 40}, {"record-beside", record_beside, 40}, {"name-servers", name_servers, 20},
+    {"policy", policy, 10},          {"domain", domain, 20},         {"hold", hold, 15},               {"rotate", rotate, 10},
+    {"clock-jump", clock_jump, 30},  {"unsynchronised", unsynchronised, 30}, {"reboot", reboot, 20},   {"crash", crash, 2},
+    {"signer-down", signer_down, 10}, {"signer-refuses", signer_refuses, 15}, {"signer-hangs", signer_hangs, 15}, {"signer-cuts", signer_cuts, 12},
+    {"signer-loses", signer_loses, 12}, {"reload-fails", reload_fails, 12}, {"reload-lost", reload_lost, 12},
+    {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15}, {"keeper-killed", keeper_killed, 10},
+};
+
+static void write_world(struct dice *dice) {
+  struct sim_script *script = dice->script;
+  sim_script_add(script, "lasts %ud", dice->days);
+  sim_script_add(script, "calm 6d");
+  sim_script_add(script, "world domains %zu", dice->domains);
+  sim_script_add(script, "world servers %zu", dice->servers);
+  sim_script_add(script, "world signers %zu", dice->signers);
+  sim_script_add(script, "world soa-ttl %s", PICK(dice, "1m", "15m", "1h", "1d"));
+  sim_script_add(script, "world negative-ttl %s", PICK(dice, "1m", "15m", "1h", "1d"));
+  if (roll(dice, 4) == 0) sim_script_add(script, "world signed");
+  if (roll(dice, 4) == 0) sim_script_add(script, "world wildcard %s", PICK(dice, "1m", "1h", "1d"));
+  sim_script_add(script, "policy rotate-every %s", PICK(dice, "8d", "12d", "20d"));
+  sim_script_add(script, "policy ttl %s", PICK(dice, "5m", "1h", "1d"));
+  sim_script_add(script, "policy safety %s", PICK(dice, "10m", "10m", "1h"));
+  sim_script_add(script, "policy sightings %s", PICK(dice, "1", "2", "3"));
+  sim_script_add(script, "policy tombstone %s", PICK(dice, "0s", "1d", "3d"));
+  sim_script_add(script, "policy drain %s", PICK(dice, "10m", "1h"));
+  sim_script_add(script, "policy queue-lifetime %s", PICK(dice, "12h", "1d", "2d"));
+  sim_script_add(script, "policy verify-window %s", PICK(dice, "1h", "1d"));
+  sim_script_add(script, "policy private-key %s", PICK(dice, "destroy", "destroy", "archive"));
+  sim_script_add(script, "policy standby %s", PICK(dice, "0", "0", "0", "1"));
+  if (roll(dice, 4) == 0)
+    sim_script_add(script, "run daemon %s", PICK(dice, "1d", "10d"));
+  else
+    sim_script_add(script, "run every %s for %s", PICK(dice, "1m", "5m", "15m"), PICK(dice, "0s", "1m", "10m"));
+}
+
+void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct sim_script *ret_script) {
+  struct dice dice = {.script = ret_script, .faults = faults, .days = days};
+  entropy_seed(&dice.random, seed);
+  dice.domains = 1 + roll(&dice, 3);
+  dice.servers = 1 + roll(&dice, 4);
+  dice.signers = 1 + roll(&dice, 2);
+  sim_script_add(ret_script, "seed %llu", (unsigned long long)seed);
+  write_world(&dice);
+  const unsigned quiet = 7; /* at the end: calm, and what was begun before it */
+  for (size_t i = 0; i < ARRAY_SIZE(acts) && days > quiet; i++) {
+    /* A world has about a third of all kinds, so that some are seen alone. */
+    const bool has = roll(&dice, 3) == 0;
+    const unsigned count = (days - quiet) / acts[i].days + (roll(&dice, acts[i].days) < (days - quiet) % acts[i].days);
+    for (unsigned j = 0; j < count; j++) {
+      char at[32];
+      snprintf(at, sizeof at, "%ud%uh%um%us", roll(&dice, days - quiet), roll(&dice, 24), roll(&dice, 60), roll(&dice, 60));
+      if (has && wanted(&dice, acts[i].kind)) acts[i].act(&dice, at);
+    }
+  }
+}

@@ -21,6 +21,7 @@ struct session {
   bool dropped;        /* root became the owner of the state */
   bool confined;       /* this process has put up its walls ... */
   int landlock_abi;    /* ... of which Landlock is one if this is not 0 */
+  struct error wall_missing; /* code 0: Landlock stands, or the kernel has none */
 };
 
 void session_release(struct session *session);

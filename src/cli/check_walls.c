@@ -47,7 +47,10 @@ static void say_unreadable(struct check *check) {
 
 static void say_landlock(struct check *check) {
   const int abi = check->session.landlock_abi;
-  if (abi > 0)
+  const struct error *missing = &check->session.wall_missing;
+  if (missing->code)
+    say(check, FINDING_WARNING, text_format("Landlock does not keep it away from private keys: %s", missing->message), missing->remedy);
+  else if (abi > 0)
     say(check, FINDING_OK, text_format("Landlock (ABI %d) keeps it away from private keys, and from writing outside of its state", abi), "");
   else
     say(check, FINDING_NOTE, text_duplicate("there is no Landlock here: users and units are the only walls"),

@@ -150,7 +150,7 @@ static int allow_needed(const struct session *session, struct landlock *landlock
   return result;
 }
 
-static int confine(struct session *session, struct error *error) {
+static int close_files(struct session *session, struct error *error) {
   CLEANUP(key_roots_release) struct key_roots roots = {.count = 0};
   CLEANUP(landlock_release) struct landlock landlock = {.ruleset = -1};
   int result = find_closed(session, &roots, error);
@@ -159,10 +159,14 @@ static int confine(struct session *session, struct error *error) {
     result = landlock_allow_except(&landlock, (const char *const *)roots.paths, roots.count, LANDLOCK_READING, error);
   if (!result) result = allow_needed(session, &landlock, error);
   if (!result) result = landlock_enforce(&landlock, error);
-  if (result) return result;
+  if (!result) session->landlock_abi = landlock.abi;
+  return result;
+}
+
+/* A second wall that cannot be raised, as beside a directory with more entries than there may be rules, must not stop what it was to protect: check tells. */
+static void confine(struct session *session) {
+  if (close_files(session, &session->wall_missing) == 0) session->wall_missing.code = 0;
   session->confined = true;
-  session->landlock_abi = landlock.abi;
-  return 0;
 }
 
 /* ---- all of it ---- */
@@ -178,8 +182,8 @@ int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *re
   if (!result) result = session_drop(session, error);
   /* The store is read with the rights of its owner; of what it says here only directories are taken, to be closed. */
   if (!result && !trusted) result = session_read_old_signers(session, error);
-  if (!result && session->cli->separation) result = confine(session, error);
   if (result) return result;
+  if (session->cli->separation) confine(session);
   *ret_descriptor = TAKE_FD(descriptor);
   *ret_pid = pid;
   return 0;

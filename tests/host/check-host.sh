@@ -16,7 +16,7 @@ python=${PYTHON:-/usr/bin/python3}
 zone=example.test
 # What a mail host has, and the libraries that dkimroll is linked with.
 packages=(opendkim opendkim-tools bind9 bind9-dnsutils bind9-utils libldns3 libyaml-0-2 libsqlite3-0 libsmartcols1 libseccomp2 libssl3 libsystemd0 procps)
-passed=0 failed=0 init=''
+passed=0 failed=0 init='' first='' second=''
 
 give_up() { echo "check-host: $*" >&2; exit 1; }
 [[ $(id -u) == 0 ]] || give_up "needs root"
@@ -206,6 +206,18 @@ reload_by() { # RELOAD: a rotation with that in the policy
   in_host sed -i "s|    reload: .*|    reload: $1|" /etc/dkimroll/policy.yaml
   in_host dkimroll rotate "$zone" && [[ $(signing_selector) != "$second" ]] && second=$(signing_selector)
 }
+# The usual socket of Debian's opendkim, for its group.
+milter_file() {
+  in_host sh -ec 'usermod -aG opendkim dkimroll; sed -i "s|^Socket .*|Socket local:/run/opendkim/opendkim.sock|" /etc/opendkim.conf; systemctl restart opendkim
+    sed -i "s|    milter: .*|    milter: \"unix:/run/opendkim/opendkim.sock\"|" /etc/dkimroll/policy.yaml'
+  deadline 10 in_host test -S /run/opendkim/opendkim.sock
+  in_host dkimroll rotate --no-wait "$zone" && run_unit && in_host dkimroll prove
+  local status=$?
+  in_host sh -ec 'sed -i "s|^Socket .*|Socket inet:8891@localhost|" /etc/opendkim.conf; systemctl restart opendkim
+    sed -i "s|    milter: .*|    milter: \"inet:8891@127.0.0.1\"|" /etc/dkimroll/policy.yaml; gpasswd -d dkimroll opendkim'
+  second=$(signing_selector)
+  return "$status"
+}
 # As it was when one user did everything.
 state_of_root() { in_host chown -R root:root /var/lib/dkimroll && in_host systemctl start dkimroll-run.service && state_is_dkimrolls; }
 # The walls of processes that work: in the middle of a rotation.
@@ -260,6 +272,7 @@ test_that "in its unit check finds the same walls, Landlock among them if the ke
 test_that "OpenDKIM is reloaded by its pid file" reload_by '{pid-file: /run/opendkim/opendkim.pid}'
 test_that "and by a command" reload_by '{command: [/usr/bin/systemctl, kill, --signal=USR1, opendkim.service]}'
 test_that "and by its unit again" reload_by '{unit: opendkim.service}'
+test_that "a milter socket that is a file is reached by its group" milter_file
 test_that "a state that is root's from earlier is taken over" state_of_root
 in_host chmod 0600 /etc/dkimroll/policy.yaml
 test_that "check by root says that the timer's run could not read the policy" says 'FAILED +user .* cannot read the policy' in_host dkimroll check

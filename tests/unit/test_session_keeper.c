@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <seccomp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -173,6 +174,24 @@ static void test_session_keeper__the_store_is_not_read_as_root(void **state) {
   assert_int_equal(forked(read_as_owner, *state), 0);
 }
 
+static int work_without_landlock(const void *context) {
+  const struct fixture *fixture = context;
+  struct session session;
+  scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+  FORKED_EXPECT(filter && seccomp_rule_add(filter, SCMP_ACT_ERRNO(E2BIG), SCMP_SYS(landlock_restrict_self), 0) == 0 && seccomp_load(filter) == 0);
+  seccomp_release(filter);
+  FORKED_EXPECT(begin(fixture, &separation, NULL, &session) == 0);
+  FORKED_EXPECT(session.confined && session.landlock_abi == 0 && session.wall_missing.code != 0);
+  FORKED_EXPECT(forked_can_open(fixture->key, O_RDONLY));
+  session_release(&session);
+  return 0;
+}
+
+static void test_session_keeper__a_second_wall_that_cannot_be_raised_stops_nothing_and_is_told(void **state) {
+  if (landlock_abi() == 0) skip();
+  assert_int_equal(forked(work_without_landlock, *state), 0);
+}
+
 static int give_up_nothing(const void *context) {
   const struct fixture *fixture = context;
   struct session session;
@@ -207,6 +226,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_session_keeper__a_command_cannot_open_keys_any_more, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_session_keeper__root_becomes_the_owner_of_the_state, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_session_keeper__the_store_is_not_read_as_root, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_session_keeper__a_second_wall_that_cannot_be_raised_stops_nothing_and_is_told, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_session_keeper__without_separation_nothing_is_given_up, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_session_keeper__a_keeper_that_was_asked_for_and_is_not_there_is_an_error, set_up, tear_down),
   };

@@ -149,6 +149,9 @@ integration: $(BUILD)/dkimroll
 crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
 
+simulated-lives: $(SIMULATE)
+	@SIMULATE=$(abspath $(SIMULATE)) tests/tools/run-tests $(BUILD) tests/sim/simulated-lives.sh
+
 lint:
 	@tests/tools/lint
 

@@ -80,6 +80,7 @@ static int note_change(struct engine_tables *tables, struct event_list *events, 
   struct engine *engine = tables->engine;
   tables->changed_at = loop_wall(engine->setup.loop);
   tables->woken = 0;
+  engine_want_turn(engine);
   snprintf(reason, sizeof reason, "somebody else changed %s or %s of signer %s: the keys there are proved at once", tables->policy->key_table,
            tables->policy->signing_table, tables->policy->name);
   return event_list_add(events, &nobody, NULL, tables->changed_at, "tables", reason, error);
@@ -109,8 +110,10 @@ static void looked(void *context, const struct signer_stamp *stamp, const struct
   tables->ours = tables->again;
   if (tables->again && !engine->failure.code) start_look(tables);
   if (engine->looks > 0) return;
-  if (engine->looked_at == 0) engine->looked_at = time_max(loop_boottime(engine->setup.loop), 1);
-  engine_want_turn(engine);
+  /* Where nothing was found and the engine rests, it rests on. */
+  const bool first = engine->looked_at == 0, waited_for = !engine->timer && engine->open_operations == 0;
+  if (first) engine->looked_at = time_max(loop_boottime(engine->setup.loop), 1);
+  if (first || waited_for) engine_want_turn(engine);
 }
 
 static void start_look(struct engine_tables *tables) {

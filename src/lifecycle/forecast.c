@@ -54,10 +54,10 @@ static int forecast_step_apply(struct lineage *lineage, const struct plan *plan,
                             .record = "",
                             .ttl_negative = known_ttl(lineage, true),
                             .ttl_old = known_ttl(lineage, false)};
-  const bool looks = plan->action == PLAN_CONFIRM || plan->action == PLAN_ACTIVATE || plan->action == PLAN_REPAIR ||
-                     plan->action == PLAN_CONFIRM_ABSENT;
-  const bool places = plan->action == PLAN_GENERATE || plan->action == PLAN_ACTIVATE || plan->action == PLAN_REPAIR ||
-                      plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY;
+  const bool looks = plan->action == PLAN_CONFIRM || plan->action == PLAN_ACTIVATE || plan->action == PLAN_PROVE ||
+                     plan->action == PLAN_REPAIR || plan->action == PLAN_CONFIRM_ABSENT;
+  const bool places = plan->action == PLAN_GENERATE || plan->action == PLAN_ACTIVATE || plan->action == PLAN_PROVE ||
+                      plan->action == PLAN_REPAIR || plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY;
   if (looks) {
     outcome.sighting_count = ideal_sightings(key, now, sightings);
     outcome.sightings = sightings;
@@ -112,7 +112,9 @@ static int reserve(struct lineage *lineage, int64_t now, struct plan *plan, stru
   return result;
 }
 
-static bool is_round(enum plan_action action) { return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_ATTEST; }
+static bool is_round(enum plan_action action) {
+  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_ATTEST || action == PLAN_PROVE;
+}
 
 int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context, struct error *error) {
   struct plan_clock clock = {.now = now, .attested = true, .skip_watch = true};

@@ -127,6 +127,21 @@ static void test_forecast__knows_a_hold_and_its_end(void **state) {
   }
 }
 
+/* A signer that was down is expected to be back at the next proof, and tables that are wrong to be mended. */
+static void test_forecast__proofs_that_failed_are_over_with_the_next(void **state) {
+  struct life *life = *state;
+  begin_at(life, KEY_ACTIVE);
+  struct life_tables *tables = life_tables(life, life->builder.lineage.signers[0]);
+  tables->dead_until = life->moment + 2 * DAY;
+  life_run(life, 2 * DAY);
+  assert_true(lineage_active_key(&life->builder.lineage)->proof_failures > 0);
+  expect_as_forecast(life);
+  lineage_active_key(&life->builder.lineage)->placements[0].damage = DAMAGE_TABLES;
+  forecast(life, life->moment + HORIZON);
+  assert_true(expected.count > 25);
+  assert_int_equal(expected.items[0].action, PLAN_REPAIR);
+}
+
 static void test_forecast__knows_a_request(void **state) {
   struct life *life = *state;
   for (enum key_state at = KEY_RESERVED; at <= KEY_REVOKED; at++) {
@@ -249,6 +264,7 @@ int main(void) {
       TEST(is_what_happens_from_every_state_on),
       TEST(counts_standby_keys_and_missing_tombstones),
       TEST(knows_a_hold_and_its_end),
+      TEST(proofs_that_failed_are_over_with_the_next),
       TEST(knows_a_request),
       TEST(waits_for_the_end_of_a_back_off),
       TEST(without_management_nothing_happens),

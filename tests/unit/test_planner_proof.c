@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -144,6 +145,15 @@ static void test_planner_proof__a_stamp_of_a_clock_that_ran_ahead_does_not_end_p
   expect_action(builder, 0, now + DAY, PLAN_PROVE);
   key->intent_at = now + DAY;
   expect_rest(builder, now + DAY + 1, now + DAY + TIMING_WATCH_SLOWEST);
+}
+
+static void test_planner_proof__tables_that_somebody_changed_are_proved_at_once(void **state) {
+  struct builder *builder = *state;
+  active_key(builder);
+  builder->lineage.tables_changed_at = now + HOUR;
+  expect_action(builder, 0, now + HOUR, PLAN_PROVE);
+  prove_one(builder, now + HOUR, DAMAGE_NONE);
+  expect_action(builder, 0, now + HOUR + MINUTE, PLAN_NONE);
 }
 
 static void test_planner_proof__a_key_that_was_taken_back_is_proved_soon(void **state) {
@@ -299,6 +309,60 @@ static void test_planner_proof__a_repair_lets_older_keys_stay(void **state) {
   expect_closed(builder, 1, now + DAY + 2, PLAN_WITHDRAW, "drained", now + DAY + 1 + HOUR);
 }
 
+/* Nothing is known of tables in which the older key never was, or of another signer's. */
+static void test_planner_proof__a_repair_says_nothing_of_other_tables(void **state) {
+  struct builder *builder = *state;
+  use_two_signers(builder);
+  active_key(builder);
+  struct key *retired = builder_key(builder, "z", KEY_RETIRED, now - DAY);
+  retired->placements[0].switched_at = TIME_UNSET;
+  const int64_t before = retired->revoke_at;
+  apply_proof(builder, PLAN_PROVE, now + DAY, (enum placement_damage[]){DAMAGE_TABLES, DAMAGE_NONE}, 2);
+  repair_one(builder, now + DAY + 1, DAMAGE_NONE);
+  assert_int_equal(builder->lineage.keys[1].revoke_at, before);
+}
+
+static void test_planner_proof__a_signer_that_left_the_policy_is_no_matter_any_more(void **state) {
+  struct builder *builder = *state;
+  static const size_t first[] = {1};
+  use_two_signers(builder);
+  struct key *key = active_key(builder);
+  apply_proof(builder, PLAN_PROVE, now + DAY, (enum placement_damage[]){DAMAGE_NONE, DAMAGE_FILE_OTHER}, 2);
+  assert_true(key_is_broken(&builder->lineage, key));
+  builder_use_signers(builder, first, 1);
+  assert_false(key_is_broken(&builder->lineage, key));
+  prove_one(builder, now + 2 * DAY, DAMAGE_NONE);
+  assert_int_equal(key->proof_failures, 0);
+}
+
+/* The copy was made, and then another signer ended the operation: it is looked at again. */
+static void test_planner_proof__a_report_of_a_copy_alone_is_no_proof(void **state) {
+  struct builder *builder = *state;
+  use_two_signers(builder);
+  struct key *key = active_key(builder);
+  struct error error = {0};
+  apply_proof(builder, PLAN_PROVE, now + DAY, (enum placement_damage[]){DAMAGE_FILE_MISSING, DAMAGE_NONE}, 2);
+  error_set(&error, ERROR_UNREACHABLE, "it does not answer");
+  const struct placement_report copy = {.signer_id = key->placements[0].signer_id};
+  builder_apply(builder, &(struct outcome){.action = PLAN_REPAIR, .at = now + DAY, .error = &error, .placements = &copy, .placement_count = 1});
+  assert_int_equal(key->placements[0].damage, DAMAGE_KEPT);
+  assert_string_equal(builder_events(builder), "");
+}
+
+static void test_planner_proof__a_repair_that_finds_the_record_gone_waits_for_it(void **state) {
+  struct builder *builder = *state;
+  struct key *key = active_key(builder);
+  struct error error = {0};
+  prove_one(builder, now + DAY, DAMAGE_TABLES);
+  error_set(&error, ERROR_CONFLICT, "not served");
+  const struct sighting_report wrong = {.host = "ns1.example.com", .address = "192.0.2.1", .at = now + DAY, .ttl = -1, .ttl_negative = -1, .answer = "NXDOMAIN"};
+  builder_apply(builder, &(struct outcome){.action = PLAN_REPAIR, .at = now + DAY, .error = &error, .sightings = &wrong, .sighting_count = 1});
+  assert_int_equal(key->placements[0].damage, DAMAGE_TABLES);
+  builder_round(builder, PLAN_CONFIRM, 0, now + DAY + HOUR, NULL, NULL);
+  assert_true(key->proof_failures > 0);
+  expect_action(builder, 0, now + DAY + HOUR, PLAN_REPAIR);
+}
+
 /* ---- keys that cannot be mended ---- */
 
 static void expect_replacement(struct builder *builder) {
@@ -338,6 +402,11 @@ static void test_planner_proof__a_copy_at_another_signer_is_taken_instead(void *
   key->placements[1].file_made = true;
   key->placements[1].destroyed = true;
   expect_replacement(builder);
+  /* Two signers with one path share the file: if it is there for one, it is there. */
+  key->placements[1].destroyed = false;
+  free(key->placements[1].key_path);
+  key->placements[1].key_path = text_duplicate(key->placements[0].key_path);
+  assert_false(placement_is_repairable(&builder->lineage, key, 0));
 }
 
 static void test_planner_proof__a_ready_key_takes_the_place_of_a_broken_one(void **state) {
@@ -457,6 +526,11 @@ int main(void) {
       TEST(goes_on_although_held_and_not_without_management),
       TEST(a_stamp_of_a_clock_that_ran_ahead_does_not_end_proofs),
       TEST(a_key_that_was_taken_back_is_proved_soon),
+      TEST(tables_that_somebody_changed_are_proved_at_once),
+      TEST(a_repair_says_nothing_of_other_tables),
+      TEST(a_signer_that_left_the_policy_is_no_matter_any_more),
+      TEST(a_report_of_a_copy_alone_is_no_proof),
+      TEST(a_repair_that_finds_the_record_gone_waits_for_it),
       TEST(success_is_no_event),
       TEST(failure_is_one_alarm_and_backs_off_by_itself),
       TEST(a_pause_of_a_clock_that_was_set_back_is_not_believed),

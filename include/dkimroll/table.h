@@ -68,7 +68,8 @@ enum table_edit_kind {
    * edit is not `shared`. */
   TABLE_KEY_REMOVE = 2,
   /* SigningTable: the line of pattern names name; before it named name or `before`, else ERROR_CONFLICT. Others of that
-   * pattern that stand below it never count, and stay. Its second field and comment stay. A missing line goes to the end. ERROR_CONFLICT if another line takes address first;
+   * pattern that stand below it never count, and stay. Its second field and comment stay. A missing line goes to the end. ERROR_CONFLICT if another line takes address first (but one that
+   * names `before` in a file: table, which takes the most specific entry);
    * ERROR_NOT_FOUND if KeyTable has no entry of name or the entry's file is not there. */
   TABLE_SIGN_POINT = 3,
   /* SigningTable: the lines of pattern that name name go. */

@@ -150,8 +150,10 @@ static size_t gather_paths(const struct operation *operation, const char **paths
   for (size_t i = 0; i < operation->count; i++) {
     const struct key *key = operation_key(operation, i);
     for (size_t j = 0; key_is_adopted(key) && j < key->placement_count; j++)
-      if (key->placements[j].key_path && paths) paths[count++] = key->placements[j].key_path;
-      else count += key->placements[j].key_path != NULL;
+      if (key->placements[j].key_path) {
+        if (paths) paths[count] = key->placements[j].key_path;
+        count++;
+      }
   }
   return count;
 }
@@ -164,24 +166,30 @@ static void fail_adopted(struct operation *operation, const struct error *error)
   }
 }
 
+/* Whose file is named by a KeyTable, in the order of gather_paths. */
+static void note_users(const struct operation *operation, char *const *users) {
+  struct destruction *destruction = operation->state;
+  size_t at = 0;
+  for (size_t i = 0; i < operation->count; i++) {
+    const struct key *key = operation_key(operation, i);
+    for (size_t j = 0; key_is_adopted(key) && j < key->placement_count; j++)
+      if (key->placements[j].key_path) destruction->items[i].foreign[j] = users[at++] != NULL;
+  }
+}
+
 static void users_found(struct operation *operation, size_t unused, const struct error *result, const uint8_t *reply, size_t size) {
   struct destruction *destruction = operation->state;
   const size_t count = gather_paths(operation, NULL);
   char **users = calloc(count + 1, sizeof(char *));
   struct error error = *result;
   (void)unused;
-  if (!users) error_set(&error, ERROR_NO_MEMORY, "out of memory for a destruction");
-  if (!error.code) (void)!survey_read_users(reply, size, users, count, &error);
+  int failed = users ? error.code : error_set(&error, ERROR_NO_MEMORY, "out of memory for a destruction");
+  if (!failed) failed = survey_read_users(reply, size, users, count, &error);
   destruction->pending++; /* so that the operation outlives this function */
-  if (error.code) {
+  if (failed) {
     fail_adopted(operation, &error);
   } else {
-    size_t at = 0;
-    for (size_t i = 0; i < operation->count; i++) {
-      const struct key *key = operation_key(operation, i);
-      for (size_t j = 0; key_is_adopted(key) && j < key->placement_count; j++)
-        if (key->placements[j].key_path) destruction->items[i].foreign[j] = users[at++] != NULL;
-    }
+    note_users(operation, users);
     start_items(operation, true);
   }
   for (size_t i = 0; users && i < count; i++) free(users[i]);

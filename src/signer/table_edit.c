@@ -253,6 +253,8 @@ static int table_check_not_shadowed(const struct table_step *step, bool *ret_sat
     *ret_satisfied = true;
     return 0;
   }
+  /* A line for more than this domain named the key that signs until now, and goes on doing so for others: the new line is more specific. */
+  if (signing->kind == TABLE_SIGNING_FILE && edit->before && table_line_names(found, edit->address, edit->before)) return 0;
   char place[TABLE_PLACE_SIZE];
   char key[TABLE_PLACE_SIZE];
   char value[TABLE_PLACE_SIZE];

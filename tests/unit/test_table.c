@@ -303,6 +303,19 @@ static void test_table__file_takes_the_most_specific_entry_wherever_it_stands(vo
   assert_non_null(strstr(alone.outcome.error.message, "line 2"));
 }
 
+static void test_table__a_wider_line_of_the_key_before_is_overruled_in_a_file_table_only(void **state) {
+  (void)state;
+  for (int refile = 0; refile < 2; refile++) {
+    CLEANUP(scene_release)
+    struct scene scene = scene_of(refile ? TABLE_SIGNING_REFILE : TABLE_SIGNING_FILE, "all %:all:/k/%\n", "* all\n");
+    struct table_edit edits[] = {set_key(NULL, NULL), point(refile ? "*@example.com" : "example.com", "dkimroll-proof@example.com")};
+    edits[1].before = "all";
+    assert_int_equal(scene_apply(&scene, edits, 2), refile ? ERROR_CONFLICT : 0);
+    assert_tables(&scene, refile ? "all %:all:/k/%\n" : "all %:all:/k/%\n" NEW_NAME " " NEW_VALUE "\n",
+                  refile ? "* all\n" : "* all\nexample.com " NEW_NAME "\n");
+  }
+}
+
 static void test_table__catch_all_that_resolves_to_our_key_satisfies(void **state) {
   (void)state;
   CLEANUP(scene_release)
@@ -696,6 +709,7 @@ int main(void) {
       cmocka_unit_test(test_table__lines_that_take_other_mail_are_no_conflict),
       cmocka_unit_test(test_table__later_catch_all_is_no_conflict),
       cmocka_unit_test(test_table__file_takes_the_most_specific_entry_wherever_it_stands),
+      cmocka_unit_test(test_table__a_wider_line_of_the_key_before_is_overruled_in_a_file_table_only),
       cmocka_unit_test(test_table__catch_all_that_resolves_to_our_key_satisfies),
       cmocka_unit_test(test_table__several_senders_of_one_item_do_not_shadow_each_other),
       cmocka_unit_test(test_table__multiple_signatures_lets_other_keys_stand),

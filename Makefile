@@ -47,7 +47,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host tests-run faults faults-build faults-sample
+.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host tests-run faults faults-build faults-sample crash-build
 
 all: $(BUILD)/dkimroll
 
@@ -109,6 +109,13 @@ $(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)
 
 tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
 
+# Under which memory runs out, also in libraries.
+$(BUILD)/tests/crash/short.so: $(BUILD)/tests/crash/short.o
+	$(CC) -shared -fPIC -o $@ $^
+CRASH_TOOLS := $(BUILD)/tests/crash/killer $(BUILD)/tests/crash/short.so
+
+tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+
 # ---- what users and CI call ----
 
 packages-build:
@@ -153,7 +160,7 @@ coverage: packages-check
 
 # Killed at every system call that changes something; POINT=LIFE:CALL:before or :after for one of them.
 crash: packages-check
-	@$(MAKE) --no-print-directory -s -j$(JOBS) tests-build
+	@$(MAKE) --no-print-directory -s -j$(JOBS) crash-build
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
 
 # Every call that may fail fails once; in check a sample of them.
@@ -184,7 +191,8 @@ integration: $(BUILD)/dkimroll
 tests-run:
 	@$(RUN_TESTS) $(LONG_FIRST) $(filter-out $(LONG_FIRST),$(SANITIZED_TESTS) $(SCENARIOS) $(UNIT_TESTS))
 
-crash-sample: $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
+crash-build: $(BUILD)/dkimroll $(CRASH_TOOLS)
+crash-sample: $(BUILD)/dkimroll $(CRASH_TOOLS)
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/tools/run-tests $(BUILD) tests/crash/crash.sh
 
 faults-build: $(FAULT_TESTS)

@@ -37,8 +37,7 @@ void buffer_consume(struct buffer *buffer, size_t size);
 void buffer_reset(struct buffer *buffer);
 /* Frees the memory; the maximum stays. NULL is fine. */
 void buffer_release(struct buffer *buffer);
-/* As a terminated string that the caller frees, emptying the buffer; NULL if it failed, and then its memory is freed and it stays failed. Never
- * NULL for an empty one. */
+/* As a terminated string that the caller frees, emptying the buffer; NULL if it failed: then nothing is left to release, and the failure stays. An empty one gives "". */
 char *buffer_take_text(struct buffer *buffer);
 
 /* Bounded reading. A read past the end sets failed, returns zeros, and stays failed. */

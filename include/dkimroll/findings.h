@@ -2,6 +2,7 @@
 #ifndef DKIMROLL_FINDINGS_H
 #define DKIMROLL_FINDINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ struct findings {
   size_t count;
   size_t failed, warnings; /* added, those that were dropped included */
   size_t dropped;          /* beyond FINDINGS_MAX, or without memory */
+  bool no_memory;          /* one was dropped for want of it */
   int first_code;          /* of the first that FAILED; 0: none did */
 };
 

@@ -10,7 +10,8 @@ enum {
   IMPORT_SURVEY_SECONDS = 300,  /* for reading tables and key files of one signer: ten thousand keys take a second */
   IMPORT_OBSERVE_SECONDS = 60,  /* for one round of OBSERVE_ITEMS_MAX records */
   IMPORT_PROVE_SECONDS = 120,   /* for the proofs of one signer */
-  IMPORT_ADOPTED_MAX = 20,      /* keys of one lineage that are taken over at once: below LINEAGE_KEYS_MAX there must be room for rotations */
+  IMPORT_ADOPTED_MAX = 20,      /* keys that are retired by taking them over, of one domain at once */
+  IMPORT_ROOM_KEPT = 8,         /* of LINEAGE_KEYS_MAX: room for the key that signs and for rotations */
   IMPORT_VERSIONS_MAX = 100,    /* directories and names that differ from the policy's: each is a version of a signer, of which an engine works with ENGINE_SIGNERS_MAX */
   IMPORT_WEAK_BITS = 2048,      /* RFC 8301 3.2: signers should use at least so many */
   IMPORT_LEAST_BITS = 1024,     /* the same: verifiers reject less */
@@ -83,6 +84,7 @@ struct import_domain {
   size_t sender_counts[POLICY_SIGNERS_MAX];
   char everybody[DNS_NAME_TEXT_SIZE + 2]; /* "*@DOMAIN", for a domain that names no senders */
   const char *unsigned_sender; /* the first that no line matches; NULL */
+  size_t living;            /* keys in the store that are not removed, of the slot that has most */
   bool has_active;          /* in the store */
   char active[SELECTOR_SIZE];
   struct error proof;       /* code 0 after a proof: it signs */
@@ -153,6 +155,9 @@ bool import_selector_date(const char *selector, int64_t now, int64_t *ret_moment
 
 /* import_report.c: the screen. Returns how many keys are left alone. */
 size_t import_report(const struct import *import, bool applied);
+
+/* Does the file stay when its key is over, because the directory where it lies is that of half the system ("/etc")? The keeper gets no rights there. */
+bool import_keeps_file(const struct policy_signer *policy, const struct survey_key *entry);
 
 /* import_apply.c: everything that is to be adopted, in one transaction. */
 int import_apply(struct import *import, struct error *error) ERROR_USE_RESULT;

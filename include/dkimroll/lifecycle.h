@@ -298,6 +298,7 @@ struct adoption_place {
   int64_t signer_id;      /* 0: signer is a version that is not stored yet (store.h) */
   const struct policy_signer *signer; /* the tables that name it, with the key directory and key name that it really has. Borrowed as long as the lineage lives */
   const char *key_path;   /* NULL: the key stands in the table itself, so there is no file to be destroyed */
+  bool keep_file;         /* the file is never to be destroyed */
   bool named;             /* its tables name the key */
 };
 struct adoption {

@@ -114,7 +114,8 @@ void buffer_release(struct buffer *buffer) {
 char *buffer_take_text(struct buffer *buffer) {
   if (buffer->failed) {
     free(buffer->data);
-    *buffer = (struct buffer){.maximum = buffer->maximum, .failed = true};
+    buffer->data = NULL;
+    buffer->size = buffer->capacity = 0;
     return NULL;
   }
   if (!buffer->data) return calloc(1, 1);

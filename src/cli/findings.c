@@ -50,7 +50,9 @@ void findings_add(struct findings *findings, const struct finding *finding) {
   if (finding->level == FINDING_WARNING) findings->warnings++;
   if (finding->level == FINDING_FAILED && !findings->first_code) findings->first_code = finding->code;
   struct finding *equal = find_equal(findings, finding);
-  if (!equal && append(findings, finding)) findings->dropped++;
+  const int code = equal ? 0 : append(findings, finding);
+  findings->dropped += code != 0;
+  findings->no_memory |= code == ERROR_NO_MEMORY;
   if (!equal) return;
   if (equal->who && !text_equal(equal->who, finding->who)) equal->others += 1 + finding->others;
   if (finding->since && finding->since < equal->since) equal->since = finding->since;

@@ -111,6 +111,7 @@ static int note_known(void *context, const void *row) {
 static int note_active(void *context, const void *row) {
   struct import_domain *domain = context;
   const struct lineage *lineage = row;
+  if (lineage->key_count > domain->living) domain->living = lineage->key_count;
   for (size_t i = 0; i < lineage->key_count; i++) {
     if (lineage->keys[i].state != KEY_ACTIVE) continue;
     domain->has_active = true;

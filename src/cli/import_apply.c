@@ -48,10 +48,17 @@ static bool lies_below(const char *path, const char *directory_template) {
   return strncmp(path, directory_template, length) == 0 && (length == 0 || directory_template[length - 1] == '/' || path[length] == '/');
 }
 
+bool import_keeps_file(const struct policy_signer *policy, const struct survey_key *entry) {
+  const char *slash = strrchr(entry->path, '/');
+  if (!slash || lies_below(entry->path, policy->key_directory)) return false;
+  /* "/etc/dkim.key", "/dkim.key" */
+  return !memchr(entry->path + 1, '/', (size_t)(slash - entry->path)) || strchr(entry->path + 1, '/') == slash;
+}
+
 /* The policy's key-directory, if the file lies in it or below its fixed part; else the directory where it is. */
 static char *find_directory(const struct policy_signer *policy, const struct survey_key *entry) {
   const char *slash = strrchr(entry->path, '/');
-  if (!slash || lies_below(entry->path, policy->key_directory)) return text_duplicate(policy->key_directory);
+  if (!slash || lies_below(entry->path, policy->key_directory) || import_keeps_file(policy, entry)) return text_duplicate(policy->key_directory);
   CLEANUP_FREE char *directory = strndup(entry->path, (size_t)(slash - entry->path));
   return directory ? generalise(directory, entry->domain, "%d") : NULL;
 }
@@ -77,9 +84,10 @@ static int find_version(struct import *import, const struct policy_signer *polic
     *ret_version = version;
     if (version->name == policy->name && text_equal(version->key_directory, directory) && text_equal(version->key_name, name)) return 0;
   }
-  if (import->version_count == IMPORT_VERSIONS_MAX) {
-    error_set(error, ERROR_LIMIT, "more than %d different directories and names of keys", IMPORT_VERSIONS_MAX);
-    return error_remedy(error, "import fewer domains at a time: dkimroll import --apply DOMAIN...");
+  if (import->version_count + import->session.old_signer_count >= IMPORT_VERSIONS_MAX) {
+    error_set(error, ERROR_LIMIT, "more than %d different directories and names of keys, with those of keys that are known", IMPORT_VERSIONS_MAX);
+    return error_remedy(error, "name key-directory and key-name in the policy as most of the keys have them, or leave domains out: dkimroll import "
+                               "--apply DOMAIN...");
   }
   struct import_version *version = calloc(1, sizeof *version);
   if (!version) return no_memory(error);
@@ -97,13 +105,14 @@ static int fill_places(struct import *import, const struct import_key *key, cons
                        struct adoption_place *places, struct error *error) {
   for (size_t i = 0; i < key->domain->policy->signer_count && i < lineage->signer_count; i++) {
     const struct survey_key *entry = key->at[i];
-    const struct policy_signer *version = NULL;
+    const struct policy_signer *version = NULL, *policy = import_signer_of(import, key->domain, i)->policy;
     if (!entry) continue;
-    const int result = find_version(import, import_signer_of(import, key->domain, i)->policy, entry, &version, error);
+    const int result = find_version(import, policy, entry, &version, error);
     if (result) return result;
     places[adoption->place_count++] = (struct adoption_place){.signer_id = version ? 0 : lineage->signer_ids[i],
                                                               .signer = version ? version : lineage->signers[i],
                                                               .key_path = entry->place == SURVEY_INLINE ? NULL : entry->path,
+                                                              .keep_file = import_keeps_file(policy, entry),
                                                               .named = entry->line > 0};
   }
   adoption->places = places;

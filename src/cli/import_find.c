@@ -136,14 +136,14 @@ static struct import_key *find_key(struct import_domain *domain, const char *sel
   return NULL;
 }
 
-static void complete_key(const struct policy_domain *policy, struct import_key *key) {
-  const struct keypair_public *half = &key->first->public_half;
+static void complete_key(const struct policy_domain *policy, const struct survey_key *first, struct import_key *key) {
   struct error unused = {0};
   if (selector_owner_name(key->selector, policy->name, key->name, &unused)) key->name[0] = '\0';
   if (strlen(key->selector) >= SELECTOR_SIZE) key->name[0] = '\0';
   key->ttl_negative = -1;
-  key->role = key->first->place == SURVEY_UNNAMED ? IMPORT_UNNAMED : IMPORT_UNUSED;
+  key->role = first->place == SURVEY_UNNAMED ? IMPORT_UNNAMED : IMPORT_UNUSED;
   /* A key that no verifier accepts has no record that could be built. */
+  const struct keypair_public *half = &first->public_half;
   if (half->public_key && record_build(half->algorithm, half->public_key, half->public_key_size, &key->expected, &unused))
     key->expected = NULL;
 }
@@ -181,7 +181,8 @@ int import_find_keys(struct import *import, struct error *error) {
     struct import_domain *domain = &import->domains[i];
     domain->keys = &import->keys[import->key_count];
     for (size_t j = 0; j < domain->policy->signer_count && !result; j++) result = add_keys_of(import, domain, j, &room, error);
-    for (size_t j = 0; j < domain->key_count; j++) complete_key(domain->policy, &domain->keys[j]);
+    for (size_t j = 0; j < domain->key_count; j++)
+      if (domain->keys[j].first) complete_key(domain->policy, domain->keys[j].first, &domain->keys[j]);
     import->key_count += domain->key_count;
   }
   return result;

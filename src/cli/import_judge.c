@@ -252,7 +252,9 @@ static int compare_since(const void *a, const void *b) {
 /* The oldest ones first: what is left is for another time. */
 static void limit_keys(struct import_domain *domain) {
   struct import_key **order = calloc(domain->key_count + 1, sizeof(struct import_key *));
-  size_t count = 0, room = IMPORT_ADOPTED_MAX;
+  const size_t taken = domain->living + IMPORT_ROOM_KEPT, left = taken < LINEAGE_KEYS_MAX ? LINEAGE_KEYS_MAX - taken : 0;
+  const size_t room = left < IMPORT_ADOPTED_MAX ? left : IMPORT_ADOPTED_MAX;
+  size_t count = 0;
   for (size_t i = 0; order && i < domain->key_count; i++)
     if (domain->keys[i].fate > IMPORT_ACTIVE && domain->keys[i].fate != IMPORT_UNRELATED) order[count++] = &domain->keys[i];
   if (order) qsort(order, count, sizeof(struct import_key *), compare_since);

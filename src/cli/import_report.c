@@ -63,6 +63,7 @@ static void print_places(FILE *out, const struct import *import, const struct im
     if (entry->place == SURVEY_INLINE) fputs(", with the private key in the table itself", out);
     print_lines(out, signer, key, i);
     fputc('\n', out);
+    if (import_keeps_file(signer->policy, entry)) fprintf(out, "      its file %s stays when the key is gone: remove it then\n", entry->path);
     if (entry->place == SURVEY_INLINE)
       fputs("      that entry stays in KeyTable when the key is gone: remove it then\n", out);
     else if (entry->every)

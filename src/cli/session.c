@@ -1,5 +1,6 @@
 #include "dkimroll/session.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,30 +32,36 @@ void session_release(struct session *session) {
 }
 
 /* The value of a "state:" line in the first octets of the policy, which saves reading a hundred thousand domains only to find the store. It is believed
- * because the store then knows from which policy it was made. Caller frees; NULL: there is none. */
-static char *peek_state(const char *path) {
+ * because the store then knows from which policy it was made. *ret_state: caller frees; NULL: there is none, or no policy that this user may read. Any other
+ * failure is an error: another store than the policy's must not be taken for it. */
+static int peek_state(const char *path, char **ret_state, struct error *error) {
   CLEANUP_FCLOSE FILE *file = fopen(path, "re");
   char line[4096];
   size_t seen = 0;
-  while (file && seen < POLICY_PEEK_MAX && fgets(line, sizeof line, file)) {
+  *ret_state = NULL;
+  if (!file) return errno == ENOENT || errno == EACCES ? 0 : error_set_errno(error, errno, "%s: cannot open", path);
+  while (seen < POLICY_PEEK_MAX && fgets(line, sizeof line, file)) {
     seen += strlen(line);
     if (!text_starts(line, "state:")) continue;
     char *value = line + strlen("state:");
     value += strspn(value, " \t\"'");
     value[strcspn(value, " \t\"'\r\n#")] = '\0';
-    return value[0] == '/' ? text_duplicate(value) : NULL;
+    if (value[0] != '/') return 0;
+    *ret_state = text_duplicate(value);
+    return *ret_state ? 0 : error_set(error, ERROR_NO_MEMORY, "%s: out of memory", path);
   }
-  return NULL;
+  return ferror(file) ? error_set_errno(error, errno, "%s: cannot read", path) : 0;
 }
 
 int session_find_state(struct session *session, struct error *error) {
+  int result = 0;
   if (session->state) return 0;
   if (session->policy)
     session->state = text_duplicate(session->policy->state);
   else
-    session->state = peek_state(session->cli->arguments->policy);
-  if (!session->state) session->state = text_duplicate(STATE_DEFAULT);
-  return session->state ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory");
+    result = peek_state(session->cli->arguments->policy, &session->state, error);
+  if (!result && !session->policy && !session->state) session->state = text_duplicate(STATE_DEFAULT);
+  return result || session->state ? result : error_set(error, ERROR_NO_MEMORY, "out of memory");
 }
 
 int session_open_for_reading(struct session *session, struct error *error) {

@@ -411,6 +411,7 @@ int cli_command_status(const struct cli *cli) {
   int result = session_open_for_reading(&status.session, &error);
   if (!result) result = columns_new(cli->out, NAMES, ARRAY_SIZE(NAMES), &status.columns, &error);
   if (!result) result = assess(&status);
+  if (!result && status.findings.no_memory) result = error_set(&error, ERROR_NO_MEMORY, "out of memory for what is to be told");
   if (!result) {
     summarise(&status);
     result = cli->arguments->json ? print_json(&status) : print_text(&status);

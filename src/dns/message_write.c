@@ -135,6 +135,7 @@ static int add_record(const struct message_update *update, struct buffer *sectio
   buffer_add_u32(section, record->ttl);
   buffer_add_u16(section, (uint16_t)record->rdata_size);
   if (record->rdata_size) buffer_add(section, record->rdata, record->rdata_size);
+  if (section->no_memory) return error_set(error, ERROR_NO_MEMORY, "writing a DNS update: out of memory");
   if (section->failed) return error_set(error, ERROR_LIMIT, "DNS update larger than %d octets", MESSAGE_SIZE_MAX);
   ++*count;
   return 0;

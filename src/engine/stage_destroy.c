@@ -110,7 +110,7 @@ static int look_at_placement(struct operation *operation, size_t i, bool *ret_ke
   const struct destruction_item *item = &((struct destruction *)operation->state)->items[i];
   const struct key *key = operation_key(operation, i);
   const struct placement *placement = &key->placements[item->placement];
-  *ret_kept = false;
+  *ret_kept = placement->destroyed && placement->key_path && key_is_adopted(key); /* from the start */
   if (placement->destroyed) return 1;
   if (!key_is_adopted(key)) return check_unused(operation, i, placement->key_path, error);
   const int result = item->foreign[item->placement] ? 1 : find_needing_user(operation, i, placement->key_path, error);

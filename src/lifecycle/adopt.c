@@ -37,7 +37,7 @@ static int adopt_places(struct key *key, const struct adoption *adoption, int64_
     *placement = (struct placement){.signer_id = place->signer_id,
                                     .signer = place->signer,
                                     .file_made = place->key_path != NULL,
-                                    .destroyed = place->key_path == NULL,
+                                    .destroyed = place->key_path == NULL || place->keep_file,
                                     .switched_at = place->named ? adoption->since : TIME_UNSET,
                                     .proved_at = place->named && adoption->state == KEY_ACTIVE ? now : TIME_UNSET,
                                     .drained_at = TIME_UNSET};

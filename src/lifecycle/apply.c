@@ -167,7 +167,7 @@ static int apply_destroy(struct application *a, struct error *error) {
   for (size_t i = 0; i < key->placement_count; i++)
     if (!key->placements[i].key_path && signed_once) reason = "its private key stands in a KeyTable itself, and stays there";
   for (size_t i = 0; i < a->outcome->placement_count; i++)
-    if (a->outcome->placements[i].kept) reason = "its private key file stays, because others use it";
+    if (a->outcome->placements[i].kept) reason = "its private key file stays: others use it, or it lies where dkimroll keeps none";
   a->key->removed_at = a->outcome->at;
   return application_set_state(a, a->key, KEY_REMOVED, reason, error);
 }

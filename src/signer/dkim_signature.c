@@ -271,8 +271,10 @@ static EVP_PKEY *make_key(const struct record *record) {
 
 static enum dkim_verdict hash(const struct buffer *content, uint8_t digest[SHA256_DIGEST_LENGTH], struct error *error) {
   if (content->failed) {
-    error_set(error, ERROR_LIMIT, "the message has more than %d octets, or there is no memory for it",
-              DKIM_CONTENT_MAX);
+    if (content->no_memory)
+      error_set(error, ERROR_NO_MEMORY, "out of memory while the signature was checked");
+    else
+      error_set(error, ERROR_LIMIT, "the message has more than %d octets", DKIM_CONTENT_MAX);
     return DKIM_FAILED;
   }
   return EVP_Digest(content->data, content->size, digest, NULL, EVP_sha256(), NULL) == 1 ? DKIM_VALID

@@ -2,13 +2,14 @@
 """crash.py --world FOLDER --dkimroll PROGRAM --killer PROGRAM --ports NAMED MILTER... -- [OPTIONS]        (crash.sh calls it, with the servers up)
 
   --all               every point; else --sample COUNT (100) of them, chosen by --seed N
-  --replay POINT      one point, as it is printed when it fails: LIFE:CALL:before or LIFE:CALL:after
+  --memory COUNT      besides, so many of the allocations fail (short.c): in libraries, too; --all: one in MEMORY_STRIDE of them
+  --replay POINT      one point, as it is printed when it fails: LIFE:CALL:before, LIFE:CALL:after or LIFE:ALLOCATION:memory
 
 A life of a key is cut into short ones (LIVES). Each begins with prepared folders and records; a first, undisturbed run counts its system calls that change
 something, and its end is the measure. A point is one such call: the program and its keeper are killed there, before it or after it took effect, then
 `dkimroll run` is called until it is done. The end has to be that of the undisturbed run: states, transitions (each once), tables, files with owners and rights,
 records, nothing open, nothing left over. All the time mail flows through a new milter connection and one that stays open: accepted, signed, and with a key that
-is served.
+is served. Where memory runs out, the run itself may fail, or even die in a library; then `dkimroll run` comes to the same end.
 """
 import argparse
 import glob
@@ -38,6 +39,7 @@ KEPT_SECONDS = 0.8  # how long a milter connection stays open; the policy's drai
 PAUSE_SECONDS = 0.04  # between two messages
 RESTARTS_MAX = 12
 RESTART_SECONDS = 40
+MEMORY_STRIDE = 50
 OLD_SECONDS = 4  # longer than drain and tombstone of the policies: what begins a life waits for no time any more
 
 RULES = """    selector: "server-%%Y%%m%%d"
@@ -96,9 +98,9 @@ STATES = ["reserved", "generated", "published", "ready", "active", "retired", "r
 
 # Where a crash once did harm; always among the points. Life, its call (the first that matches), after it?
 FOUND = [
-    ("first", r"unlink .*/state\.db-journal", False),  # the store could not be opened for reading any more, and `run` reads first
-    ("first", r"fsync .*/keys/", False),  # a private key file under a temporary name stayed for ever
-    ("first", r"mkdirat \.w\d+\.test\.dkimroll-", True),  # and so did a directory
+    ("first", r"unlink .*/state\.db-journal", "before"),  # the store could not be opened for reading any more, and `run` reads first
+    ("first", r"fsync .*/keys/", "before"),  # a private key file under a temporary name stayed for ever
+    ("first", r"mkdirat \.w\d+\.test\.dkimroll-", "after"),  # and so did a directory
 ]
 
 
@@ -140,6 +142,10 @@ class World:
             log.write("$ %s\n" % " ".join(words))
             log.flush()
             return subprocess.run([*prefix, *self.command(words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=60).returncode
+
+    def short(self, *settings):
+        """Prefix of a command whose memory runs out."""
+        return ["env", "LD_PRELOAD=" + os.path.join(os.path.dirname(self.killer), "short.so"), *settings]
 
     def query(self, sql):
         """Asks a copy, since the first who opens what a dead process left repairs it, and that shall be dkimroll."""
@@ -381,8 +387,9 @@ class Runner:
         if life.name not in self.prepared:
             world.restore(life.name)
             calls = os.path.join(world.folder, "calls-" + life.name)
+            allocations = os.path.join(world.folder, "allocations")
             with Sender(world, life.signed):
-                status = world.call(life.command, [world.killer, "--calls", calls])
+                status = world.call(life.command, [world.killer, "--calls", calls] + world.short("SHORT_CALLS=" + allocations))
             if status or world.states() != life.end:
                 raise Wrong("%s ends undisturbed with status %d at %s instead of %s:\n%s" % (life.name, status, world.states(), life.end, open(world.log).read()))
             world.check_signature()
@@ -390,17 +397,17 @@ class Runner:
             golden = world.picture()
             if golden["troubles"] or golden["integrity"] != [("ok",)]:
                 raise Wrong("%s is troubled undisturbed: %s" % (life.name, golden))
-            self.prepared[life.name] = (golden, [line.split(None, 3) for line in open(calls)])
+            self.prepared[life.name] = (golden, [line.split(None, 3) for line in open(calls)], int(open(allocations).read()))
         world.restore(life.name)
         return self.prepared[life.name]
 
-    def restart(self, life, golden):
+    def restart(self, life, golden, budget):
         """`dkimroll run` until it is done; a wish that was not written down is said again."""
         world, end, runs = self.world, time.monotonic() + RESTART_SECONDS, 0
         wished = not life.repeated or world.query("SELECT 1 FROM request") or world.query("SELECT 1 FROM lineage WHERE rotate_requested") or \
             world.states() != life.begin
         while True:
-            words = ["run", "--budget", "1s" if life.begin else "5s"] if wished else life.command
+            words = ["run", "--budget", budget] if wished else life.command
             wished = True
             status = world.call(words)
             runs += 1
@@ -411,17 +418,30 @@ class Runner:
             if runs >= RESTARTS_MAX or time.monotonic() > end:
                 raise Wrong("started again %d times, it comes to %s instead of %s" % (runs, world.states(), life.end))
 
-    def point(self, life, number, after):
-        """Returns (killed, seconds until the end). Raises Wrong."""
+    def disturb(self, life, number, when):
+        """Lives it until it is killed, or memory runs out. Returns whether that happened."""
+        world, calls = self.world, os.path.join(self.world.folder, "calls")
+        if when == "memory":
+            status = world.call(life.command, world.short("SHORT_AT=%d" % number))
+            # What a signal ended died in a library, or is a defect of dkimroll: whoever runs this shall see it.
+            if status < 0:
+                print("%s: ended by signal %d" % (point_name(life.name, number, when), -status), flush=True)
+            return True
+        status = world.call(life.command, [world.killer, "--calls", calls, "--at", str(number)] + (["--after"] if when == "after" else []))
+        if status != KILLED and status != 0:
+            raise Wrong("the run ends with status %d" % status)
+        return status == KILLED
+
+    def point(self, life, number, when):
+        """Returns (disturbed, seconds until the end). Raises Wrong."""
         world = self.world
-        golden, _ = self.begin(life)
+        golden = dict(self.begin(life)[0])
         begun = time.monotonic()
         with Sender(world, life.signed) as sender:
-            calls = os.path.join(world.folder, "calls")
-            status = world.call(life.command, [world.killer, "--calls", calls, "--at", str(number)] + (["--after"] if after else []))
-            if status != KILLED and status != 0:
-                raise Wrong("the run ends with status %d" % status)
-            self.restart(life, golden)
+            disturbed = self.disturb(life, number, when)
+            if when == "memory":
+                del golden["troubles"]  # a step that failed for want of memory is told, and tried again after the back-off
+            self.restart(life, golden, "30s" if when == "memory" else "1s" if life.begin else "5s")
             if sender.problem:
                 raise Wrong(sender.problem)
         world.check_signature()
@@ -429,7 +449,7 @@ class Runner:
         wrong = differences(golden, world.picture())
         if wrong:
             raise Wrong("\n    ".join(wrong))
-        return status == KILLED, time.monotonic() - begun
+        return disturbed, time.monotonic() - begun
 
     def explain(self):
         calls = os.path.join(self.world.folder, "calls")
@@ -441,31 +461,33 @@ def work(arguments, number, tasks, results):
     """One worker: takes points until there are no more."""
     try:
         runner = Runner(World(arguments, number))
-        for life_name, call, after in iter(tasks.get, None):
+        for life_name, call, when in iter(tasks.get, None):
             life = next(life for life in LIVES if life.name == life_name)
             try:
-                killed, seconds = runner.point(life, call, after)
-                results.put((life_name, call, after, killed, seconds, None))
+                disturbed, seconds = runner.point(life, call, when)
+                results.put((life_name, call, when, disturbed, seconds, None))
             except Wrong as problem:
-                results.put((life_name, call, after, True, 0, [str(problem)] + runner.explain()))
+                results.put((life_name, call, when, True, 0, [str(problem)] + runner.explain()))
     except Exception as problem:
-        results.put((None, 0, False, False, 0, ["worker %d: %r" % (number, problem)]))
+        results.put((None, 0, "", False, 0, ["worker %d: %r" % (number, problem)]))
 
 
-def point_name(life, call, after):
-    return "%s:%d:%s" % (life, call, "after" if after else "before")
+def point_name(life, call, when):
+    return "%s:%d:%s" % (life, call, when)
 
 
 def all_points(arguments):
-    """Counts the calls of each life in the first world."""
-    runner, points, found = Runner(World(arguments, 0)), [], []
+    """Counts the calls of each life in the first world. Returns the points at calls, those of them that are always tried, and those of memory."""
+    runner, points, found, memory = Runner(World(arguments, 0)), [], [], []
     for life in LIVES:
-        _, calls = runner.begin(life)
-        print("%-15s %4d calls that change something, by %d processes" % (life.name, len(calls), len({pid for _, pid, *_ in calls})), flush=True)
-        points += [(life.name, number, after) for number in range(1, len(calls) + 1) for after in (False, True)]
-        for name, pattern, after in FOUND:
-            found += [(name, number, after) for number, line in enumerate(calls, 1) if name == life.name and re.match(pattern, " ".join(line[2:]))][:1]
-    return points, found
+        _, calls, allocations = runner.begin(life)
+        print("%-15s %4d calls that change something, %6d allocations, %d processes" %
+              (life.name, len(calls), allocations, len({pid for _, pid, *_ in calls})), flush=True)
+        points += [(life.name, number, when) for number in range(1, len(calls) + 1) for when in ("before", "after")]
+        memory += [(life.name, number, "memory") for number in range(1, allocations + 1)]
+        for name, pattern, when in FOUND:
+            found += [(name, number, when) for number, line in enumerate(calls, 1) if name == life.name and re.match(pattern, " ".join(line[2:]))][:1]
+    return points, found, memory
 
 
 def options():
@@ -477,29 +499,32 @@ def options():
     ours, _, own = (lambda words: (words[:words.index("--")], "--", words[words.index("--") + 1:]))(sys.argv[1:])
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--sample", type=int, default=100)
+    parser.add_argument("--memory", type=int, default=20)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 20260124))
     parser.add_argument("--replay", action="append", default=[])
     return parser.parse_args(ours + own)
 
 
-def choose(arguments, points, found):
+def choose(arguments, points, found, memory):
     if arguments.replay:
-        return [(life, int(call), when == "after") for life, call, when in (text.split(":") for text in arguments.replay)]
+        return [(life, int(call), when) for life, call, when in (text.split(":") for text in arguments.replay)]
     rng = random.Random(arguments.seed)
-    if arguments.all or arguments.sample >= len(points):
-        return points
-    return found + rng.sample([point for point in points if point not in found], arguments.sample - len(found))
+    if arguments.all:
+        return points + memory[rng.randrange(MEMORY_STRIDE)::MEMORY_STRIDE]
+    # Those of memory first: some of them wait for a back-off, and the others are done meanwhile.
+    chosen = found + rng.sample([point for point in points if point not in found], arguments.sample - len(found))
+    return rng.sample(memory, arguments.memory) + chosen
 
 
 def main():
     arguments = options()
     try:
-        points, found = ([], []) if arguments.replay else all_points(arguments)
+        points, found, memory = ([], [], []) if arguments.replay else all_points(arguments)
     except Wrong as problem:
         print("crash: %s" % problem)
         return 1
-    chosen = choose(arguments, points, found)
-    print("%d of %d points, seed %d" % (len(chosen), len(points), arguments.seed), flush=True)
+    chosen = choose(arguments, points, found, memory)
+    print("%d of %d points and %d allocations, seed %d" % (len(chosen), len(points), len(memory), arguments.seed), flush=True)
     tasks, results = multiprocessing.Queue(), multiprocessing.Queue()
     workers = min(len(arguments.ports) - 1, len(chosen))
     for point in chosen + [None] * workers:
@@ -510,20 +535,20 @@ def main():
     failed = killed = 0
     slowest, begun = (0, ""), time.monotonic()
     for done in range(1, len(chosen) + 1):
-        life, call, after, was_killed, seconds, problem = results.get(timeout=300)
-        killed += was_killed
-        slowest = max(slowest, (seconds, life and point_name(life, call, after)))
+        life, call, when, disturbed, seconds, problem = results.get(timeout=300)
+        killed += disturbed
+        slowest = max(slowest, (seconds, life and point_name(life, call, when)))
         if problem:
             failed += 1
-            print("FAILED %s: %s" % (life and point_name(life, call, after), "\n    ".join(problem)))
-            print("    again: make crash POINT=%s" % (life and point_name(life, call, after)), flush=True)
+            print("FAILED %s: %s" % (life and point_name(life, call, when), "\n    ".join(problem)))
+            print("    again: make crash POINT=%s" % (life and point_name(life, call, when)), flush=True)
             if not life:  # the others go on without it; what it had taken is not known
                 break
         if done % 50 == 0:
             print("%d of %d points, %d failed, %.0f s" % (done, len(chosen), failed, time.monotonic() - begun), flush=True)
     for process in processes:
         process.join()
-    print("killed at %d points in %.0f s; the slowest, %s, was done after %.1f s" % (killed, time.monotonic() - begun, slowest[1], slowest[0]))
+    print("disturbed at %d points in %.0f s; the slowest, %s, was done after %.1f s" % (killed, time.monotonic() - begun, slowest[1], slowest[0]))
     print("[  PASSED  ] %d test(s)." % (len(chosen) - failed))
     if failed:
         print(" %d FAILED TEST(S)" % failed)

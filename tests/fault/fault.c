@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <execinfo.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ enum {
   CALLS_MAX = 20000000,    /* a workload that makes more calls has to become smaller */
   MESSAGES_MAX = 4096,     /* different ones, for FAULT_SHOW */
   PLACE_TEXT_SIZE = 256,
+  FRAMES_MAX = 64,         /* as far down as a helper may be */
 };
 
 static struct {
@@ -35,10 +37,45 @@ static struct {
   size_t shown_count;
 } fault;
 
+/* The outermost of the functions that were inlined into one frame: each is a string of its own in the buffer. */
+static const char *fault_symbolize(const void *frame, const char *what, char buffer[PLACE_TEXT_SIZE]) {
+  memset(buffer, 0, PLACE_TEXT_SIZE);
+  __sanitizer_symbolize_pc((char *)(uintptr_t)frame - 1, what, buffer, PLACE_TEXT_SIZE - 2);
+  const char *text = buffer;
+  while (text[strlen(text) + 1]) text += strlen(text) + 1;
+  return text;
+}
+
+/* Helpers of the tests, such as a fake server, use parts of dkimroll too, and need them to work. Is the call made for one? The innermost frames are those of
+ * dkimroll; below them is who called it: a helper may also have called back what dkimroll gave to it, which is told by the name. */
+static bool fault_is_for_helper(void) {
+  static const char *const parts[] = {"loop_", "message_", "buffer_", "text_", "record_", "address_", "reader_", "error_", "name_"};
+  void *frames[FRAMES_MAX];
+  const int count = backtrace(frames, FRAMES_MAX);
+  char buffer[PLACE_TEXT_SIZE], function[PLACE_TEXT_SIZE] = "";
+  const char *file = "";
+  for (int i = 0; i < count; i++) {
+    file = fault_symbolize(frames[i], "%s", buffer);
+    if (strstr(file, "fault/fault")) continue; /* these frames, and in the end fault_attempt */
+    if (!strstr(file, "src/")) break;
+    text_copy(function, sizeof function, fault_symbolize(frames[i], "%f", buffer));
+    file = "";
+  }
+  if (!strstr(file, "unit/")) return false;
+  for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+    if (text_starts(function, parts[i])) return true;
+  return false;
+}
+
 bool fault_hits(const char *name, const void *caller) {
   if (!fault.armed || ++fault.count != fault.fail_at) return false;
+  if (fault_is_for_helper()) {
+    fault.fail_at++;
+    return false;
+  }
   fault.name = name;
   fault.caller = caller;
+  if (getenv("FAULT_N")) __sanitizer_print_stack_trace();
   return true;
 }
 
@@ -109,7 +146,7 @@ static bool fault_attempt(const struct fault_workload *workload, unsigned long n
   const int code = workload->act(workload->context, &error);
   fault_disarm();
   const bool fired = fault.name != NULL;
-  if (!fired && code) fail_msg("it fails without a fault: %s", error.message);
+  if (!fired && code && !workload->forks) fail_msg("it fails without a fault: %s", error.message);
   fault_check_error(workload, code, &error);
   if (workload->check) workload->check(workload->context, code == 0);
   if (code && !workload->once) {

@@ -3,7 +3,7 @@
  * src are linked from a copy of the library in which these names are others (fault_calls.list).
  *
  * A workload is tried with n = 1, 2, 3, ... until it comes through without a failure, or with a sample of them (FAULTS=n: that many, chosen by SEED;
- * FAULTS=all). FAULT_SHOW=1 prints every message once. */
+ * FAULTS=all). FAULT_SHOW=1 prints every message once; FAULT_N=n tries n alone and says where it failed; FAULT_LEAKS=1 looks for leaks after each. */
 #ifndef DKIMROLL_TESTS_FAULT_H
 #define DKIMROLL_TESTS_FAULT_H
 
@@ -22,6 +22,7 @@ struct fault_workload {
   void (*check)(void *context, bool whole);
   void (*end)(void *context); /* undoes begin */
   const char *place;          /* what every message has to contain, such as the path; NULL: nothing certain */
+  bool forks;                 /* the call that fails may be one of a process that it forked */
   bool once;                  /* after a failure, act is not tried again without a fault before end */
 };
 

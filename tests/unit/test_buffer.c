@@ -154,7 +154,6 @@ static void test_buffer__take_text_moves_the_memory_out(void **state) {
   assert_string_equal(text, "text");
   assert_null(buffer.data);
   buffer_add_text(&buffer, "again");
-  assert_null(buffer_take_text(&buffer));
   buffer_release(&buffer);
   assert_int_equal(buffer.maximum, 4);
   assert_false(buffer.failed);
@@ -169,7 +168,7 @@ static void test_buffer__take_text_of_a_failed_buffer_frees_its_memory(void **st
   buffer_add_text(&buffer, "9");
   assert_null(buffer_take_text(&buffer));
   assert_null(buffer.data);
-  assert_true(buffer.failed);
+  assert_true(buffer.failed && !buffer.no_memory);
   buffer_add_text(&buffer, "1");
   assert_null(buffer.data);
   buffer_reset(&buffer);

@@ -522,6 +522,21 @@ static void test_check__a_signer_that_is_not_ready_is_told_once_and_not_proved(v
   assert_int_equal(world.proved_count, 0);
 }
 
+static void test_check__a_line_of_ones_own_leads_to_import_and_is_no_failure(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  world_make(&world, &desk, TWO);
+  world.item_code = ERROR_CONFLICT;
+  assert_int_equal(desk_run(&desk, cli_command_check, NULL), EX_OK);
+  assert_contains(desk.out, "WARNING  example.com and 1 other: a line of your own signs for it: a foreign line matches first");
+  assert_contains(desk.out, "remedy: run `dkimroll import`");
+  assert_contains(desk.out, "A rotation can run; ");
+  /* Where dkimroll's own key should sign, it is one. */
+  make_active(&desk, "example.com", true);
+  assert_int_equal(desk_run(&desk, cli_command_check, NULL), EX_UNAVAILABLE);
+  assert_contains(desk.out, "FAILED   example.com: a foreign line matches first");
+}
+
 static void test_check__the_key_that_signs_is_proved(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
@@ -621,6 +636,7 @@ int main(void) {
       cmocka_unit_test(test_check__a_bad_tsig_file_stops_only_its_publisher),
       cmocka_unit_test(test_check__unsigned_updates_are_warned_of_and_attest_no_clock),
       cmocka_unit_test(test_check__a_signer_that_is_not_ready_is_told_once_and_not_proved),
+      cmocka_unit_test(test_check__a_line_of_ones_own_leads_to_import_and_is_no_failure),
       cmocka_unit_test(test_check__the_key_that_signs_is_proved),
       cmocka_unit_test(test_check__a_private_key_that_was_replaced_fails),
       cmocka_unit_test(test_check__a_key_directory_that_everybody_may_write_to_fails),

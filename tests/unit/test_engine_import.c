@@ -121,7 +121,7 @@ static void test_engine_import__a_file_of_two_goes_with_the_last_of_them(void **
   play(world, "b.example", "s");
   adopt(world, &(struct found){.domain = "b.example", .selector = "s", .path = path, .state = KEY_ACTIVE});
   world_run_well(world, 6 * 3600);
-  assert_true(was_told(world, "a.example", "s", "its private key file stays, because others use it"));
+  assert_true(was_told(world, "a.example", "s", "its private key file stays: others use it"));
   assert_true(exists(path));
   world_live(world, 60);
   assert_false(exists(path));
@@ -149,7 +149,7 @@ static void test_engine_import__a_file_that_a_table_of_others_names_stays(void *
   world_live(world, 1);
   assert_true(exists(path));
   assert_int_equal(world->counts.destroyed, 0);
-  assert_true(was_told(world, "a.example", "s", "its private key file stays, because others use it"));
+  assert_true(was_told(world, "a.example", "s", "its private key file stays: others use it"));
 }
 
 static void test_engine_import__without_the_keepers_word_nothing_is_destroyed(void **state) {

@@ -728,6 +728,18 @@ static size_t imported_events(struct rig *rig) {
   return count;
 }
 
+static void test_import__keys_that_are_known_take_room_too(void **state) {
+  (void)state;
+  CLEANUP(rig_close) struct rig rig;
+  open_script(&rig, &ONE);
+  find(&rig, SCRIPT_SIGNING, NULL);
+  all_is_well(&rig);
+  domain_of(&rig, "a.test")->living = LINEAGE_KEYS_MAX - IMPORT_ROOM_KEPT - 1;
+  import_judge(&rig.import);
+  assert_fate(&rig, "a.test", "server-20260401", IMPORT_RETIRED);
+  assert_left(&rig, "a.test", "server-20260701", "more old keys", "import again");
+}
+
 static void test_import__what_was_judged_is_written_in_one_go(void **state) {
   (void)state;
   CLEANUP(rig_close) struct rig rig;
@@ -768,6 +780,7 @@ static void test_import__names_and_directories_that_are_not_the_policys_are_kept
   static const struct {
     const char *entry, *directory, *name;
   } rows[] = {{"odd a.test:s:/else/where/key.pem", "/else/where", "odd"},
+              {"odd a.test:s:/etc/key.pem", "/k/keys/%d", "odd"}, /* the keeper gets no rights in all of /etc */
               {"s.a.test a.test:s:/mail/a.test/dkim/s.private", "/mail/%d/dkim", "%s.%d"},
               {"s a.test:s:/k/keys/deep/er/x", "/k/keys/%d", "%s"},
               {"s._domainkey.a.test a.test:s:/k/keys/a.test/s.private", "/k/keys/%d", "%s._domainkey.%d"}};
@@ -787,7 +800,8 @@ static void test_import__names_and_directories_that_are_not_the_policys_are_kept
     assert_string_equal(placement->signer->key_directory, rows[i].directory);
     assert_string_equal(placement->signer->key_name, rows[i].name);
     assert_string_equal(placement->signer->key_table, "/k/KeyTable");
-    assert_int_equal(placement->signer_id == lineage.signer_ids[0], i == 3);
+    assert_int_equal(placement->signer_id == lineage.signer_ids[0], i == 4);
+    assert_int_equal(placement->destroyed, i == 1); /* that file is never destroyed */
   }
 }
 
@@ -877,6 +891,7 @@ int main(void) {
       TEST(without_a_date_the_file_tells_the_age),
       TEST(files_without_a_line_are_ours_only_in_our_very_form),
       TEST(more_old_keys_than_there_is_room_come_another_time),
+      TEST(keys_that_are_known_take_room_too),
       TEST(what_was_judged_is_written_in_one_go),
       TEST(names_and_directories_that_are_not_the_policys_are_kept),
       TEST(a_weak_key_asks_for_its_successor_and_an_inline_one_has_no_file),

@@ -31,7 +31,8 @@ endif
 ifneq ($(COVERAGE),)
 # Without optimisation gcc guesses lengths worse.
 OPTIMISE := -O0 --coverage -Wno-format-truncation
-LDFLAGS += --coverage -Wl,--wrap=_exit $(BUILD)/tests/tools/coverage_exit.o
+CPPFLAGS += -DCOVERAGE_FOLDER='"$(abspath $(BUILD))"'
+LDFLAGS += --coverage -Wl,--wrap=_exit -Wl,--wrap=landlock_enforce $(BUILD)/tests/tools/coverage_exit.o
 endif
 CPPFLAGS += -Iinclude -D_GNU_SOURCE -DDKIMROLL_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 -g $(OPTIMISE) $(WARNINGS) $(HARDENING) -MMD -MP

@@ -22,7 +22,8 @@ struct opendkim_root {
   char *signing_table;
   enum signing_table_format format;
   bool multiple_signatures;
-  char *key_prefix; /* paths in KeyTable begin with this: the fixed part of key-directory, up to a '/' */
+  char *key_prefix; /* paths in KeyTable begin with this: key-directory up to its first field */
+  bool key_prefix_whole; /* it has no field: what follows is below it */
   enum reload_kind reload;
   char *reload_target;
   char **reload_command; /* ends with NULL */
@@ -39,6 +40,8 @@ struct opendkim_roots {
 int opendkim_roots_add(struct opendkim_roots *roots, const struct policy_signer *signer,
                        struct error *error) ERROR_USE_RESULT;
 void opendkim_roots_release(struct opendkim_roots *roots);
+/* Whether path is where keys of the signer are, by its text: it begins as key-directory does, and leads nowhere upwards. */
+bool opendkim_root_has_key(const struct opendkim_root *root, const char *path);
 
 /* Payload of EDIT_TABLES (does it) and READ_TABLES (says what would be done, and whether it could be written). */
 void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *signer, const struct table_item *items,

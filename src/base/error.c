@@ -59,7 +59,7 @@ static const char *error_remedy_of_errno(int error_number) {
   case EDQUOT: return "raise the quota of the user that dkimroll runs as, or remove files of that user";
   case EMFILE: return "raise LimitNOFILE= of the unit, or `ulimit -n`";
   case EROFS:
-    return "the file system is mounted read-only: remount it, or name the directory in ReadWritePaths= of the unit";
+    return "the file system is mounted read-only: remount it, or name the directory in ReadWritePaths= of dkimroll-keeper@.service";
   default: return "";
   }
 }

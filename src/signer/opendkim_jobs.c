@@ -137,7 +137,7 @@ static const struct opendkim_root *opendkim_find_tables(const struct opendkim_ro
 static bool opendkim_root_allows(const struct opendkim_root *root, const char *value) {
   const char *path = value ? strchr(value, ':') : NULL;
   path = path ? strchr(path + 1, ':') : NULL;
-  return path && text_starts(path + 1, root->key_prefix) && !strstr(path, "/../");
+  return path && opendkim_root_has_key(root, path + 1);
 }
 
 /* Several versions of a signer may share the tables and differ in where keys lie: one that allows it is enough. */

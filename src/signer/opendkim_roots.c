@@ -49,7 +49,17 @@ static bool opendkim_root_copy(struct opendkim_root *root, const struct policy_s
   if (signer->reload_target && !root->reload_target) return false;
   char *field = strchr(root->key_prefix, '%');
   if (field) *field = '\0';
+  root->key_prefix_whole = !field;
   return opendkim_root_copy_command(root, signer);
+}
+
+bool opendkim_root_has_key(const struct opendkim_root *root, const char *path) {
+  const size_t length = strlen(root->key_prefix);
+  if (!text_starts(path, root->key_prefix)) return false;
+  if (root->key_prefix_whole && length > 0 && root->key_prefix[length - 1] != '/' && path[length] != '/' && path[length] != '\0') return false;
+  for (const char *part = path; part; part = strchr(part + 1, '/'))
+    if (text_starts(part, "/..") && (part[3] == '/' || part[3] == '\0')) return false;
+  return true;
 }
 
 int opendkim_roots_add(struct opendkim_roots *roots, const struct policy_signer *signer, struct error *error) {

@@ -50,7 +50,7 @@ static int read_request(struct reader *request, struct work *work, struct error 
     work->domains[i] = reader_text_field(request);
     if (!work->domains[i]) return refuse(error);
     work->domain_count++;
-    if (!work->domains[i][0] || strchr(work->domains[i], '/')) return refuse(error);
+    if (!work->domains[i][0] || strchr(work->domains[i], '/') || text_equal(work->domains[i], ".") || text_equal(work->domains[i], "..")) return refuse(error);
   }
   return 0;
 }
@@ -59,7 +59,7 @@ static int check_roots(const struct opendkim_roots *roots, const struct work *wo
   for (size_t i = 0; i < roots->count; i++) {
     const struct opendkim_root *root = &roots->items[i];
     if (text_equal(root->key_table, work->key_table) && text_equal(root->signing_table, work->signing_table) &&
-        text_starts(work->key_directory, root->key_prefix) && !strstr(work->key_directory, "/../"))
+        opendkim_root_has_key(root, work->key_directory))
       return 0;
   }
   return error_set(error, ERROR_PERMISSION, "keeper: %s and %s are not tables of a signer of the policy", work->key_table,

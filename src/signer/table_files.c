@@ -53,7 +53,7 @@ static int table_file_explain(const struct table_file *file, const char *path, i
     error_remedy(error,
                  "dkimroll replaces %s as a whole: its user needs write permission for the directory, and the right to "
                  "keep the owner of the file; "
-                 "see also ReadWritePaths= of the unit, which must name the directory",
+                 "see also ReadWritePaths= of dkimroll-keeper@.service, which must name the directory",
                  path);
   return result;
 }

@@ -486,6 +486,18 @@ static void test_opendkim_jobs__tables_outside_of_the_policy_are_refused(void **
   stage_close(&stage);
 }
 
+static void test_opendkim_jobs__a_directory_beside_that_of_keys_is_not_below_it(void **state) {
+  (void)state;
+  const struct opendkim_root whole = {.key_prefix = (char *)"/etc/keys", .key_prefix_whole = true};
+  const struct opendkim_root field = {.key_prefix = (char *)"/etc/keys/of-"};
+  static const char *const good[] = {"/etc/keys", "/etc/keys/", "/etc/keys/s.private", "/etc/keys/a..b/..s", "/etc/keys/of-a/s"};
+  static const char *const bad[] = {"/etc/keys-of-others/s", "/etc/keys/..", "/etc/keys/../shadow", "/etc/keys/a/..", "etc/keys/s", ""};
+  for (size_t i = 0; i < ARRAY_SIZE(good); i++) assert_true(opendkim_root_has_key(&whole, good[i]));
+  for (size_t i = 0; i < ARRAY_SIZE(bad); i++) assert_false(opendkim_root_has_key(&whole, bad[i]));
+  assert_true(opendkim_root_has_key(&field, "/etc/keys/of-example.com/s.private"));
+  assert_false(opendkim_root_has_key(&field, "/etc/keys/of-example.com/../../s.private"));
+}
+
 static void test_opendkim_jobs__malformed_requests_are_refused(void **state) {
   (void)state;
   struct stage stage;
@@ -636,6 +648,7 @@ int main(void) {
       cmocka_unit_test(test_opendkim_jobs__table_that_changes_under_our_hands_loses_no_foreign_line),
       cmocka_unit_test(test_opendkim_jobs__reader_never_finds_tables_that_contradict),
       cmocka_unit_test(test_opendkim_jobs__tables_outside_of_the_policy_are_refused),
+      cmocka_unit_test(test_opendkim_jobs__a_directory_beside_that_of_keys_is_not_below_it),
       cmocka_unit_test(test_opendkim_jobs__malformed_requests_are_refused),
       cmocka_unit_test(test_opendkim_jobs__items_without_edits_change_nothing),
       cmocka_unit_test(test_opendkim_jobs__malformed_replies_are_refused),

@@ -161,7 +161,7 @@ static bool check_scalar(struct policy_yaml *yaml) {
   if (length > POLICY_TEXT_MAX) what = "this text is longer than 4096 octets; no value may be";
   if (!what && memchr(value, '\0', length)) what = "this text holds a NUL octet; leave out the \\0";
   for (size_t i = 0; i < length && !what && !yaml->report->stored; i++) {
-    if ((unsigned char)value[i] < 0x20 || value[i] == 0x7f) {
+    if (text_is_control(&value[i])) {
       what =
           "this text holds a line break or another control character; write it in one line, and check that quotes are "
           "closed";

@@ -727,7 +727,7 @@ static void test_keeper__when_workers_die_one_after_the_other_it_gives_up_and_sa
   CLEANUP(buffer_release) struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
   struct outcome *late = new_outcome(fixture);
   struct error error = {0};
-  late->loop = fixture->loop;
+  late->loop = fixture->loop; /* which the end of the stream, if it comes later, is to stop */
   int result =
       keeper_submit(fixture->keeper, (enum keeper_job)JOB_ECHO, &payload, TIME_NEVER, take_outcome, late, &error);
   /* The end of the stream comes after the last answers, perhaps not in the same callback. */

@@ -15,6 +15,7 @@ static void test_policy_yaml__what_yaml_allows_and_a_policy_does_not(void **stat
                   {"- a\n", 1, 1, "there is no policy here"}, {"text\n", 1, 1, "there is no policy here"},
                   {WITH_RULES("selector: \"a\\0b\""), 1, 33, "holds a NUL octet"},
                   {WITH_RULES("selector: \"a\\nb\""), 1, 33, "line break"},
+                  {WITH_RULES("selector: \"a\\x9bb\""), 1, 33, "control character"},
                   {"policies: [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]\n", 1, 22, "more than 12 levels"});
 }
 

@@ -14,6 +14,7 @@ enum {
   ZONE_TROUBLE_MS = 2000, /* how long a silent server is asked after the others */
   ZONE_TROUBLE_ATTEMPTS =
       8, /* attempts in vain, with no answer to anything in between, after which it is not asked meanwhile */
+  ZONE_TROUBLE_LONGEST_MS = 60000, /* for a resolver the pause doubles up to this: all that wait for it fail at once, and few ask */
 };
 
 /* Who is asked. */
@@ -75,6 +76,7 @@ struct zone_trouble {
   struct address address;
   int64_t until;
   unsigned attempts;
+  unsigned pauses; /* of a resolver that was left out so many times and has not answered since */
   int code;
 };
 

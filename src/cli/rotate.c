@@ -1,4 +1,5 @@
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -47,6 +48,14 @@ static int find_waiting(void *context, const void *row) {
   return 0;
 }
 
+enum { WIDTH_USUAL = 80, WIDTH_LEAST = 20, LINE_FRAME = 5 /* "... ", and a column that stays free */ };
+
+static int terminal_width(FILE *out) {
+  struct winsize size;
+  const bool known = ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known && size.ws_col >= WIDTH_LEAST ? size.ws_col : WIDTH_USUAL;
+}
+
 static void progress_tick(void *context) {
   enum { TICK_MS = 1000 };
   struct progress *progress = context;
@@ -62,8 +71,8 @@ static void progress_tick(void *context) {
   }
   progress_clear(progress);
   if (progress->text[0]) {
-    /* Cut to what a terminal surely shows on one line, so that the carriage return finds its beginning. */
-    fprintf(cli->out, "... %.74s", progress->text);
+    /* Cut to what the terminal shows on one line, so that the carriage return finds its beginning. */
+    fprintf(cli->out, "... %.*s", terminal_width(cli->out) - LINE_FRAME, progress->text);
     fflush(cli->out);
     progress->line = true;
   }

@@ -199,8 +199,9 @@ static int sync_policy(struct session *session, struct error *error) {
   result = session->store->ops->sync(session->store, policy, &stamp, loop_wall(session->backends.loop), &report, error);
   free(stamp.files);
   if (!result && report.added + report.changed + report.unmanaged + report.returned > 0) {
-    CLEANUP_FREE char *text = text_format("policy compiled: %zu domains, %zu keys added, %zu changed, %zu no longer in it, %zu back", report.domains,
-                                          report.added, report.changed, report.unmanaged, report.returned);
+    CLEANUP_FREE char *text =
+        text_format("policy compiled: %zu domain%s, %zu key%s added, %zu changed, %zu no longer in it, %zu back", report.domains, report.domains == 1 ? "" : "s",
+                    report.added, report.added == 1 ? "" : "s", report.changed, report.unmanaged, report.returned);
     log_write(&session->cli->log, &(struct log_event){.level = LOG_LEVEL_INFO, .reason = text ? text : "policy compiled"});
   }
   return result;

@@ -49,18 +49,31 @@ static unsigned trouble_attempts(struct zone_questions *questions, const struct 
   return fresh && address_equal(&trouble->address, address) ? trouble->attempts : 0;
 }
 
+/* Longer than an attempt takes, so that those count together that are made one after the other. */
+static int64_t resolver_pause(unsigned pauses) {
+  int64_t pause = 2 * (int64_t)ZONE_TROUBLE_MS;
+  for (unsigned i = 1; i < pauses && pause < ZONE_TROUBLE_LONGEST_MS; i++) pause *= 2;
+  return pause < ZONE_TROUBLE_LONGEST_MS ? pause : ZONE_TROUBLE_LONGEST_MS;
+}
+
 static void question_tried(void *context, const struct address *address, const struct error *result) {
   struct zone_question *question = context;
   struct zone_questions *questions = question->questions;
   struct zone_trouble *trouble = trouble_place(questions, address);
   const unsigned attempts = trouble_attempts(questions, address);
-  if (result->code == 0 && attempts > 0)
-    *trouble = (struct zone_trouble){0};
-  else if (result->code != 0)
-    *trouble = (struct zone_trouble){.address = *address,
-                                     .until = loop_boottime(questions->asker.loop) + ZONE_TROUBLE_MS,
-                                     .attempts = attempts + 1,
-                                     .code = result->code};
+  const bool known = trouble->attempts > 0 && address_equal(&trouble->address, address);
+  if (result->code == 0) {
+    if (known) *trouble = (struct zone_trouble){0};
+    return;
+  }
+  const bool resolver = question->role == ZONE_ROLE_RESOLVER;
+  unsigned pauses = known ? trouble->pauses : 0;
+  if (resolver && attempts + 1 == ZONE_TROUBLE_ATTEMPTS) pauses++;
+  *trouble = (struct zone_trouble){.address = *address,
+                                   .until = loop_boottime(questions->asker.loop) + (resolver ? resolver_pause(pauses) : ZONE_TROUBLE_MS),
+                                   .attempts = attempts + 1,
+                                   .pauses = pauses,
+                                   .code = result->code};
 }
 
 /* At most ASK_ADDRESSES_MAX of them, those first that answer, IPv4 before IPv6, which more hosts lack a route for. What

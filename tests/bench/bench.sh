@@ -30,10 +30,10 @@ timed_rotation() {
   rm -rf "$world/state" "$world/opendkim/keys" "$world/opendkim/KeyTable" "$world/opendkim/SigningTable"
   opendkim_start "$world/opendkim" "$milter_port" "$2" || exit 1
   policy_for "$1" "$3"
-  "$DKIMROLL" run -p "$world/policy.yaml" --budget 30s >"$world/bench.log" 2>&1 || { tail "$world/bench.log"; exit 1; }
+  "$DKIMROLL" run -p "$world/policy.yaml" --budget 30s >"$world/bench.log" 2>&1 || { grep -m 5 "^error" "$world/bench.log"; tail -n 3 "$world/bench.log"; exit 1; }
   local start
   start=$(now)
-  "$DKIMROLL" rotate -p "$world/policy.yaml" --budget 60s "${domains[@]}" >"$world/bench.log" 2>&1 || { tail "$world/bench.log"; exit 1; }
+  "$DKIMROLL" rotate -p "$world/policy.yaml" --budget 60s "${domains[@]}" >"$world/bench.log" 2>&1 || { grep -m 5 "^error" "$world/bench.log"; tail -n 3 "$world/bench.log"; exit 1; }
   took=$(since "$start")
   local done_count
   done_count=$(grep -c 'ready -> active' "$world/bench.log")
@@ -75,7 +75,7 @@ echo "$many domains"
 } >"$world/many.yaml"
 # The first sync: hold compiles the policy and then only carries out what was asked for.
 start=$(now)
-"$DKIMROLL" hold -p "$world/many.yaml" d1.many.test >"$world/bench.log" 2>&1 || { tail "$world/bench.log"; exit 1; }
+"$DKIMROLL" hold -p "$world/many.yaml" d1.many.test >"$world/bench.log" 2>&1 || { grep -m 5 "^error" "$world/bench.log"; tail -n 3 "$world/bench.log"; exit 1; }
 echo "  first sync $(since "$start") s"
 "$python" - "$world/many/state.db" <<'PY'
 import sqlite3, sys

@@ -35,12 +35,18 @@ verifies() { mail verify "$secondary" "$1" >/dev/null 2>&1; }
 record() { mail txt "$secondary" "$1._domainkey.$zone" | cut -c 1-72; }
 
 say "3. dkimroll run: makes a key, publishes it, waits until both servers serve it and no cache can deny it, then signs with it."
-dkimroll run --budget 8s | show
+# It ends long before: when the next step lies beyond the budget.
+dkimroll run --budget 60s | show
 proof "$world/first.eml"
 first=$selector
 
 say "4. dkimroll rotate $zone: a new key the same careful way; the old one signs until the new one is proved."
 dkimroll rotate "$zone" --budget 8s | show
+# What a slow machine did not finish is done by the next runs, as in real life.
+for ((pass = 0; pass < 60; pass++)); do
+  grep -q "$first._domainkey" "$world/opendkim/SigningTable" || break
+  dkimroll run --budget 1s | grep -v '^Nothing is due\|^0 steps' | show
+done
 proof "$world/second.eml"
 second=$selector
 [[ $first != "$second" ]] || fail "the selector did not change"
@@ -60,7 +66,10 @@ verifies "$world/first.eml" && fail "a message of the revoked key still verifies
 echo "    and the message that it signed does not verify any more"
 
 say "6. Later the tombstone and the private key go too."
-dkimroll run --budget 8s | show
+for ((pass = 0; pass < 60; pass++)); do
+  dkimroll run --budget 8s | grep -v '^Nothing is due\|^0 steps' | show
+  [[ -e $world/opendkim/keys/$zone/$first.private ]] || break
+done
 [[ -z $(record "$first") ]] || fail "$first is still there: $(record "$first")"
 [[ ! -e $world/opendkim/keys/$zone/$first.private ]] || fail "the private key of $first is still there"
 echo "    no record and no private key of $first are left; $second signs on:"
@@ -74,8 +83,9 @@ say "That was one life: made, published, confirmed on every server, activated an
 cat <<TEXT
     For your own server:
       sudo make install && sudo systemd-sysusers && sudo systemd-tmpfiles --create && sudo systemctl daemon-reload
+      less README.md                          # "On your own server": the few lines for BIND or Knot, OpenDKIM and Postfix
       sudoedit /etc/dkimroll/policy.yaml      # start from policies/small-server.yaml; man dkimroll-policy
-      sudo dkimroll check                     # tries everything that a rotation needs, changes nothing
+      sudo dkimroll check                     # tries everything that a rotation needs, and changes nothing
       sudo dkimroll plan                      # what would happen and when
       sudo systemctl enable --now dkimroll-run.timer
 TEXT

@@ -2,6 +2,7 @@
 #include "fake_internet.h"
 
 #include "dkimroll/zone.h"
+#include "dkimroll/zone_question.h"
 #include "dkimroll/zone_read.h"
 #include "dkimroll/zone_source.h"
 
@@ -541,6 +542,41 @@ static void test_zone__dead_resolvers_fail_a_batch_soon_and_once(void **state) {
   assert_true(stage->world->query_count <= 3 * ZONE_QUESTIONS_MAX);
 }
 
+static void waited(void *context) {
+  loop_stop(((struct stage *)context)->world->loop);
+}
+
+static void wait_for(struct stage *stage, int64_t milliseconds) {
+  struct loop *loop = stage->world->loop;
+  struct loop_source *timer = NULL;
+  assert_int_equal(loop_at(loop, loop_boottime(loop) + milliseconds, waited, stage, &timer), 0);
+  run(stage);
+}
+
+/* Domains that come one after the other must not ask it for as long as it is dead, as a run over a hundred thousand would. */
+static void test_zone__dead_resolver_is_asked_ever_more_seldom(void **state) {
+  struct stage *stage = *state;
+  struct loop *loop = stage->world->loop;
+  enum { HALF_HOUR_MS = 1800000 };
+  world_server(stage->world, RESOLVER)->fault = SERVER_DEAD;
+  const int64_t begin = loop_boottime(loop);
+  unsigned searches = 0;
+  while (loop_boottime(loop) - begin < HALF_HOUR_MS) {
+    char name[64];
+    snprintf(name, sizeof name, "sel._domainkey.d%u.com", searches++);
+    const int64_t before = loop_boottime(loop);
+    find(stage, name);
+    assert_failed(stage, ERROR_TIMEOUT, RESOLVER ":53");
+    if (loop_boottime(loop) == before) wait_for(stage, 100); /* it failed at once */
+  }
+  /* Eight attempts, then a pause of a minute: 30 times and a few at the beginning. */
+  assert_in_range(world_count(stage->world, RESOLVER, NULL, 0), 8 * 20, 8 * 45);
+  world_server(stage->world, RESOLVER)->fault = 0;
+  wait_for(stage, ZONE_TROUBLE_LONGEST_MS);
+  find(stage, NAME);
+  assert_found(stage, "example.com", NAME);
+}
+
 static void test_zone__unreachable_parent_leaves_the_servers_of_the_apex(void **state) {
   struct stage *stage = *state;
   world_server(stage->world, COM)->fault = SERVER_DEAD;
@@ -816,6 +852,7 @@ int main(void) {
       TEST(test_zone__forged_answers_are_ignored),
       TEST(test_zone__second_resolver_takes_over),
       TEST(test_zone__dead_resolvers_fail_a_batch_soon_and_once),
+      TEST(test_zone__dead_resolver_is_asked_ever_more_seldom),
       TEST(test_zone__unreachable_parent_leaves_the_servers_of_the_apex),
       TEST(test_zone__name_server_without_address_is_left_out),
       TEST(test_zone__name_server_whose_address_cannot_be_asked_for_is_kept),

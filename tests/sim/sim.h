@@ -195,7 +195,7 @@ struct sim_mail_place {
   bool has_signed;
   bool tampered; /* the operator broke this sender at this signer */
   char selector[SELECTOR_SIZE]; /* of the last signature */
-  int64_t selector_since, first_at;
+  int64_t selector_since, first_at, last_at;
 };
 /* Signs a message of every sender at every signer now, on an old or a new connection. */
 void sim_mail_pulse(struct sim *sim);

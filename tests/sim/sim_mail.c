@@ -77,6 +77,7 @@ static void sign_one(struct sim *sim, size_t signer, size_t domain) {
   if (!place->has_signed) place->first_at = letter.signed_at;
   place->has_signed = true;
   place->last_at = letter.signed_at;
+  if (sim->is_calm) place->tampered = false;
   text_copy(letter.selector, sizeof letter.selector, signature.selector);
   text_copy(letter.public_key, sizeof letter.public_key, signature.public_key);
   const int64_t window = sim_policy_window(sim);

@@ -223,6 +223,9 @@ static bool do_domain(struct call *call) {
       if (*c >= '1' && (size_t)(*c - '1') < sim->signer_count) bits |= 1u << (*c - '1');
     if (!bits) return fail(call, "at least one signer: 1, 2 or 1,2");
     sim->domain_signers[domain] = bits;
+    /* Whoever gives the domain back to a signer that it was taken from sends mail there at his own risk until the key is there again. */
+    for (size_t i = 0; i < sim->signer_count; i++)
+      if (!(bits >> i & 1)) sim->places[i][domain].has_signed = false;
   } else if (text_equal(call->words[2], "joins") || text_equal(call->words[2], "leaves")) {
     sim->present[domain] = text_equal(call->words[2], "joins");
   } else {

@@ -195,7 +195,7 @@ struct sim_mail_place {
   bool has_signed;
   bool tampered; /* the operator broke this sender at this signer */
   char selector[SELECTOR_SIZE]; /* of the last signature */
-  int64_t selector_since, first_at;
+  int64_t selector_since, first_at, last_at;
 };
 /* Signs a message of every sender at every signer now, on an old or a new connection. */
 void sim_mail_pulse(struct sim *sim);
@@ -218,6 +218,12 @@ int sim_filter_make(struct sim *sim, const struct policy_signer *policy, struct 
 void sim_filter_restart(struct sim *sim, size_t signer);
 void sim_filter_stop(struct sim *sim, size_t signer);
 struct sim_signer_faults *sim_filter_faults(struct sim *sim, size_t signer);
+
+/* ---- sim_vandal.c: people who edit tables by hand ---- */
+
+bool sim_tables_foreign(struct sim *sim, size_t signer);
+bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain);
+void sim_tables_judge(struct sim *sim);
 
 /* ---- sim_oracle.c ---- */
 
@@ -334,6 +340,7 @@ struct sim {
   struct sim_signer *signer_items[SIM_SIGNERS_MAX];
   struct sim_signers signers;
   unsigned signer_downs[SIM_SIGNERS_MAX]; /* grows with each stop, so that an old start does not end a new stop */
+  unsigned foreign_lines[SIM_SIGNERS_MAX]; /* that people added since */
   struct connector *connector;
   struct sim_disk disk;
   struct sim_files files; /* what is in root */

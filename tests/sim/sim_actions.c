@@ -223,6 +223,9 @@ static bool do_domain(struct call *call) {
       if (*c >= '1' && (size_t)(*c - '1') < sim->signer_count) bits |= 1u << (*c - '1');
     if (!bits) return fail(call, "at least one signer: 1, 2 or 1,2");
     sim->domain_signers[domain] = bits;
+    /* Whoever gives the domain back to a signer that it was taken from sends mail there at his own risk until the key is there again. */
+    for (size_t i = 0; i < sim->signer_count; i++)
+      if (!(bits >> i & 1)) sim->places[i][domain].has_signed = false;
   } else if (text_equal(call->words[2], "joins") || text_equal(call->words[2], "leaves")) {
     sim->present[domain] = text_equal(call->words[2], "joins");
   } else {
@@ -432,6 +435,18 @@ static bool do_signer(struct call *call) {
   return fail(call, "a signer can: down, refuses, hangs, reload-fails, reload-lost DURATION; cuts, loses PERCENT (until calm); restarts");
 }
 
+static bool do_tables(struct call *call) {
+  size_t signer = 0, domain = 0;
+  if (call->count < 3 || !take_number(call, call->words[1], "s", call->sim->signer_count, &signer)) return false;
+  count_fault(call, "tables");
+  if (call->count == 3 && text_equal(call->words[2], "foreign")) return sim_tables_foreign(call->sim, signer);
+  if (call->count == 4 && take_domain(call, call->words[2], &domain)) {
+    if (text_equal(call->words[3], "sender-dropped")) return sim_tables_drop_lines(call->sim, signer, "SigningTable", domain);
+    if (text_equal(call->words[3], "key-dropped")) return sim_tables_drop_lines(call->sim, signer, "KeyTable", domain);
+  }
+  return fail(call, "tables SIGNER foreign, tables SIGNER DOMAIN sender-dropped|key-dropped");
+}
+
 static bool do_keeper(struct call *call) {
   struct sim *sim = call->sim;
   if (call->count == 4 && text_equal(call->words[1], "fails"))
@@ -537,7 +552,7 @@ static const struct {
 } rows[] = {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
     {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget},
-    {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"disk", do_disk}, {"signer", do_signer},
+    {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 

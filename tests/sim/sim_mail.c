@@ -57,11 +57,15 @@ static void sign_one(struct sim *sim, size_t signer, size_t domain) {
   if (signing == SIM_MAIL_DOWN) return;
   sim->result->counts.mails++;
   if (signing != SIM_MAIL_SIGNED) {
-    /* A connection that was open before the first signature knows nothing of it. */
-    const bool young = letter.signed_at - place->first_at < sim_policy_seconds(sim, "drain") * 1000;
-    if (place->has_signed && !young && !place->tampered)
+    /* A connection that was open before the first signature knows nothing of it. A first activation that is not proved is taken back: until one operation's time and the sessions
+     * of then are over, the sender is one that was never signed for. */
+    const int64_t session = sim_policy_seconds(sim, "drain") * 1000;
+    const bool young = letter.signed_at - place->first_at < session;
+    const bool settled = place->last_at - place->first_at >= ENGINE_SIGN_SECONDS * SIM_SECOND + session;
+    if (place->has_signed && !young && settled && !place->tampered)
       sim_violate(sim, "I1", "mail of %s is %s by s%zu, which has signed with %s before", letter.domain,
                   signing == SIM_MAIL_UNSIGNED ? "not signed" : "tempfailed", signer + 1, place->selector);
+    if (!young && !settled) place->has_signed = false;
     return;
   }
   if (!text_equal(place->selector, signature.selector)) {
@@ -72,6 +76,8 @@ static void sign_one(struct sim *sim, size_t signer, size_t domain) {
   }
   if (!place->has_signed) place->first_at = letter.signed_at;
   place->has_signed = true;
+  place->last_at = letter.signed_at;
+  if (sim->is_calm) place->tampered = false;
   text_copy(letter.selector, sizeof letter.selector, signature.selector);
   text_copy(letter.public_key, sizeof letter.public_key, signature.public_key);
   const int64_t window = sim_policy_window(sim);

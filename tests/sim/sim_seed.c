@@ -129,6 +129,7 @@ static void signer_loses(struct dice *dice, const char *at) {
 }
 static void keeper_fails(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper fails %u %s", at, 10 + roll(dice, 90), span(dice)); }
 static void keeper_hangs(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper hangs %u %s", at, 10 + roll(dice, 90), span(dice)); }
+static void tables(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s tables s%u foreign", at, 1 + roll(dice, (unsigned)dice->signers)); }
 static void disk_full(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk full %s", at, span(dice)); }
 static void disk_write(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk write-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
 static void disk_sync(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk sync-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
@@ -147,7 +148,7 @@ static const struct {
     {"clock-jump", clock_jump, 30},  {"unsynchronised", unsynchronised, 30}, {"reboot", reboot, 20},   {"crash", crash, 2},
     {"signer-down", signer_down, 10}, {"signer-refuses", signer_refuses, 15}, {"signer-hangs", signer_hangs, 15}, {"signer-cuts", signer_cuts, 12},
     {"signer-loses", signer_loses, 12}, {"reload-fails", reload_fails, 12}, {"reload-lost", reload_lost, 12},
-    {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15}, {"keeper-killed", keeper_killed, 10},
+    {"tables", tables, 15}, {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15}, {"keeper-killed", keeper_killed, 10},
 };
 
 static void write_world(struct dice *dice) {

@@ -1,0 +1,86 @@
+/* People who edit the tables of OpenDKIM by hand: lines of their own, which must stay, and ours, which they drop or bend. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "dkimroll/buffer.h"
+#include "dkimroll/cleanup.h"
+#include "dkimroll/file.h"
+#include "dkimroll/text.h"
+#include "sim.h"
+
+static char *read_table(struct sim *sim, size_t signer, const char *table, char *path, size_t size) {
+  char name[64];
+  char *text = NULL;
+  size_t length = 0;
+  struct error error;
+  snprintf(name, sizeof name, "s%zu/%s", signer + 1, table);
+  return file_read(sim_host_path(sim, name, path, size), 1 << 20, &text, &length, NULL, &error) ? NULL : text;
+}
+
+static void write_table(struct sim *sim, const char *path, const struct buffer *text) {
+  sim_files_world_begin(&sim->files);
+  const int descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+  if (descriptor < 0 || write(descriptor, text->data, text->size) != (ssize_t)text->size || close(descriptor)) abort();
+  sim_files_world_end(&sim->files);
+}
+
+/* A customer of their own above ours, and a remark without a final newline below. */
+static void add_foreign(struct sim *sim, size_t signer, const char *table) {
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1 << 20);
+  char path[128], line[160];
+  CLEANUP_FREE char *old = read_table(sim, signer, table, path, sizeof path);
+  if (!old) return;
+  const unsigned number = sim->foreign_lines[signer]++;
+  snprintf(line, sizeof line, text_equal(table, "KeyTable") ? "k%u.customer.test\tcustomer.test:k%u:/nowhere/k%u.private # theirs" : "%ucustomer.test k%u.customer.test", number,
+           number, number);
+  if (number % 2) buffer_format(&text, "%s\n%s", line, old);
+  if (number % 2 == 0) buffer_format(&text, "%s%s%s", old, old[0] && old[strlen(old) - 1] != '\n' ? "\n" : "", line);
+  write_table(sim, path, &text);
+}
+
+bool sim_tables_foreign(struct sim *sim, size_t signer) {
+  add_foreign(sim, signer, "KeyTable");
+  add_foreign(sim, signer, "SigningTable");
+  return true;
+}
+
+/* Every line that names the domain goes from one of the tables. */
+bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain) {
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1 << 20);
+  char path[128];
+  CLEANUP_FREE char *old = read_table(sim, signer, table, path, sizeof path);
+  bool changed = false;
+  buffer_add_text(&text, "");
+  for (char *line = old, *next = NULL; line && *line; line = next) {
+    next = line + strcspn(line, "\n");
+    next += *next == '\n';
+    CLEANUP_FREE char *copy = strndup(line, (size_t)(next - line));
+    if (!copy) abort();
+    if (strstr(copy, sim->zones[domain].name))
+      changed = true;
+    else
+      buffer_add_text(&text, copy);
+  }
+  if (!old || !changed) return true;
+  write_table(sim, path, &text);
+  sim->places[signer][domain].tampered = true;
+  return true;
+}
+
+/* Lines of others that are there no more, or not as they were. */
+void sim_tables_judge(struct sim *sim) {
+  static const char *const tables[] = {"KeyTable", "SigningTable"};
+  for (size_t s = 0; s < sim->signer_count; s++)
+    for (size_t t = 0; t < ARRAY_SIZE(tables); t++) {
+      char path[128], line[160];
+      CLEANUP_FREE char *text = read_table(sim, s, tables[t], path, sizeof path);
+      for (unsigned i = 0; i < sim->foreign_lines[s]; i++) {
+        snprintf(line, sizeof line, t == 0 ? "k%u.customer.test\tcustomer.test:k%u:/nowhere/k%u.private # theirs" : "%ucustomer.test k%u.customer.test", i, i, i);
+        if (!text || !strstr(text, line)) sim_violate(sim, "I4", "%s has lost the line \"%s\" of others", path, line);
+      }
+      if (!text || !strstr(text, "other.test")) sim_violate(sim, "I4", "%s has lost a line of others", path);
+    }
+}

@@ -18,6 +18,7 @@ void keeper_job_run(const struct keeper_handlers *handlers, enum keeper_job job,
   else
     error_set(&result, ERROR_PROTOCOL, "the keeper does not know the job %d", (int)job);
 
+  if (code == 0 && handler && reply->no_memory) code = error_set(&result, ERROR_NO_MEMORY, "out of memory while the keeper wrote its answer");
   if (code < 0 && result.code != code) {
     result.code = code;
     if (result.message[0] == '\0') error_set(&result, code, "the keeper's job %d failed without a reason", (int)job);

@@ -54,14 +54,21 @@ usual_policy "    selector: \"server-%Y%m%d\"
   "$lines" >"$world/policy.yaml"
 sed -i 's|signing-table: refile:|signing-table: file:|; s|    owner: opendkim:opendkim|    key-name: "%d"\n&|' "$world/policy.yaml"
 
+# She began without import: her lines are in the way, and her keys sign on.
+runs 8s && fail "a run overlooks the lines that are in the way"
+expect_log 'dkimroll import. shows whether it can take that one over'
+[[ $(states | grep -c ' 3$') == 3 ]] || { states; fail "the new keys are not ready"; }
+
 dkimroll import >"$world/run.log" 2>&1 || fail "import failed"
-expect_log '4 keys found: 3 active, 1 retired, 0 with a reserved selector, 0 known already, 0 left alone'
+expect_log '7 keys found: 3 active, 1 retired, 0 with a reserved selector, 3 known already, 0 left alone'
 expect_log 'signs today +server-20260101'
 expect_log 'never signs +server-20260501'
 expect dkimroll import --apply >"$world/run.log"
 
 "$python" "$here/load.py" "$milter" "$secondary" 40 6 4 "${domains[@]}" >"$world/load.log" 2>&1 &
 load=$!
+mail_flows() { grep -q "$(printf ':%04X' "$milter_port") [0-9A-F:]* 01 " /proc/net/tcp; }
+deadline 20 mail_flows
 dkimroll rotate --no-wait "${domains[@]}" >"$world/run.log" 2>&1 || fail "rotate failed"
 runs 32s || fail "a run failed"
 wait "$load" || { cat "$world/load.log"; fail "mail was lost"; }

@@ -146,6 +146,42 @@ static void test_status__a_record_that_mail_needs_and_a_server_lost_is_told_at_o
   assert_contains(row, " next run ");
 }
 
+/* What the last proof found at the first signer, a minute ago. */
+static void desk_prove(struct lineage *lineage, const struct desk *desk, void *context) {
+  const enum placement_damage damage = *(enum placement_damage *)context;
+  struct event_list events = {0};
+  struct error error = {0}, failure = {0};
+  error_set(&failure, ERROR_PROOF, "it does not sign");
+  const struct placement_report report = {.signer_id = lineage->keys[0].placements[0].signer_id,
+                                          .damage = damage,
+                                          .failure = "signer local: the signer lets mail pass unsigned; look into its log"};
+  const struct outcome outcome = {
+      .action = PLAN_PROVE, .at = desk->now - MINUTE, .error = &failure, .placements = &report, .placement_count = 1};
+  assert_int_equal(lifecycle_apply(lineage, &outcome, desk->now - MINUTE, &events, &error), 0);
+  event_list_release(&events);
+}
+
+static void test_status__what_a_proof_found_is_told_with_signer_and_remedy(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.org", NULL, desk_prove, &(enum placement_damage){DAMAGE_TABLES});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_true(text_starts(desk.out, "NOT all right"));
+  assert_contains(desk.out, "example.org: signer local: the signer lets mail pass unsigned; look into its log, since ");
+  CLEANUP_FREE char *row = find_line(desk.out, "example.org ");
+  assert_contains(row, " repair ");
+}
+
+static void test_status__a_key_that_cannot_be_mended_is_told_with_its_replacement(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.org", NULL, desk_prove, &(enum placement_damage){DAMAGE_FILE_MISSING});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "a new key takes over at about ");
+}
+
 static void keep_revocation(struct lineage *lineage, const struct desk *desk, void *context) {
   (void)desk;
   *(int64_t *)context = timing_revoke(&lineage->keys[0], lineage->rules);
@@ -466,6 +502,8 @@ int main(void) {
       cmocka_unit_test(test_status__before_warn_after_a_lagging_server_is_only_shown),
       cmocka_unit_test(test_status__after_warn_after_the_server_is_named_with_since_when_and_what_it_said),
       cmocka_unit_test(test_status__a_record_that_mail_needs_and_a_server_lost_is_told_at_once),
+      cmocka_unit_test(test_status__what_a_proof_found_is_told_with_signer_and_remedy),
+      cmocka_unit_test(test_status__a_key_that_cannot_be_mended_is_told_with_its_replacement),
       cmocka_unit_test(test_status__a_retired_key_waits_for_its_window_and_its_record_is_watched),
       cmocka_unit_test(test_status__a_changed_policy_is_told),
       cmocka_unit_test(test_status__another_policy_than_the_compiled_one_is_told),

@@ -139,8 +139,9 @@ static int key_jobs_take_target(const struct key_roots *roots, struct reader *re
   if (result < 0) return result;
   CLEANUP_FREE char *owner = reader_text_field(request);
   rights.mode = reader_u32(request);
-  if (!owner || key_jobs_refuse_request(request, error) < 0)
-    return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+  if (!owner) return key_jobs_refuse(request, error);
+  result = key_jobs_refuse_request(request, error);
+  if (result < 0) return result;
   if ((rights.mode & ~(mode_t)(S_IRWXU | S_IRWXG)) != 0) {
     return error_set(error, ERROR_INVALID, "the mode %04o would open the private key %s to other users", rights.mode,
                      path);

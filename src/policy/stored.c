@@ -18,8 +18,9 @@ static int format_entry(const struct schema_table *table, const void *record, ch
   char *text = buffer_take_text(&buffer);
   if (!text) {
     buffer_release(&buffer);
-    error_set(error, ERROR_LIMIT, "%s \"%s\" has more than %d octets, so it cannot be stored with its keys, or memory ran out",
-              table->what, name ? name : "", POLICY_STORED_MAX);
+    error_set(error, ERROR_LIMIT,
+              "%s \"%s\" has more than %d octets, so it cannot be stored with its keys, or memory ran out", table->what,
+              name ? name : "", POLICY_STORED_MAX);
     error_remedy(error, "give it fewer servers or shorter paths in the policy");
     return ERROR_LIMIT;
   }

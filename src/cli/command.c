@@ -150,8 +150,8 @@ static int parse(const struct cli_command *command, int argc, char *const *argv,
   arguments->operand_count = (size_t)(argc - optind);
   if (arguments->operand_count < command->operands_minimum) return usage("a DOMAIN is missing after", command->name);
   if (arguments->operand_count > command->operands_maximum) {
-    fprintf(stderr, "dkimroll: %s takes at most %zu operands, not %zu\n", command->name, (size_t)command->operands_maximum,
-            arguments->operand_count);
+    fprintf(stderr, "dkimroll: %s takes at most %zu operands, not %zu\n", command->name,
+            (size_t)command->operands_maximum, arguments->operand_count);
     return usage("nothing was done", NULL);
   }
   return 0;

@@ -29,7 +29,8 @@ static void search_ask(struct zone_search *search, const struct zone_inquiry *in
   search->wait.told = told;
   search->wait.context = search;
   if (++search->steps > ZONE_STEPS_MAX) {
-    error_set(&error, ERROR_LIMIT, "more than %d questions do not lead to the servers of %s", ZONE_STEPS_MAX, zone_search_owner(search));
+    error_set(&error, ERROR_LIMIT, "more than %d questions do not lead to the servers of %s", ZONE_STEPS_MAX,
+              zone_search_owner(search));
     error_remedy(&error, "give publisher %s in the policy its zone and servers", search->publisher->name);
     zone_search_fail(search, &error);
     return;

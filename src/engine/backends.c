@@ -14,8 +14,7 @@ int engine_find_publisher(struct engine *engine, int64_t id, const struct policy
     *ret_publisher = engine->publishers[i].publisher;
     return 0;
   }
-  if (engine->publisher_count == ENGINE_PUBLISHERS_MAX)
-    return refuse_more("publishers", ENGINE_PUBLISHERS_MAX, error);
+  if (engine->publisher_count == ENGINE_PUBLISHERS_MAX) return refuse_more("publishers", ENGINE_PUBLISHERS_MAX, error);
   struct publisher *publisher = NULL;
   const struct engine_factory *factory = engine->setup.factory;
   int result = factory->make_publisher(factory->context, policy, &publisher, error);
@@ -35,8 +34,7 @@ int engine_find_signer(struct engine *engine, int64_t id, const struct policy_si
     *ret_signer = engine->signers[i].signer;
     return 0;
   }
-  if (engine->signer_count == ENGINE_SIGNERS_MAX)
-    return refuse_more("signers", ENGINE_SIGNERS_MAX, error);
+  if (engine->signer_count == ENGINE_SIGNERS_MAX) return refuse_more("signers", ENGINE_SIGNERS_MAX, error);
   struct signer *signer = NULL;
   const struct engine_factory *factory = engine->setup.factory;
   int result = factory->make_signer(factory->context, policy, &signer, error);

@@ -70,7 +70,8 @@ int opendkim_roots_add(struct opendkim_roots *roots, const struct policy_signer 
   if (signer->reload == RELOAD_COMMAND && signer->reload_command_count == 0)
     return error_set(error, ERROR_INVALID, "signer %s: its reload command is empty", signer->name);
   if (roots->count >= OPENDKIM_ROOTS_MAX)
-    return error_set(error, ERROR_LIMIT, "signer %s: more than %d signers, earlier versions among them", signer->name, OPENDKIM_ROOTS_MAX);
+    return error_set(error, ERROR_LIMIT, "signer %s: more than %d signers, earlier versions among them", signer->name,
+                     OPENDKIM_ROOTS_MAX);
   struct opendkim_root *items = reallocarray(roots->items, roots->count + 1, sizeof(*items));
   if (!items) return opendkim_root_no_memory(signer, error);
   roots->items = items;

@@ -87,7 +87,9 @@ static size_t table_count_lines(const char *data, size_t size) {
 
 static int table_refuse_size(const char *name, const char *path, const char *what, int limit, struct error *error) {
   error_set(error, ERROR_LIMIT, "%s %s: more than %d %s", name, path, limit, what);
-  error_remedy(error, "remove entries that are no longer used, or divide the domains among several OpenDKIM, each a signer of its own");
+  error_remedy(
+      error,
+      "remove entries that are no longer used, or divide the domains among several OpenDKIM, each a signer of its own");
   return ERROR_LIMIT;
 }
 

@@ -291,8 +291,7 @@ static void test_limits__of_texts_that_are_told_apart(void **state) {
   for (size_t i = 0; i < TEXTS; i++)
     records[i] = (struct message_record){
         .section = MESSAGE_ANSWER, .name = "a.example", .type = DNS_TYPE_TXT, .rdata = rdata, .rdata_size = 2};
-  const struct message message = {
-      .response = true, .authoritative = true, .records = records, .record_count = TEXTS};
+  const struct message message = {.response = true, .authoritative = true, .records = records, .record_count = TEXTS};
   const struct observe_item item = {.name = "a.example", .record = "ours"};
   struct observe_finding finding = {0};
   struct observe_server server = {0};

@@ -180,8 +180,7 @@ static void test_observe__another_txt_is_wrong(void **state) {
 static void test_observe__txt_that_cannot_be_read_is_wrong_and_no_silence(void **state) {
   struct stage *stage = *state;
   publish(stage, WORLD_UNREADABLE);
-  assert_says(look(stage, OBSERVE_PRESENT, RECORD), NS1, OBSERVE_WRONG,
-              "another TXT: a TXT that cannot be read");
+  assert_says(look(stage, OBSERVE_PRESENT, RECORD), NS1, OBSERVE_WRONG, "another TXT: a TXT that cannot be read");
 }
 
 static void test_observe__letters_of_other_case_make_another_txt(void **state) {

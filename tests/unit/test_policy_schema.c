@@ -285,8 +285,8 @@ static void test_policy_schema__stored_values_are_read_beyond_todays_bounds(void
 /* The store was written by somebody else, perhaps, and its errors go to a terminal. */
 static void test_policy_schema__message_about_a_stored_text_controls_no_terminal(void **state) {
   (void)state;
-  static const char *const texts[] = {"{\"stan\\ard\": {\"s\": 1}}", "{\"a\\e[2J\": {\"s\": 1}}", "{\"a\\x9b2J\": {\"s\": 1}}",
-                                      "{\"\\x7f\": {\"s\": 1}}"};
+  static const char *const texts[] = {"{\"stan\\ard\": {\"s\": 1}}", "{\"a\\e[2J\": {\"s\": 1}}",
+                                      "{\"a\\x9b2J\": {\"s\": 1}}", "{\"\\x7f\": {\"s\": 1}}"};
   for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
     struct policy_rules *rules = NULL;
     struct error error = {0};

@@ -16,7 +16,7 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang-tidy cppcheck mandoc bash-completion
+PACKAGES_CHECK := binutils libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang-tidy cppcheck mandoc bash-completion
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common

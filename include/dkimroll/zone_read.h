@@ -22,7 +22,8 @@ struct zone_host {
 struct zone_hosts {
   struct zone_host *items; /* owned */
   size_t count;
-  bool overflow; /* there are more than we keep */
+  bool overflow;  /* there are more than we keep */
+  bool no_memory; /* one is missing for want of it */
 };
 
 void zone_hosts_release(struct zone_hosts *hosts);

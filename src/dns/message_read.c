@@ -45,6 +45,7 @@ static bool read_header(const uint8_t *octets, size_t size, struct header *ret_h
 }
 
 static int malformed(struct error *error, ldns_status status, size_t position) {
+  if (status == LDNS_STATUS_MEM_ERR) return error_set(error, ERROR_NO_MEMORY, "reading a DNS message: out of memory");
   return error_set(error, ERROR_PROTOCOL, "DNS message malformed at octet %zu: %s", position,
                    ldns_get_errorstr_by_id(status));
 }

@@ -221,6 +221,7 @@ static int answer_servers(struct zone_search *search, struct error *error) {
     fits = fits && add_host(search, &search->found.items[i]);
     any |= search->found.items[i].address_count > 0 || search->found.items[i].unsure;
   }
+  if (search->found.no_memory) return error_set(error, ERROR_NO_MEMORY, "out of memory for the servers of zone %s", search->zone);
   if (!any) return error_set(error, ERROR_NOT_FOUND, "no name server of zone %s has an address", search->zone);
   if (fits) return 0;
   error_set(error, ERROR_LIMIT, "zone %s has more than %d name servers or %d addresses of them", search->zone,

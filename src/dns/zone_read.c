@@ -19,7 +19,8 @@ struct zone_host *zone_hosts_add(struct zone_hosts *hosts, const char *name) {
   struct zone_host *items =
       hosts->count < ZONE_HOSTS_MAX ? reallocarray(hosts->items, hosts->count + 1, sizeof *items) : NULL;
   if (!items) {
-    hosts->overflow = true;
+    hosts->overflow |= hosts->count == ZONE_HOSTS_MAX;
+    hosts->no_memory |= hosts->count < ZONE_HOSTS_MAX;
     return NULL;
   }
   hosts->items = items;
@@ -54,9 +55,12 @@ void zone_hosts_take(struct zone_hosts *hosts, const struct message *message, co
   for (size_t i = 0; i < message->record_count; i++) {
     const struct message_record *record = &message->records[i];
     char name[DNS_NAME_TEXT_SIZE];
-    if (record->type == DNS_TYPE_NS && record->section != MESSAGE_ADDITIONAL && text_equal(record->name, zone) &&
-        message_rdata_name(record, name, NULL) == 0)
+    if (record->type != DNS_TYPE_NS || record->section == MESSAGE_ADDITIONAL || !text_equal(record->name, zone)) continue;
+    /* A name that could be read as part of the message fails for want of memory alone. A server that was left out would never be missed. */
+    if (message_rdata_name(record, name, NULL) == 0)
       take_host(hosts, message, name);
+    else
+      hosts->no_memory = true;
   }
 }
 

@@ -10,13 +10,16 @@ enum { IDENTITY_MAX = 3 * POLICY_SERVERS_MAX * ADDRESS_TEXT_SIZE };
 
 #define RESOLV_CONF "/etc/resolv.conf"
 
-static char *make_identity(const struct policy_publisher *publisher) {
+static int make_identity(const struct policy_publisher *publisher, char **ret_identity, struct error *error) {
   struct buffer buffer = BUFFER_WITH_MAXIMUM(IDENTITY_MAX);
   buffer_format(&buffer, "%s", publisher->server ? publisher->server : "");
   for (size_t i = 0; i < publisher->server_count; i++) buffer_format(&buffer, " %s", publisher->servers[i]);
   buffer_add_text(&buffer, ";");
   for (size_t i = 0; i < publisher->resolver_count; i++) buffer_format(&buffer, " %s", publisher->resolvers[i]);
-  return buffer_take_text(&buffer);
+  *ret_identity = buffer_take_text(&buffer);
+  if (*ret_identity) return 0;
+  if (buffer.no_memory || !buffer.failed) return error_set(error, ERROR_NO_MEMORY, "publisher %s: out of memory", publisher->name);
+  return error_set(error, ERROR_LIMIT, "publisher %s: too many addresses", publisher->name);
 }
 
 static int read_servers(struct zone_source *source, const struct policy_publisher *publisher, struct error *error) {
@@ -65,9 +68,10 @@ void zone_source_release(struct zone_source *source) {
 
 int zone_source_get(struct zone_sources *sources, const struct policy_publisher *publisher, int64_t now,
                     struct zone_source **ret_source, struct error *error) {
-  char *identity = make_identity(publisher);
+  char *identity = NULL;
   struct zone_source *source;
-  if (!identity) return error_set(error, ERROR_LIMIT, "publisher %s: too many addresses", publisher->name);
+  int code = make_identity(publisher, &identity, error);
+  if (code) return code;
   LIST_FOREACH(source, sources, next) {
     if (source->until <= now || !text_equal(source->identity, identity)) continue;
     free(identity);

@@ -247,7 +247,8 @@ static int switching_connect(struct stage *stage, struct error *error) {
   const size_t count = opendkim_jobs_handlers(&stage->roots, stage->handlers);
   if (code == 0) code = loop_sd_event_new(&stage->loop, error);
   if (code == 0) code = keeper_direct_new(stage->loop, stage->handlers, count, &stage->keeper, error);
-  if (code == 0) code = signer_opendkim_new(stage->loop, stage->keeper, &entropy_system, &stage->policy, &stage->signer, error);
+  if (code == 0) code = connector_sockets_new(stage->loop, &stage->connector, error);
+  if (code == 0) code = signer_opendkim_new(stage->connector, stage->keeper, &entropy_system, &stage->policy, &stage->signer, error);
   return code;
 }
 

@@ -330,7 +330,7 @@ struct sim {
   struct transport *transport;
   struct key_roots key_roots;
   struct opendkim_roots signer_roots;
-  struct keeper_handler handlers[KEY_JOBS_COUNT + 3];
+  struct keeper_handler handlers[KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT];
   uint64_t crash_next; /* callbacks of the next run before it dies */
   int64_t keeper_fails_until, keeper_hangs_until;
   unsigned keeper_fails, keeper_hangs; /* percent */

@@ -164,6 +164,7 @@ int main(int argc, char **argv) {
                                           {"hours", 1, NULL, 'h'},  {"show", 1, NULL, 'w'},  {"minimise", 1, NULL, 'm'}, {"twice", 0, NULL, '2'},  {0}};
   struct settings settings = {.days = 90, .seed = 1, .count = 1};
   bool seeds = false;
+  setvbuf(stdout, NULL, _IOLBF, 0); /* what was found is told at once, also into a file */
   for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
     switch (option) {
     case 's': settings.seed = strtoull(optarg, NULL, 10); seeds = true; break;

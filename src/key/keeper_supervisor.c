@@ -60,10 +60,15 @@ static void waiting_job_free(struct supervisor *supervisor, struct waiting_job *
   free(job);
 }
 
-/* The oldest; NULL: there is none. */
+/* The oldest, but the making of keys comes last: it is the only work that takes long, many keys are asked for at once, and a switch of the signer, which has
+ * a deadline, must not wait behind them. NULL: there is none. */
 static struct waiting_job *waiting_job_take(struct supervisor *supervisor) {
-  struct waiting_job *job = STAILQ_FIRST(&supervisor->jobs);
-  if (job) STAILQ_REMOVE_HEAD(&supervisor->jobs, link);
+  struct waiting_job *job = NULL;
+  STAILQ_FOREACH(job, &supervisor->jobs, link) {
+    if (job->kind != KEEPER_GENERATE) break;
+  }
+  if (!job) job = STAILQ_FIRST(&supervisor->jobs);
+  if (job) STAILQ_REMOVE(&supervisor->jobs, job, waiting_job, link);
   return job;
 }
 

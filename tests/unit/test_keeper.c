@@ -111,6 +111,7 @@ static int run_too_large(void *context, struct reader *request, struct buffer *r
 }
 
 static const struct keeper_handler handlers[] = {
+    {.job = KEEPER_GENERATE, .run = run_wait},
     {.job = (enum keeper_job)JOB_ECHO, .run = run_echo},
     {.job = (enum keeper_job)JOB_FAIL, .run = run_fail},
     {.job = (enum keeper_job)JOB_FAIL_MUTE, .run = run_fail_mute},
@@ -441,6 +442,32 @@ static void test_keeper__two_workers_work_at_the_same_time(void **state) {
   submit(fixture, JOB_OPEN, &payload, TIME_NEVER, opening);
   assert_ended(fixture, waiting, 0);
   assert_ended(fixture, opening, 0);
+}
+
+/* Hundreds of keys may be asked for at once, each of which takes a second, and a switch has a deadline. */
+static void test_keeper__the_making_of_keys_lets_all_other_jobs_go_first(void **state) {
+  struct fixture *fixture = *state;
+  CLEANUP_FREE char *first = make_fifo(fixture, "first");
+  CLEANUP_FREE char *second = make_fifo(fixture, "second");
+  CLEANUP(buffer_release) struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
+  struct outcome *busy = new_outcome(fixture), *key = new_outcome(fixture), *other = new_outcome(fixture);
+  struct outcome *tick = new_outcome(fixture);
+  start_keeper(fixture, 1);
+  submit_wait(fixture, first, NULL, TIME_NEVER, busy);
+  buffer_add_text_field(&payload, second);
+  buffer_add_text_field(&payload, "");
+  submit(fixture, (enum test_job)KEEPER_GENERATE, &payload, TIME_NEVER, key);
+  submit_text(fixture, JOB_ECHO, "later", other);
+  /* While this one times out, all of them get to the supervisor. */
+  buffer_reset(&payload);
+  submit(fixture, JOB_ECHO, &payload, loop_boottime(fixture->loop) + 1000, tick);
+  assert_ended(fixture, tick, ERROR_TIMEOUT);
+  release_fifo(first);
+  assert_ended(fixture, busy, 0);
+  assert_ended(fixture, other, 0); /* else it would wait for ever: nobody opens the second fifo */
+  assert_int_equal(key->times, 0);
+  release_fifo(second);
+  assert_ended(fixture, key, 0);
 }
 
 static void test_keeper__the_job_of_a_worker_that_died_may_be_tried_again_and_others_go_on(void **state) {
@@ -824,6 +851,7 @@ int main(void) {
       TEST(test_keeper__jobs_over_the_limits_are_refused_at_once),
       TEST(test_keeper__too_many_waiting_jobs_are_refused_as_busy),
       TEST(test_keeper__two_workers_work_at_the_same_time),
+      TEST(test_keeper__the_making_of_keys_lets_all_other_jobs_go_first),
       TEST(test_keeper__the_job_of_a_worker_that_died_may_be_tried_again_and_others_go_on),
       TEST(test_keeper__an_idle_worker_that_died_is_replaced_without_anybody_noticing),
       TEST(test_keeper__a_job_past_its_deadline_times_out_and_its_late_answer_harms_nobody),

@@ -421,7 +421,7 @@ static void test_limits__of_items_in_one_edit_of_tables(void **state) {
   struct error error = {0};
   assert_non_null(items);
   opendkim_jobs_tables(&payload, &signer, items, OPENDKIM_ITEMS_MAX + 1);
-  assert_int_equal(opendkim_jobs_handlers(&roots, handlers), 3);
+  assert_int_equal(opendkim_jobs_handlers(&roots, handlers), OPENDKIM_JOBS_COUNT);
   struct reader request = {.data = payload.data, .size = payload.size};
   assert_int_equal(handlers[0].run(handlers[0].context, &request, &reply, &error), ERROR_PROTOCOL);
   free(items);

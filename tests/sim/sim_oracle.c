@@ -109,7 +109,7 @@ void sim_oracle_key_made(struct sim *sim, const char *path) {
 }
 
 void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, size_t size) {
-  for (size_t i = 0; i < sim->secret_count; i++) {
+  for (size_t i = 0; size > 0 && i < sim->secret_count; i++) {
     const struct sim_secret *secret = &sim->secrets[i];
     if (memmem(octets, size, secret->seed, sizeof secret->seed) || memmem(octets, size, secret->text, strlen(secret->text)))
       sim_violate(sim, "I5", "%s holds the private key %s", where, secret->path);

@@ -228,7 +228,9 @@ static void table_format_line(const struct table *table, const struct table_line
     if (span.size > 0 && span.text[span.size - 1] == '\r') span.size--;
   }
   buffer_add(text, span.text, span.size);
-  if (!last && !ended) buffer_add_text(text, table->line_end);
+  if (last || ended) return;
+  /* A CR LF that was cut in the middle is completed, and not followed by a second one. */
+  buffer_add_text(text, line->text.text[line->text.size - 1] == '\r' ? "\n" : table->line_end);
 }
 
 static const struct table_line *table_format_chain(const struct table *table, uint32_t first,

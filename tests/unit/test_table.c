@@ -645,6 +645,15 @@ static void test_table__sender_whose_address_would_be_too_long_is_refused(void *
   assert_non_null(strstr(error.remedy, "shorter sender"));
 }
 
+static void test_table__cr_at_the_very_end_becomes_one_line_end(void **state) {
+  (void)state;
+  struct scene scene = scene_of(TABLE_SIGNING_REFILE, "a b:c:d\r\ne f:g:h\r", "");
+  const struct table_edit edit = set_key(NULL, NULL);
+  assert_int_equal(scene_apply(&scene, &edit, 1), 0);
+  assert_tables(&scene, "a b:c:d\r\ne f:g:h\r\n" NEW_NAME " " NEW_VALUE, "");
+  scene_release(&scene);
+}
+
 static void test_table__a_value_that_is_there_already_is_not_replaced_by_itself(void **state) {
   (void)state;
   struct scene scene = scene_of(TABLE_SIGNING_REFILE, NEW_NAME " " NEW_VALUE "\n", "");
@@ -727,6 +736,7 @@ int main(void) {
       cmocka_unit_test(test_table__sender_patterns),
       cmocka_unit_test(test_table__sender_addresses_match_their_own_patterns),
       cmocka_unit_test(test_table__sender_whose_address_would_be_too_long_is_refused),
+      cmocka_unit_test(test_table__cr_at_the_very_end_becomes_one_line_end),
       cmocka_unit_test(test_table__a_value_that_is_there_already_is_not_replaced_by_itself),
       cmocka_unit_test(test_table__counts_in_a_foreign_pattern_cost_no_memory),
       cmocka_unit_test(test_table__thousands_of_edits_in_a_large_table_cost_little_more_than_reading_it),

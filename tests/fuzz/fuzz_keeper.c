@@ -24,7 +24,7 @@
 #define FOLDER "/dev/shm/fuzz-XXXXXX"
 #define FOLDER_ELSEWHERE "/tmp/././fuzz-XXXXXX"
 
-enum { FRAMES_MAX = 8, NO_FRAME = 0xff, HANDLERS_MAX = KEY_JOBS_COUNT + 3, DEPTH_MAX = 16 };
+enum { FRAMES_MAX = 8, NO_FRAME = 0xff, HANDLERS_MAX = KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT, DEPTH_MAX = 16 };
 
 static struct {
   char folder[sizeof FOLDER];

@@ -12,6 +12,8 @@ installed() { (cd "$1" && find . -type f | sort); }
 echo "- a package's installation"
 install_to DESTDIR="$root" PREFIX=/usr
 cat >"$world/expected" <<'FILES'
+./lib/systemd/system/dkimroll-keeper.socket
+./lib/systemd/system/dkimroll-keeper@.service
 ./lib/systemd/system/dkimroll-run.service
 ./lib/systemd/system/dkimroll-run.timer
 ./usr/lib/sysusers.d/dkimroll.conf
@@ -31,7 +33,7 @@ cat >"$world/expected" <<'FILES'
 FILES
 installed "$root" | comm -13 - "$world/expected" >"$world/missing"
 [[ ! -s $world/missing ]] || fail "not installed: $(cat "$world/missing")"
-grep -q '^ExecStart=/usr/sbin/dkimroll run$' "$root/lib/systemd/system/dkimroll-run.service" || fail "the unit starts another program"
+grep -q '^ExecStart=/usr/sbin/dkimroll run --keeper /run/dkimroll/keeper.sock$' "$root/lib/systemd/system/dkimroll-run.service" || fail "the unit starts another program"
 [[ $("$root/usr/sbin/dkimroll" --version) == "dkimroll "* ]] || fail "the installed program does not run"
 
 echo "- users and directories"

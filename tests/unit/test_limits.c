@@ -414,7 +414,7 @@ static void test_limits__of_directories_and_signers_that_the_keeper_serves(void 
 static void test_limits__of_items_in_one_edit_of_tables(void **state) {
   (void)state;
   struct opendkim_roots roots = {0};
-  struct keeper_handler handlers[3];
+  struct keeper_handler handlers[OPENDKIM_JOBS_COUNT];
   struct buffer payload = BUFFER_WITH_MAXIMUM(TEXT_MAX), reply = BUFFER_WITH_MAXIMUM(TEXT_MAX);
   struct table_item *items = calloc(OPENDKIM_ITEMS_MAX + 1, sizeof *items);
   const struct policy_signer signer = {.key_table = (char *)"/k/K", .signing_table = (char *)"/k/S"};

@@ -1,4 +1,5 @@
-# dkimroll. `make demo` shows the main job on loopback, `make check` builds and passes all tests; both install what is missing.
+# dkimroll. `make demo` shows the main job on loopback, `make check` builds and passes all tests; both install what is missing. docs/architecture.md, section 13,
+# tells of the tests that go on for longer: sim, crash, faults, fuzz, check-host, bench, coverage.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -47,7 +48,8 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage clean install unit integration lint packages-build packages-demo packages-check tests-build crash crash-sample fuzz fuzz-build fuzz-smoke sim check-host tests-run faults faults-build faults-sample crash-build
+.PHONY: all check demo bench coverage sim crash faults fuzz check-host install clean packages-build packages-demo packages-check lint unit integration \
+  tests-build tests-run crash-build crash-sample faults-build faults-sample simulated-lives fuzz-build fuzz-smoke
 
 all: $(BUILD)/dkimroll
 
@@ -93,9 +95,12 @@ $(BUILD)/tests/fault/test_%: $(BUILD)/tests/fault/test_%.o $(BUILD)/tests/fault/
   $(BUILD)/tests/unit/libhelpers.a $(BUILD)/libdkimroll-faults.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
-# What kills the program at a chosen system call.
+# What kills the program at a chosen system call, and under which memory runs out, also in libraries.
+CRASH_TOOLS := $(BUILD)/tests/crash/killer $(BUILD)/tests/crash/short.so
 $(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
 	$(CC) $(LDFLAGS) -o $@ $^
+$(BUILD)/tests/crash/short.so: $(BUILD)/tests/crash/short.o
+	$(CC) -shared -fPIC -o $@ $^
 
 # The simulator (tests/sim/README.md).
 SIMULATE := $(BUILD)/tests/sim/simulate
@@ -107,14 +112,7 @@ $(SIMULATE): LDFLAGS += $(SIM_WRAP)
 $(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS)
 
-tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll $(BUILD)/tests/crash/killer
-
-# Under which memory runs out, also in libraries.
-$(BUILD)/tests/crash/short.so: $(BUILD)/tests/crash/short.o
-	$(CC) -shared -fPIC -o $@ $^
-CRASH_TOOLS := $(BUILD)/tests/crash/killer $(BUILD)/tests/crash/short.so
-
-tests-build: $(UNIT_TESTS) $(BUILD)/dkimroll
+tests-build: $(SIMULATE) $(UNIT_TESTS) $(BUILD)/dkimroll
 
 # ---- what users and CI call ----
 
@@ -163,7 +161,7 @@ crash: packages-check
 	@$(MAKE) --no-print-directory -s -j$(JOBS) crash-build
 	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
 
-# Every call that may fail fails once; in check a sample of them.
+# Every call that may fail fails once.
 faults: packages-check
 	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-sanitized SANITIZE=1 faults-build
 	@FAULTS=$(or $(FAULTS),all) TEST_SECONDS=$(or $(TEST_SECONDS),7200) $(MAKE) --no-print-directory -s BUILD=build-sanitized SANITIZE=1 faults-sample

@@ -9,6 +9,8 @@
 enum {
   /* A moment that is so long past was not served by anybody. A timer runs each hour at least, and one run may be long. */
   STATUS_OVERDUE_SECONDS = 6 * 3600,
+  /* A key that took over so much later than now did so by a clock that was wrong; less delays its successor by less than anybody would notice. */
+  STATUS_AHEAD_SECONDS = 86400,
   STATUS_FINDINGS_SHOWN = 20, /* on a terminal or in a mail; --json has them all */
 };
 

@@ -102,7 +102,9 @@ struct store_commit {
 };
 
 enum store_select_kind {
-  STORE_SELECT_LINEAGES = 1, /* row: struct lineage (with all living keys) that is not forgotten, by domain then slot; filter: domain. Without domain, but with limit or after: pages, rising by id from the one after `after` */
+  /* row: struct lineage (with all living keys) that is not forgotten, by domain then slot; filter: domain. Without domain, but with limit or after: pages,
+   * rising by id from the one after `after` */
+  STORE_SELECT_LINEAGES = 1,
   STORE_SELECT_EVENTS = 2,   /* row: struct event, rising by id; filter: domain, after */
   STORE_SELECT_REQUESTS = 3, /* row: struct store_request not executed yet, rising by id */
   STORE_SELECT_RESOURCES = 4,/* row: struct store_resource */
@@ -151,8 +153,8 @@ struct store_ops {
               struct store_sync_report *ret_report, struct error *error);
   /* Writes down a wish. Any process may, without the lease. domain must have a lineage (ERROR_NOT_FOUND). */
   int (*request)(struct store *store, struct store_request *request, struct error *error);
-  /* ret_next: the earliest next_moment (TIME_NEVER: none), at most 0, which is always past, if a request is open; ret_stamp and ret_clock may be NULL. Cheap: answers `run` with nothing due. The caller
-   * releases the stamp (file_count 0: never synced). */
+  /* ret_next: the earliest next_moment (TIME_NEVER: none), at most 0, which is always past, if a request is open; ret_stamp and ret_clock may be NULL. Cheap:
+   * answers `run` with nothing due. The caller releases the stamp (file_count 0: never synced). */
   int (*next_moment)(struct store *store, int64_t *ret_next, struct store_policy_stamp *ret_stamp,
                      struct store_clock *ret_clock, struct error *error);
   void (*close)(struct store *store);

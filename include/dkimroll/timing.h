@@ -27,7 +27,7 @@ int64_t timing_observed_at(const struct key *key);
 /* When the next round is due. */
 int64_t timing_next_round(const struct key *key, const struct policy_rules *rules);
 
-/* F1: TIME_NEVER while a server is not right. */
+/* F1: TIME_NEVER while a server is not right, or was seen so only by a clock that nobody vouched for. */
 int64_t timing_ready(const struct key *key, const struct policy_rules *rules);
 /* Ipub as expected for the successor of active: Dprp + max(TTLneg, TTLold) + Spub + the sightings, from what the active key measured, at most
  * half of a key's life. */
@@ -44,8 +44,9 @@ int64_t timing_dead(const struct key *key);
 /* F5. */
 int64_t timing_remove(const struct key *key, const struct policy_rules *rules);
 /* When the next proof of an active key is due at the latest of its signers, counted from the oldest proof; TIME_NEVER: the policy wants none, or the key
- * was never proved. Spread over the last quarter of prove-every by the lineage's id, so that keys that took over together are not proved together for ever. At once before the record of a retired key goes (timing_is_proved_since), after a signer
- * was taken back from a successor, and after somebody else changed the tables of a signer. */
+ * was never proved. Spread over the last quarter of prove-every by the lineage's id, so that keys that took over together are not proved together for ever. At
+ * once before the record of a retired key goes (timing_is_proved_since), after a signer was taken back from a successor, and after somebody else changed the
+ * tables of a signer. */
 int64_t timing_proof(const struct lineage *lineage, const struct key *key);
 /* Whether every signer was seen to sign with key at or after moment, if the policy wants to know: only then no other key may be in use. */
 bool timing_is_proved_since(const struct lineage *lineage, const struct key *key, int64_t moment);

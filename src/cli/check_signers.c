@@ -124,7 +124,8 @@ static void fill_item(struct check_signing *signing, const struct check_key *key
   struct signer_item *item = &signing->items[at];
   const bool active = key->selector[0] != '\0';
   *item = (struct signer_item){
-      .domain = domain->name, .selector = active ? key->selector : NULL, .key_path = active ? key->paths[place] : NULL, .key_name = active ? key->names[place] : NULL, .adopted = active && key->adopted, .record = key->record};
+      .domain = domain->name, .selector = active ? key->selector : NULL, .key_path = active ? key->paths[place] : NULL,
+      .key_name = active ? key->names[place] : NULL, .adopted = active && key->adopted, .record = key->record};
   if (domain->sender_count > 0) {
     item->senders = (const char *const *)domain->senders;
     item->sender_count = domain->sender_count;

@@ -321,15 +321,10 @@ static int open_for_writing(struct import *import, struct error *error) {
 }
 
 static int look(struct import *import, struct error *error) {
-  struct loop *loop = import->session.backends.loop;
   import->policy = import->session.policy;
   *error = (struct error){0}; /* a store that is not there yet was no failure, and the steps report theirs here */
-  int result = choose_domains(import, error);
-  if (result) return result;
-  result = loop_defer(loop, begin, import, NULL);
-  if (result) return error_set(error, result, "cannot begin");
-  result = loop_run(loop, error);
-  return result ? result : error->code;
+  const int result = choose_domains(import, error);
+  return result ? result : session_run_loop(&import->session, begin, import, error);
 }
 
 int cli_command_import(const struct cli *cli) {

@@ -1,4 +1,5 @@
 /* What tables and key directories hold, domain by domain, and which line signs today. */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,12 +79,13 @@ struct import_signer *import_signer_of(const struct import *import, const struct
   return &import->signers[domain->policy->signers[place]];
 }
 
-/* First of by_domain that is not before domain. */
-static size_t first_of_domain(const struct import_signer *signer, const char *domain) {
-  size_t low = 0, high = signer->survey.count;
+/* Of count keys, sorted by the text at offset member, the first one that is not before text. */
+static size_t first_not_before(const struct survey_key *const *keys, size_t count, size_t member, const char *text) {
+  size_t low = 0, high = count;
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
-    if (strcmp(signer->by_domain[middle]->domain, domain) < 0)
+    const char *const *at = (const void *)((const char *)keys[middle] + member);
+    if (strcmp(*at, text) < 0)
       low = middle + 1;
     else
       high = middle;
@@ -93,14 +95,7 @@ static size_t first_of_domain(const struct import_signer *signer, const char *do
 
 /* The first entry of KeyTable with that name, which is the one that OpenDKIM takes, as it is for domain. NULL: none. */
 static const struct survey_key *find_entry(const struct import_signer *signer, const char *name, const char *domain) {
-  size_t low = 0, high = signer->survey.count;
-  while (low < high) {
-    const size_t middle = low + (high - low) / 2;
-    if (strcmp(signer->by_name[middle]->name, name) < 0)
-      low = middle + 1;
-    else
-      high = middle;
-  }
+  size_t low = first_not_before(signer->by_name, signer->survey.count, offsetof(struct survey_key, name), name);
   if (low == signer->survey.count || !text_equal(signer->by_name[low]->name, name)) return NULL;
   const struct survey_key *found = signer->by_name[low];
   for (; low < signer->survey.count && found->every; low++) {
@@ -112,14 +107,7 @@ static const struct survey_key *find_entry(const struct import_signer *signer, c
 }
 
 const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry) {
-  size_t low = 0, high = signer->survey.count;
-  while (low < high && entry->path[0]) {
-    const size_t middle = low + (high - low) / 2;
-    if (strcmp(signer->by_path[middle]->path, entry->path) < 0)
-      low = middle + 1;
-    else
-      high = middle;
-  }
+  size_t low = first_not_before(signer->by_path, signer->survey.count, offsetof(struct survey_key, path), entry->path);
   for (; entry->path[0] && low < signer->survey.count && text_equal(signer->by_path[low]->path, entry->path); low++) {
     const struct survey_key *other = signer->by_path[low];
     if (entry->line > 0 && other->line == entry->line) continue; /* one entry for any domain */
@@ -150,7 +138,7 @@ static void complete_key(const struct policy_domain *policy, const struct survey
 
 static int add_keys_of(struct import *import, struct import_domain *domain, size_t place, size_t *room, struct error *error) {
   const struct import_signer *signer = import_signer_of(import, domain, place);
-  for (size_t i = first_of_domain(signer, domain->policy->name);
+  for (size_t i = first_not_before(signer->by_domain, signer->survey.count, offsetof(struct survey_key, domain), domain->policy->name);
        i < signer->survey.count && text_equal(signer->by_domain[i]->domain, domain->policy->name); i++) {
     const struct survey_key *found = signer->by_domain[i];
     struct import_key *key = find_key(domain, found->selector);

@@ -102,11 +102,7 @@ static int prove(struct proof *proof, struct error *error) {
   if (!result) result = operands_check(&proof->session, error);
   if (result) return result;
   proof_report_begin(proof);
-  struct loop *loop = proof->session.backends.loop;
-  result = loop_defer(loop, begin, proof, NULL);
-  if (result) return error_set(error, result, "cannot begin");
-  result = loop_run(loop, error);
-  return result ? result : error->code;
+  return session_run_loop(&proof->session, begin, proof, error);
 }
 
 int cli_command_prove(const struct cli *cli) {

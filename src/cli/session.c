@@ -263,6 +263,14 @@ static int watch_signals(struct signals *signals, struct error *error) {
   return 0;
 }
 
+int session_run_loop(struct session *session, loop_callback *begin, void *context, struct error *error) {
+  struct loop *loop = session->backends.loop;
+  int result = loop_defer(loop, begin, context, NULL);
+  if (result) return error_set(error, result, "the event loop takes no call");
+  result = loop_run(loop, error);
+  return result ? result : error->code;
+}
+
 int session_run_engine(struct session *session, struct engine_setup *setup, struct engine_summary *ret_summary, struct error *error) {
   struct cli_backends *backends = &session->backends;
   struct engine *engine = NULL;

@@ -129,6 +129,20 @@ static void find_unproved(const struct problem_search *search) {
   }
 }
 
+/* A key that took over while the clock was ahead has its whole life still to come, and would sign for all of it. */
+static void find_ahead(const struct problem_search *search) {
+  const struct lineage *lineage = search->lineage;
+  char text[PROBLEM_TEXT_MAX], active[TIME_TEXT_SIZE], turn[TIME_TEXT_SIZE];
+  if (lineage->rotate_requested || lineage->rules->rotate_every == TIME_NEVER) return;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state != KEY_ACTIVE || key->active_at <= time_add(search->clock->now, STATUS_AHEAD_SECONDS)) continue;
+    snprintf(text, sizeof text, "the key that signs took over on %s by a clock that was ahead, and would sign until %s",
+             time_format(key->active_at, active), time_format(timing_turn(key, lineage->rules), turn));
+    add(search, FINDING_FAILED, text, "`dkimroll rotate` replaces it now", TIME_UNSET);
+  }
+}
+
 static void find_unmanaged(const struct problem_search *search) {
   const struct lineage *lineage = search->lineage;
   char text[PROBLEM_TEXT_MAX];
@@ -188,6 +202,7 @@ void status_find_problems(const struct lineage *lineage, const struct plan_clock
   find_failure(&search);
   find_wrong_servers(&search);
   find_unproved(&search);
+  find_ahead(&search);
   find_unmanaged(&search);
   find_hold(&search);
   find_unsigned(&search);

@@ -71,7 +71,8 @@ static int64_t longest_negative(const struct key *key) {
 
 int64_t timing_ready(const struct key *key, const struct policy_rules *rules) {
   const int64_t right_since = timing_right_since(key);
-  if (right_since == TIME_UNSET) return TIME_NEVER;
+  /* Looks that do not count, since nobody vouched for the clock, have begun no wait. */
+  if (right_since == TIME_UNSET || timing_sightings(key) == 0) return TIME_NEVER;
   /* A server that was wrong and is not asked any more, because it left the zone, has fed caches like any other. */
   return time_add(time_max(right_since, key->last_wrong_at), longest_negative(key) + rules->publish_safety);
 }

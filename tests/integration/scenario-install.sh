@@ -34,6 +34,9 @@ FILES
 installed "$root" | comm -13 - "$world/expected" >"$world/missing"
 [[ ! -s $world/missing ]] || fail "not installed: $(cat "$world/missing")"
 grep -q '^ExecStart=/usr/sbin/dkimroll run --keeper /run/dkimroll/keeper.sock$' "$root/lib/systemd/system/dkimroll-run.service" || fail "the unit starts another program"
+grep -q '^ExecStart=/usr/sbin/dkimroll keeper$' "$root/lib/systemd/system/dkimroll-keeper@.service" || fail "the keeper's unit starts another program"
+# The timer alone suffices: the run that it starts brings the way to the keeper up.
+grep -q '^Requires=dkimroll-keeper.socket$' "$root/lib/systemd/system/dkimroll-run.service" || fail "a run does without the keeper"
 [[ $("$root/usr/sbin/dkimroll" --version) == "dkimroll "* ]] || fail "the installed program does not run"
 
 echo "- users and directories"
@@ -47,7 +50,7 @@ grep -q "$root/etc/dkimroll\|$root/var/lib/dkimroll" "$world/tmpfiles" || fail "
 
 echo "- units"
 install_to PREFIX="$world/usr" SYSCONFDIR="$world/etc"
-for unit in "$world"/etc/systemd/system/*.service "$world"/etc/systemd/system/*.timer; do
+for unit in "$world"/etc/systemd/system/*.{service,socket,timer}; do
   systemd-analyze verify --man=no --recursive-errors=no "$unit" >"$world/run.log" 2>&1 || fail "systemd-analyze verify $unit"
   [[ ! -s $world/run.log ]] || fail "systemd-analyze verify $unit"
 done
@@ -60,7 +63,7 @@ complete_words() { # WORD...: what the last word is completed to
 [[ $(complete_words dkimroll rot) == rotate ]] || fail "rot is not completed: $(complete_words dkimroll rot)"
 [[ $(complete_words dkimroll rotate --no) == --no-wait ]] || fail "--no is not completed"
 [[ -z $(complete_words dkimroll run --js) ]] || fail "run has no --json"
-[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|hold\|release\|forget\|history\|completion') == 11 ]] || fail "not all commands are offered"
+[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|completion') == 12 ]] || fail "not all commands are offered"
 
 echo "- the manual and --help"
 manual() { mandoc -Tutf8 "$top/docs/dkimroll.8" | sed 's/.\x08//g'; }
@@ -68,7 +71,7 @@ manual >"$world/manual"
 sed -n '/^SYNOPSIS/,/^DESCRIPTION/p' "$world/manual" >"$world/synopsis"
 sed -n '/^EXIT STATUS/,/^EXAMPLES/p' "$world/manual" >"$world/exits"
 commands=$("$DKIMROLL" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
-[[ $(wc -w <<<"$commands") -ge 11 ]] || fail "help lists too few commands: $commands"
+[[ $(wc -w <<<"$commands") -ge 13 ]] || fail "help lists too few commands: $commands"
 for command in $commands; do
   grep -qE "^ {5}$command( |$)" <(sed -n '/^   Commands/,/^   Options/p' "$world/manual") || fail "the manual does not tell of $command"
   # The lines of this command in the synopsis, which may be broken.

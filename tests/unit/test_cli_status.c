@@ -182,6 +182,30 @@ static void test_status__a_key_that_cannot_be_mended_is_told_with_its_replacemen
   assert_contains(desk.out, "a new key takes over at about ");
 }
 
+static void take_over(struct lineage *lineage, const struct desk *desk, void *context) {
+  lineage->keys[0].active_at = desk->now + *(int64_t *)context;
+}
+static void ask_for_key(struct lineage *lineage, const struct desk *desk, void *context) {
+  (void)desk;
+  (void)context;
+  lineage->rotate_requested = true;
+}
+
+static void test_status__a_key_that_took_over_by_a_clock_that_was_ahead_needs_attention(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.org", NULL, take_over, &(int64_t){HOUR});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+  desk_edit(&desk, "example.org", NULL, take_over, &(int64_t){400 * DAY});
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  CLEANUP_FREE char *line = find_line(desk.out, "example.org: the key that signs took over on ");
+  assert_contains(line, " by a clock that was ahead, and would sign until ");
+  assert_contains(line, "; `dkimroll rotate` replaces it now");
+  desk_edit(&desk, "example.org", NULL, ask_for_key, NULL);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
+}
+
 static void keep_revocation(struct lineage *lineage, const struct desk *desk, void *context) {
   (void)desk;
   *(int64_t *)context = timing_revoke(&lineage->keys[0], lineage->rules);
@@ -504,6 +528,7 @@ int main(void) {
       cmocka_unit_test(test_status__a_record_that_mail_needs_and_a_server_lost_is_told_at_once),
       cmocka_unit_test(test_status__what_a_proof_found_is_told_with_signer_and_remedy),
       cmocka_unit_test(test_status__a_key_that_cannot_be_mended_is_told_with_its_replacement),
+      cmocka_unit_test(test_status__a_key_that_took_over_by_a_clock_that_was_ahead_needs_attention),
       cmocka_unit_test(test_status__a_retired_key_waits_for_its_window_and_its_record_is_watched),
       cmocka_unit_test(test_status__a_changed_policy_is_told),
       cmocka_unit_test(test_status__another_policy_than_the_compiled_one_is_told),

@@ -90,6 +90,14 @@ static void test_timing__f1_never_while_a_server_is_wrong(void **state) {
   assert_int_equal(timing_ready(key, &builder->rules), TIME_NEVER);
 }
 
+static void test_timing__f1_never_while_no_look_counts(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_PUBLISHED, now);
+  builder_see(key, "ns1.example.com", "192.0.2.1", true, now + 5);
+  key->sightings[0].count = 0; /* by a clock that is not attested */
+  assert_int_equal(timing_ready(key, &builder->rules), TIME_NEVER);
+}
+
 static void test_timing__f1_counts_a_wrong_server_that_left_the_zone(void **state) {
   struct builder *builder = *state;
   struct key *key = builder_key(builder, "a", KEY_PUBLISHED, now);
@@ -301,6 +309,7 @@ int main(void) {
       TEST(the_latest_server_decides),
       TEST(f1_takes_the_longer_of_negative_and_old_ttl),
       TEST(f1_never_while_a_server_is_wrong),
+      TEST(f1_never_while_no_look_counts),
       TEST(f1_counts_a_wrong_server_that_left_the_zone),
       TEST(first_round_comes_with_the_publication),
       TEST(a_missing_record_is_looked_for_ever_more_slowly),

@@ -82,6 +82,10 @@ $(BUILD)/tests/unit/test_sim_files: $(addprefix $(BUILD)/tests/sim/,sim_files.o 
 $(BUILD)/tests/unit/test_sim_files: LDFLAGS += $(SIM_WRAP)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
+# Each allocation of the lifecycle fails once, also those of what a whole life does.
+$(BUILD)/tests/unit/test_lifecycle_memory: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup vasprintf __vasprintf_chk \
+  lineage_copy lifecycle_apply lifecycle_reserve)
+
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 

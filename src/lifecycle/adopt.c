@@ -88,11 +88,8 @@ static int adopt_facts(struct application *a, const struct adoption *adoption, s
 }
 
 static int note(struct application *a, const struct adoption *adoption, struct error *error) {
-  int result = application_note(a, a->key, "imported", adoption->reason, error);
-  if (result) return result;
-  struct event *event = &a->events->items[a->events->count - 1];
-  event->to = text_duplicate(key_state_name(adoption->state));
-  return event->to ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for an event");
+  const int result = application_note(a, a->key, "imported", adoption->reason, error);
+  return result ? result : application_name_states(a, NULL, key_state_name(adoption->state), error);
 }
 
 /* What failed because another key signed is tried again at once. */
@@ -110,8 +107,9 @@ int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, in
   if (result) return result;
   if (strlen(adoption->selector) >= SELECTOR_SIZE)
     return error_set(error, ERROR_LIMIT, "selector %s of %s is longer than %d octets", adoption->selector, lineage->domain, SELECTOR_SIZE - 1);
-  struct key *key = lineage_add_key(lineage);
-  if (!key) return error_set(error, ERROR_LIMIT, "%s: %d keys are alive already", lineage->domain, LINEAGE_KEYS_MAX);
+  struct key *key = NULL;
+  result = application_add_key(lineage, &key, error);
+  if (result) return result;
   const struct outcome outcome = {.action = PLAN_CONFIRM,
                                   .at = now,
                                   .sightings = adoption->sightings,

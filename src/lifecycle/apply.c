@@ -11,14 +11,21 @@ int application_note(struct application *a, const struct key *key, const char *k
   return event_list_add(a->events, a->lineage, key, a->outcome->at, kind, reason, error);
 }
 
+int application_name_states(struct application *a, const char *from, const char *to, struct error *error) {
+  struct event *event = &a->events->items[a->events->count - 1];
+  event->from = text_duplicate(from);
+  event->to = text_duplicate(to);
+  if (event->to && (event->from || !from)) return 0;
+  event_release(event);
+  a->events->count--;
+  return error_set(error, ERROR_NO_MEMORY, "out of memory for an event");
+}
+
 int application_set_state(struct application *a, struct key *key, enum key_state to, const char *reason, struct error *error) {
   const enum key_state from = key->state;
   int result = application_note(a, key, "state", reason, error);
+  if (!result) result = application_name_states(a, key_state_name(from), key_state_name(to), error);
   if (result) return result;
-  struct event *event = &a->events->items[a->events->count - 1];
-  event->from = text_duplicate(key_state_name(from));
-  event->to = text_duplicate(key_state_name(to));
-  if (!event->from || !event->to) return error_set(error, ERROR_NO_MEMORY, "out of memory for an event");
   key->state = to;
   key->state_since = a->outcome->at;
   return 0;
@@ -30,6 +37,13 @@ int application_replace_text(char **place, const char *text, struct error *error
   free(*place);
   *place = copy;
   return 0;
+}
+
+int application_add_key(struct lineage *lineage, struct key **ret_key, struct error *error) {
+  if (lineage->key_count >= LINEAGE_KEYS_MAX)
+    return error_set(error, ERROR_LIMIT, "%s: %d keys are alive already", lineage->domain, LINEAGE_KEYS_MAX);
+  *ret_key = lineage_add_key(lineage);
+  return *ret_key ? 0 : error_set(error, ERROR_NO_MEMORY, "%s: out of memory for a key", lineage->domain);
 }
 
 /* ---- what a round of observation means ---- */
@@ -358,8 +372,9 @@ int lifecycle_reserve(struct lineage *lineage, int64_t now, unsigned number, siz
   char owner_name[DNS_NAME_TEXT_SIZE];
   result = selector_owner_name(selector, lineage->domain, owner_name, error);
   if (result) return result;
-  struct key *key = lineage_add_key(lineage);
-  if (!key) return error_set(error, ERROR_LIMIT, "%s: %d keys are alive already", lineage->domain, LINEAGE_KEYS_MAX);
+  struct key *key = NULL;
+  result = application_add_key(lineage, &key, error);
+  if (result) return result;
   text_copy(key->selector, sizeof key->selector, selector);
   text_copy(key->owner_name, sizeof key->owner_name, owner_name);
   key->algorithm = rule->algorithm;

@@ -14,10 +14,14 @@ struct application {
 };
 
 int application_note(struct application *a, const struct key *key, const char *kind, const char *reason, struct error *error);
+/* Completes the event that was noted last by the names of the states; from NULL: none. One that memory is missing for leaves the list again. */
+int application_name_states(struct application *a, const char *from, const char *to, struct error *error);
 /* The one setter of a key's state: from, to and why go into the event log. */
 int application_set_state(struct application *a, struct key *key, enum key_state to, const char *reason, struct error *error);
 /* A copy of text, which may be NULL, takes the place of what was owned there. */
 int application_replace_text(char **place, const char *text, struct error *error);
+/* lineage_add_key for one that comes to life. ERROR_LIMIT: LINEAGE_KEYS_MAX are alive; ERROR_NO_MEMORY. Nothing was changed then. */
+int application_add_key(struct lineage *lineage, struct key **ret_key, struct error *error);
 
 /* Takes the reports over into the key's placements (placements.c). */
 int placements_take(struct application *a, struct error *error);

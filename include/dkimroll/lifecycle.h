@@ -17,7 +17,7 @@ enum {
   LINEAGE_KEYS_MAX = 32,       /* living keys of one lineage: 90d life against weeks of retirement need 3; a burst of `rotate` stops here */
   KEY_SIGHTINGS_MAX = 64,      /* server addresses of one zone */
   KEY_PLACEMENTS_MAX = POLICY_SIGNERS_MAX,
-  PLAN_REASONS_MAX = 8,
+  PLAN_REASONS_MAX = 9, /* gates of one step */
   PLAN_REASON_TEXT_MAX = 256,
 };
 

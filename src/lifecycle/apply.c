@@ -179,7 +179,7 @@ static int apply_destroy(struct application *a, struct error *error) {
   if (key->state == KEY_RESERVED) reason = "given up before a private key was made";
   if (signed_once && a->lineage->rules->private_key == PRIVATE_KEY_ARCHIVE) reason = "private key archived";
   for (size_t i = 0; i < key->placement_count; i++)
-    if (!key->placements[i].key_path && signed_once) reason = "its private key stands in a KeyTable itself, and stays there";
+    if (!key->placements[i].key_path) reason = "its private key stands in a KeyTable itself, and stays there";
   for (size_t i = 0; i < a->outcome->placement_count; i++)
     if (a->outcome->placements[i].kept) reason = "its private key file stays: others use it, or it lies where dkimroll keeps none";
   a->key->removed_at = a->outcome->at;
@@ -200,12 +200,9 @@ static int apply_success(struct application *a, struct error *error) {
   case PLAN_CONFIRM_ABSENT: return apply_absence(a, error);
   case PLAN_DESTROY: return apply_destroy(a, error);
   case PLAN_PROVE:
-  case PLAN_REPAIR: proof_succeed(a); break;
-  case PLAN_CONFIRM: /* apply_presence was all */
-  case PLAN_ATTEST:
-  case PLAN_NONE: break;
+  case PLAN_REPAIR: proof_succeed(a); return 0;
+  default: return 0; /* of a look, apply_presence was all, and an attestation brings nothing to a lineage */
   }
-  return 0;
 }
 
 /* ---- failures ---- */

@@ -17,9 +17,9 @@ static const char *skip(const char *text, const char *word) {
 }
 
 bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key) {
-  const char *rest = lineage->failures > 0 ? skip(lineage->failure, plan_action_name(action)) : NULL;
-  if (rest && key) rest = skip(rest, " of ");
-  if (rest && key) rest = skip(rest, key->selector);
+  const char *rest = key ? skip(lineage->failure, plan_action_name(action)) : NULL;
+  if (rest) rest = skip(rest, " of ");
+  if (rest) rest = skip(rest, key->selector);
   return rest && rest[0] == ':';
 }
 

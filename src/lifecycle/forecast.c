@@ -113,7 +113,7 @@ static int reserve(struct lineage *lineage, int64_t now, struct plan *plan, stru
 }
 
 static bool is_round(enum plan_action action) {
-  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_ATTEST || action == PLAN_PROVE;
+  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_PROVE;
 }
 
 int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context, struct error *error) {

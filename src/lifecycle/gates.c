@@ -72,7 +72,8 @@ static bool gate_clock_attested(const struct gate_view *view, struct plan_reason
 
 /* F1 begins with a look by an attested clock (sightings.c), so a record waits for one. */
 static bool gate_clock_doubtful(const struct gate_view *view, struct plan_reason *reason) {
-  return !view->clock->attested || gate_closed(reason, TIME_NEVER, "the clock is attested");
+  if (!view->clock->attested) return true;
+  return gate_closed(reason, TIME_NEVER, "the clock is attested");
 }
 
 static bool gate_room(const struct gate_view *view, struct plan_reason *reason) {
@@ -107,10 +108,12 @@ static bool gate_not_wanted(const struct gate_view *view, struct plan_reason *re
 }
 
 static bool gate_may_be_served(const struct gate_view *view, struct plan_reason *reason) {
-  return key_may_be_served(view->key) || gate_closed(reason, TIME_NEVER, "its record was never published");
+  if (key_may_be_served(view->key)) return true;
+  return gate_closed(reason, TIME_NEVER, "its record was never published");
 }
 static bool gate_not_served(const struct gate_view *view, struct plan_reason *reason) {
-  return !key_may_be_served(view->key) || gate_closed(reason, TIME_NEVER, "its publication was begun: the record has to be deleted first");
+  if (!key_may_be_served(view->key)) return true;
+  return gate_closed(reason, TIME_NEVER, "its publication was begun: the record has to be deleted first");
 }
 
 /* Looks are stamped by the wall clock. A look that lies further ahead than any pause was stamped by a clock that is ahead of what gates may count with, or
@@ -213,7 +216,8 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
 }
 
 static bool gate_placement_missing(const struct gate_view *view, struct plan_reason *reason) {
-  return !key_is_placed(view->lineage, view->key) || gate_closed(reason, TIME_NEVER, "every signer signs with it");
+  if (!key_is_placed(view->lineage, view->key)) return true;
+  return gate_closed(reason, TIME_NEVER, "every signer signs with it");
 }
 
 /* Is the key proved from time to time, and is that worth a word? */
@@ -240,7 +244,8 @@ static bool gate_repairable(const struct gate_view *view, struct plan_reason *re
 
 /* Tables are pointed at a key only while its record is served. */
 static bool gate_record_served(const struct gate_view *view, struct plan_reason *reason) {
-  return timing_right_since(view->key) != TIME_UNSET || gate_closed(reason, TIME_NEVER, "a server does not serve its record");
+  if (timing_right_since(view->key) != TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "a server does not serve its record");
 }
 static bool gate_other_key_served(const struct gate_view *view, struct plan_reason *reason) {
   if (view->active && timing_right_since(view->active) != TIME_UNSET) return true;
@@ -286,31 +291,36 @@ static bool gate_tombstone_over(const struct gate_view *view, struct plan_reason
 }
 static bool gate_file_unshared(const struct gate_view *view, struct plan_reason *reason) {
   const struct key *other = key_sharing_file(view->lineage, view->key);
-  return !other || gate_closed(reason, TIME_NEVER, "its private key file is that of %s too", other->selector);
+  if (!other) return true;
+  return gate_closed(reason, TIME_NEVER, "its private key file is that of %s too", other->selector);
 }
 static bool gate_other_key_signs(const struct gate_view *view, struct plan_reason *reason) {
-  if (view->active && view->active != view->key) return true;
+  if (view->active) return true;
   return gate_closed(reason, TIME_NEVER, "no other key of the domain signs");
 }
 
 static bool gate_not_deleted(const struct gate_view *view, struct plan_reason *reason) {
-  return view->key->deleted_at == TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is deleted");
+  if (view->key->deleted_at == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "the record is deleted");
 }
 /* A deleted record that some server still shows is deleted again, day by day: it may have come back from a backup. */
 static bool gate_shown_again(const struct gate_view *view, struct plan_reason *reason) {
   const struct key *key = view->key;
   bool shown = false;
   for (size_t i = 0; i < key->sighting_count; i++) shown |= !timing_sighting_counts(key, i) && key->sightings[i].seen_at >= key->deleted_at;
-  return (shown && key->absent_at == TIME_UNSET) || gate_closed(reason, TIME_NEVER, "no server shows the record");
+  if (shown && key->absent_at == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "no server shows the record");
 }
 static bool gate_deletion_patience(const struct gate_view *view, struct plan_reason *reason) {
   return gate_time(view, reason, time_add(view->key->deleted_at, TIMING_HEAL_SLOWEST), "the record is not deleted again");
 }
 static bool gate_deleted(const struct gate_view *view, struct plan_reason *reason) {
-  return view->key->deleted_at != TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is not deleted yet");
+  if (view->key->deleted_at != TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "the record is not deleted yet");
 }
 static bool gate_not_absent(const struct gate_view *view, struct plan_reason *reason) {
-  return view->key->absent_at == TIME_UNSET || gate_closed(reason, TIME_NEVER, "the record is gone from every server");
+  if (view->key->absent_at == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "the record is gone from every server");
 }
 static bool gate_absent(const struct gate_view *view, struct plan_reason *reason) {
   if (view->key->absent_at != TIME_UNSET) return true;
@@ -331,7 +341,8 @@ static bool gate_absence_round_due(const struct gate_view *view, struct plan_rea
 
 #define GATE(name) {#name, gate_##name, false}
 #define APPLIES(name) {#name, gate_##name, true}
-#define GATES(...) .gates = (const struct gate[]){__VA_ARGS__, {NULL, NULL, false}}
+/* At most so many that a plan can name every one that is closed; the compiler refuses more. */
+#define GATES(...) .gates = (const struct gate[PLAN_REASONS_MAX + 1]){__VA_ARGS__, {NULL, NULL, false}}
 
 /* What a record that mail needs is watched and healed by. */
 #define WATCH_GATES GATE(managed), APPLIES(not_deleted), APPLIES(watched), GATE(round_due), GATE(look_back_off)
@@ -387,6 +398,5 @@ const struct step plan_steps[] = {
 };
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];
 
-static const struct gate new_key_gates[] = {GATE(managed),  GATE(not_held), GATE(successor_wanted),
-                                            GATE(room), GATE(back_off), {NULL, NULL, false}};
-const struct step plan_new_key = {KEY_RESERVED, PLAN_GENERATE, new_key_gates};
+const struct step plan_new_key = {KEY_RESERVED, PLAN_GENERATE,
+                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off))};

@@ -44,7 +44,7 @@ bool plan_step_applies(const struct lineage *lineage, size_t key, enum plan_acti
 bool key_is_leaving(const struct lineage *lineage, const struct key *key);
 /* Whether the policy still asks for a key of this kind. */
 bool key_is_wanted(const struct lineage *lineage, const struct key *key);
-/* Whether some server may hold the record of a key that never got beyond KEY_GENERATED: its publication was begun. */
+/* Whether some server may hold the record of key, which is KEY_GENERATED: its publication was begun. */
 bool key_may_be_served(const struct key *key);
 /* A key that needs the same private key file longer than key does; NULL: none. */
 const struct key *key_sharing_file(const struct lineage *lineage, const struct key *key);
@@ -59,6 +59,7 @@ bool placement_is_named(const struct placement *placement);
 
 /* The failure that lineage remembers (lineage.failure) begins with the step that failed, and these read that. */
 void failure_describe(enum plan_action action, const struct key *key, const struct error *error, char *buffer, size_t size);
+/* Whether it is of that step of key; a step about no key has no failure of its own. */
 bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key);
 /* The key that the failure is about; NULL: none, or it is gone. */
 const struct key *failure_key(const struct lineage *lineage);

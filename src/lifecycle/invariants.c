@@ -88,7 +88,7 @@ static const char *forbids_withdrawal(const struct lineage *lineage, const struc
 int invariant_permits(const struct lineage *lineage, enum plan_action action, size_t key_index, const struct plan_clock *clock,
                       struct error *error) {
   const struct key *key = key_index < lineage->key_count ? &lineage->keys[key_index] : NULL;
-  const char *why = NULL;
+  const char *why = "there is no such step";
   if (!lineage->managed) return refuse(lineage, action, key, "the domain is not managed", error);
   if (!key) return action == PLAN_GENERATE || action == PLAN_ATTEST ? 0 : refuse(lineage, action, key, "there is no such key", error);
   switch (action) {
@@ -105,7 +105,7 @@ int invariant_permits(const struct lineage *lineage, enum plan_action action, si
   case PLAN_READY:
   case PLAN_CONFIRM:
   case PLAN_CONFIRM_ABSENT:
-  case PLAN_ATTEST: break;
+  case PLAN_ATTEST: why = NULL; break;
   }
   return why ? refuse(lineage, action, key, why, error) : 0;
 }

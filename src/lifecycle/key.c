@@ -14,7 +14,7 @@ bool key_is_leaving(const struct lineage *lineage, const struct key *key) {
 /* A publication whose reply was lost may have been done all the same, and so may one that was refused for something else. */
 bool key_may_be_served(const struct key *key) {
   const bool begun = key->intent == PLAN_PUBLISH || key->intent == PLAN_DELETE;
-  return key->state == KEY_GENERATED && begun && key->deleted_at == TIME_UNSET;
+  return begun && key->deleted_at == TIME_UNSET;
 }
 
 static bool share_file(const struct key *a, const struct key *b) {

@@ -46,7 +46,7 @@ static void step_judge(const struct step *step, const struct gate_view *view, st
     const bool attestation = text_equal(gate->name, "clock_attested");
     if (!attestation) ret_verdict->opens = time_max(ret_verdict->opens, reason.opens);
     ret_verdict->only_attestation = ret_verdict->reason_count == 0 && attestation;
-    if (ret_verdict->reason_count < PLAN_REASONS_MAX) ret_verdict->reasons[ret_verdict->reason_count++] = reason;
+    ret_verdict->reasons[ret_verdict->reason_count++] = reason;
   }
 }
 
@@ -119,7 +119,7 @@ void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock,
   for (size_t i = 0; i < lineage->key_count; i++) {
     plan_one(lineage, i, &view, &candidate);
     const int64_t next = time_min(ret_plan->next, candidate.next);
-    const bool sooner = candidate.next < ret_plan->next && ret_plan->action == PLAN_NONE;
+    const bool sooner = candidate.next < ret_plan->next; /* than a plan without action: the moment of an action is now, and none is before */
     if (action_urgency(candidate.action) < action_urgency(ret_plan->action) || sooner) *ret_plan = candidate;
     ret_plan->next = next;
   }

@@ -225,6 +225,60 @@ static void test_adopt__what_contradicts_is_refused_and_changes_nothing(void **s
   assert_int_equal(builder->lineage.key_count, 0);
 }
 
+static void test_adopt__a_key_that_signs_is_nothing_without_tables_and_record(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  offer.adoption.place_count = 0;
+  assert_refused(builder, &offer, "no signer's tables name it");
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  offer.adoption.record = NULL;
+  offer.adoption.unserved = true;
+  assert_refused(builder, &offer, "its record is not known");
+}
+
+static void test_adopt__an_unserved_one_needs_no_record(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_RETIRED);
+  offer.adoption.record = NULL;
+  offer.adoption.unserved = true;
+  assert_null(adopt(builder, &offer)->record);
+}
+
+static void test_adopt__one_that_nobody_was_asked_for_is_not_confirmed(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  offer.adoption.sighting_count = 0;
+  const struct key *key = adopt(builder, &offer);
+  assert_true(key->sighting_count == 0 && key->right_at == TIME_UNSET && key->confirmed_at == TIME_UNSET);
+}
+
+static void test_adopt__more_places_than_are_kept_are_refused(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  offer.adoption.place_count = KEY_PLACEMENTS_MAX + 1;
+  assert_int_equal(lifecycle_adopt(&builder->lineage, &offer.adoption, now, &builder->events, &builder->error), ERROR_INTERNAL);
+  assert_int_equal(builder->lineage.key_count, 0);
+}
+
+static void test_adopt__a_selector_of_labels_that_are_too_long_together_is_refused(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "a234567890123456789012345678901234567890.a23456789012345678901234", KEY_ACTIVE);
+  assert_int_equal(lifecycle_adopt(&builder->lineage, &offer.adoption, now, &builder->events, &builder->error), ERROR_LIMIT);
+  assert_non_null(strstr(builder->error.message, "longer than 63 octets"));
+  assert_int_equal(builder->lineage.key_count, 0);
+}
+
+static void test_adopt__a_key_that_was_reserved_here_is_not_adopted(void **state) {
+  struct builder *builder = *state;
+  assert_false(key_is_adopted(builder_key(builder, "a", KEY_RESERVED, now)));
+  assert_false(key_is_adopted(builder_key(builder, "b", KEY_PUBLISHED, now)));
+}
+
 static void test_adopt__there_is_an_end_of_room(void **state) {
   struct builder *builder = *state;
   struct offer offer;
@@ -253,6 +307,12 @@ int main(void) {
       TEST(a_key_in_the_table_itself_has_no_file),
       TEST(two_keys_without_files_share_none),
       TEST(what_contradicts_is_refused_and_changes_nothing),
+      TEST(a_key_that_signs_is_nothing_without_tables_and_record),
+      TEST(an_unserved_one_needs_no_record),
+      TEST(one_that_nobody_was_asked_for_is_not_confirmed),
+      TEST(more_places_than_are_kept_are_refused),
+      TEST(a_selector_of_labels_that_are_too_long_together_is_refused),
+      TEST(a_key_that_was_reserved_here_is_not_adopted),
       TEST(there_is_an_end_of_room),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -204,7 +204,7 @@ static void test_forecast__a_template_without_a_date_counts_on(void **state) {
 
 static void test_forecast__numbers_count_only_behind_their_own_stamp(void **state) {
   struct life *life = *state;
-  static const char *const others[] = {"fixed-20270101", "fixedly-7", "fixed-7a", "fix-9", "fixed-", "fixed-3"};
+  static const char *const others[] = {"fixed-20270101", "fixedly-7", "fixed-7a", "fix-9", "fixed-", "fixed-3", "fixed-7-1", "fixed-1000", "fixed-99999"};
   life->builder.slots[0].selector = (char *)"fixed";
   for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) builder_key(&life->builder, "x", KEY_REVOKED, life->moment);
   for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) text_copy(life->builder.lineage.keys[i].selector, SELECTOR_SIZE, others[i]);
@@ -257,6 +257,15 @@ static void test_forecast__a_selector_that_cannot_be_made_ends_it(void **state) 
   assert_int_equal(forecast_lineage(&life->builder.lineage, life->moment, life->moment + DAY, ignore_step, NULL, &error), ERROR_INVALID);
 }
 
+static void test_forecast__a_selector_of_a_successor_that_cannot_be_made_ends_it(void **state) {
+  struct life *life = *state;
+  struct error error = {0};
+  builder_key(&life->builder, "a", KEY_ACTIVE, life->moment - BUILDER_LIFE);
+  life->builder.slots[0].selector = (char *)"%Q";
+  assert_int_equal(forecast_lineage(&life->builder.lineage, life->moment, life->moment + DAY, ignore_step, NULL, &error), ERROR_INVALID);
+  assert_int_equal(life->builder.lineage.key_count, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_forecast__##name, begin, end)
 
 int main(void) {
@@ -276,6 +285,7 @@ int main(void) {
       TEST(nothing_happens_in_the_past),
       TEST(is_bounded),
       TEST(a_selector_that_cannot_be_made_ends_it),
+      TEST(a_selector_of_a_successor_that_cannot_be_made_ends_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,6 +93,26 @@ static void test_invariants__every_action_in_every_state(void **state) {
     }
 }
 
+static void test_invariants__a_step_that_is_none_is_refused(void **state) {
+  struct builder *builder = *state;
+  subject_in(builder, KEY_READY);
+  expect_refusal(builder, (enum plan_action)99, "there is no such step");
+}
+
+static void test_invariants__tables_are_mended_only_while_every_server_serves_the_record(void **state) {
+  struct builder *builder = *state;
+  struct key *key = subject_in(builder, KEY_ACTIVE);
+  builder_see(key, "ns2.example.com", "192.0.2.2", false, now);
+  expect_refusal(builder, PLAN_REPAIR, "not every server serves its record");
+}
+
+static void test_invariants__the_only_key_that_signs_anywhere_is_not_taken_back(void **state) {
+  struct builder *builder = *state;
+  subject_in(builder, KEY_PUBLISHED);
+  builder->lineage.keys[0].state = KEY_RETIRED;
+  expect_refusal(builder, PLAN_WITHDRAW, "no other key signs");
+}
+
 static void test_invariants__a_buried_key_may_be_destroyed(void **state) {
   struct builder *builder = *state;
   for (enum key_state at = KEY_RETIRED; at <= KEY_REVOKED; at++) {
@@ -324,6 +344,9 @@ static void test_invariants__a_window_never_shrinks(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(every_action_in_every_state),
+      TEST(a_step_that_is_none_is_refused),
+      TEST(tables_are_mended_only_while_every_server_serves_the_record),
+      TEST(the_only_key_that_signs_anywhere_is_not_taken_back),
       TEST(a_buried_key_may_be_destroyed),
       TEST(nothing_without_management),
       TEST(only_generation_and_attestation_are_about_no_key),

@@ -441,6 +441,34 @@ static void test_lifecycle_memory__a_key_that_cannot_be_adopted_leaves_no_trace(
   }
 }
 
+static void test_lifecycle_memory__a_signer_that_is_gone_is_given_up_wholly_or_not(void **state) {
+  static const size_t left[] = {2};
+  static const struct placement_report reports[] = {{.signer_id = 1, .failure = "no such folder"}, {.signer_id = 2, .failure = "no such folder"}};
+  struct life *life = *state;
+  struct error failure = {.code = ERROR_PERMISSION, .message = "it did not work"};
+  const struct outcome outcome = {
+      .action = PLAN_WITHDRAW, .at = BUILDER_NOW, .error = &failure, .placements = reports, .placement_count = 2};
+  struct lineage *lineage = rich(life);
+  builder_use_signers(&life->builder, left, 1);
+  assert_true(try_trial(&(struct trial){.lineage = lineage, .outcome = &outcome, .now = BUILDER_NOW}, act_apply, undo_apply) > 12);
+  builder_apply(&life->builder, &outcome);
+  assert_int_equal(lineage->keys[0].placement_count, 1);
+}
+
+static void test_lifecycle_memory__a_place_more_is_whole_or_none(void **state) {
+  static const size_t three[] = {1, 2, 3};
+  struct life *life = *state;
+  struct lineage *lineage = rich(life);
+  builder_define_signer(&life->builder, 3, "third", "");
+  builder_use_signers(&life->builder, three, 3);
+  for (size_t i = 0; i < 2; i++) {
+    const struct placement_report report = {
+        .signer_id = 3, .key_path = i ? "/third/now.private" : NULL, .switched_at = BUILDER_NOW, .completed_at = BUILDER_NOW};
+    const struct outcome outcome = {.action = PLAN_ACTIVATE, .key = 1, .at = BUILDER_NOW, .placements = &report, .placement_count = 1};
+    assert_true(try_trial(&(struct trial){.lineage = lineage, .outcome = &outcome, .now = BUILDER_NOW}, act_apply, undo_apply) > 5);
+  }
+}
+
 static void test_lifecycle_memory__a_forecast_ends_at_once(void **state) {
   struct life *life = *state;
   const struct lineage *lineage = &life->builder.lineage;
@@ -460,6 +488,8 @@ int main(void) {
       ALONE(an_event_is_whole_or_none),
       ALONE(a_key_that_cannot_be_reserved_leaves_no_trace),
       ALONE(a_key_that_cannot_be_adopted_leaves_no_trace),
+      ALONE(a_signer_that_is_gone_is_given_up_wholly_or_not),
+      ALONE(a_place_more_is_whole_or_none),
       ALONE(a_forecast_ends_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

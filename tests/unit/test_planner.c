@@ -265,6 +265,17 @@ static void test_planner__a_wrong_server_is_named(void **state) {
   assert_non_null(strstr(both.reasons[0].text, "ns1.example.com (192.0.2.1), not the only one, does not serve"));
 }
 
+static void test_planner__a_wrong_server_without_a_name_is_called_by_its_address(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_PUBLISHED, now - 60);
+  builder_see(key, "192.0.2.9", "192.0.2.9", false, now - 5);
+  const struct plan plan = builder_plan_key(builder, 0, now - 4);
+  const struct plan_reason *reason = builder_reason(&plan, "servers_right");
+  assert_non_null(reason);
+  assert_non_null(strstr(reason->text, "192.0.2.9"));
+  assert_null(strstr(reason->text, "(192.0.2.9)"));
+}
+
 static void test_planner__enough_sightings_are_waited_for(void **state) {
   struct builder *builder = *state;
   struct key *key = builder_key(builder, "a", KEY_PUBLISHED, now);
@@ -355,6 +366,7 @@ int main(void) {
       TEST(an_unwanted_key_whose_publication_was_begun_is_deleted_first),
       TEST(a_published_key_is_looked_at_at_once),
       TEST(a_wrong_server_is_named),
+      TEST(a_wrong_server_without_a_name_is_called_by_its_address),
       TEST(enough_sightings_are_waited_for),
       TEST(negative_caches_are_waited_for_and_one_look_follows),
       TEST(a_record_that_stays_away_is_published_again_after_a_look),

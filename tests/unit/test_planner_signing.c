@@ -299,6 +299,13 @@ static void destruction_in(struct builder *builder, enum key_state which) {
   active->absent_at = now; /* both at their end: neither waits */
   expect_action(builder, 1, now, PLAN_DESTROY);
   active->placements[0].key_path = path;
+  struct key *removed = builder_key(builder, "c", KEY_REVOKED, now);
+  char *const own = removed->placements[0].key_path;
+  removed->placements[0].key_path = builder->lineage.keys[1].placements[0].key_path;
+  expect_closed(builder, 1, now, PLAN_DESTROY, "file_unshared", TIME_NEVER);
+  removed->state = KEY_REMOVED;
+  expect_action(builder, 1, now, PLAN_DESTROY);
+  removed->placements[0].key_path = own;
 }
 static void test_planner_signing__a_retired_key_that_is_gone_is_destroyed(void **state) {
   destruction_in(*state, KEY_RETIRED);

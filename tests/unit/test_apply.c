@@ -1,0 +1,488 @@
+/* What outcomes do to a lineage, and which are refused; what its names and its memory are. The planner's view of the same is in test_planner_*.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dkimroll/text.h"
+#include "dkimroll/timing.h"
+#include "lineage_builder.h"
+
+static const int64_t now = BUILDER_NOW;
+
+static int begin(void **state) {
+  static struct builder builder;
+  builder_begin(&builder);
+  *state = &builder;
+  return 0;
+}
+static int end(void **state) {
+  builder_end(*state);
+  return 0;
+}
+
+static struct key *key_at(struct builder *builder, size_t index) { return &builder->lineage.keys[index]; }
+
+/* The outcome is taken over, and is the failure of its step. */
+static void expect_incomplete(struct builder *builder, const struct outcome *outcome, const char *why) {
+  const unsigned failures = builder->lineage.failures;
+  const enum key_state before = key_at(builder, outcome->key)->state;
+  builder_apply(builder, outcome);
+  assert_int_equal(builder->lineage.failures, failures + 1);
+  if (!strstr(builder->lineage.failure, why)) fail_msg("\"%s\" does not say \"%s\"", builder->lineage.failure, why);
+  assert_true(key_at(builder, outcome->key)->state == before);
+}
+
+static void expect_contradiction(struct builder *builder, const struct outcome *outcome, const char *why) {
+  struct lineage *lineage = &builder->lineage;
+  const size_t events = builder->events.count, keys = lineage->key_count;
+  assert_int_equal(lifecycle_apply(lineage, outcome, now, &builder->events, &builder->error), ERROR_INTERNAL);
+  if (!strstr(builder->error.message, why)) fail_msg("\"%s\" does not say \"%s\"", builder->error.message, why);
+  assert_true(builder->events.count == events && lineage->key_count == keys && lineage->failures == 0);
+}
+
+/* ---- names and memory ---- */
+
+static void test_apply__numbers_that_are_no_state_and_no_step_are_unknown(void **state) {
+  (void)state;
+  assert_string_equal(key_state_name((enum key_state)99), "unknown");
+  assert_string_equal(plan_action_name((enum plan_action)99), "unknown");
+  assert_int_equal(plan_action_target((enum plan_action)99, KEY_READY), KEY_READY);
+}
+
+static void test_apply__what_is_not_there_is_released_without_harm(void **state) {
+  (void)state;
+  struct event_list none = {0};
+  key_release(NULL);
+  lineage_release(NULL);
+  event_release(NULL);
+  event_list_release(NULL);
+  event_list_release(&none);
+  assert_true(none.items == NULL && none.count == 0);
+}
+
+static void test_apply__a_lineage_without_rules_has_none_for_a_key(void **state) {
+  struct builder *builder = *state;
+  builder->lineage.rules = NULL;
+  assert_null(lineage_rule(&builder->lineage));
+}
+
+/* ---- a new key ---- */
+
+static void expect_no_reservation(struct builder *builder, int code, const char *why) {
+  size_t index = 77;
+  assert_int_equal(lifecycle_reserve(&builder->lineage, now, 1, &index, &builder->events, &builder->error), code);
+  if (!strstr(builder->error.message, why)) fail_msg("\"%s\" does not say \"%s\"", builder->error.message, why);
+  assert_true(index == 77 && builder->lineage.key_count == 0 && builder->events.count == 0);
+}
+
+static void test_apply__no_selector_is_taken_without_rules_for_it(void **state) {
+  struct builder *builder = *state;
+  text_copy(builder->lineage.slot, sizeof builder->lineage.slot, "other");
+  expect_no_reservation(builder, ERROR_INTERNAL, "no rules for key other");
+}
+
+static void test_apply__no_selector_is_taken_by_a_template_that_is_none(void **state) {
+  struct builder *builder = *state;
+  builder->slots[0].selector = (char *)"%Q";
+  expect_no_reservation(builder, ERROR_INVALID, "%Q");
+}
+
+static void test_apply__no_selector_is_taken_whose_name_is_too_long_for_dns(void **state) {
+  struct builder *builder = *state;
+  char *domain = builder->lineage.domain;
+  memset(domain, 'a', 249);
+  for (size_t i = 40; i < 240; i += 40) domain[i] = '.';
+  domain[249] = '\0';
+  expect_no_reservation(builder, ERROR_INVALID, "253");
+}
+
+/* ---- outcomes that contradict what is there ---- */
+
+static void test_apply__an_outcome_must_be_one_that_its_key_can_have(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_DESTROY, .key = 0, .at = now}, "an outcome of destroy for a, which is active");
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_NONE, .key = 0, .at = now}, "an outcome of none");
+}
+
+static void test_apply__an_outcome_about_no_key_is_an_attestation_or_a_selector_not_found(void **state) {
+  struct builder *builder = *state;
+  struct error failure = {0};
+  const struct sighting_report sighting = {.host = "ns1", .address = "192.0.2.1", .at = now};
+  const struct placement_report placement = {.signer_id = 1};
+  error_set(&failure, ERROR_LIMIT, "none is left");
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_CONFIRM, .at = now}, "an outcome for key 0 of 0");
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_GENERATE, .at = now}, "key 0 of 0");
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_PUBLISH, .at = now, .error = &failure}, "key 0 of 0");
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_ATTEST, .at = now, .sightings = &sighting, .sighting_count = 1}, "key 0 of 0");
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_ATTEST, .at = now, .placements = &placement, .placement_count = 1}, "key 0 of 0");
+  builder_apply(builder, &(struct outcome){.action = PLAN_ATTEST, .at = now});
+  assert_int_equal(builder->events.count, 0);
+  builder_apply(builder, &(struct outcome){.action = PLAN_GENERATE, .at = now, .error = &failure});
+  assert_string_equal(builder->lineage.failure, "generate: none is left");
+  assert_string_equal(builder_events(builder), "failed");
+}
+
+static void test_apply__a_failed_attestation_counts_with_the_keys_that_sign(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_fail(builder, PLAN_ATTEST, 1, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  assert_int_equal(builder->lineage.failures, 2);
+  /* One of a key that leaves is counted from one. */
+  builder_key(builder, "old", KEY_RETIRED, now - DAY);
+  builder_fail(builder, PLAN_CONFIRM, 1, now, ERROR_TIMEOUT, true);
+  assert_int_equal(builder->lineage.failures, 1);
+  builder_fail(builder, PLAN_ATTEST, 2, now, ERROR_TIMEOUT, true);
+  assert_int_equal(builder->lineage.failures, 1);
+}
+
+static void test_apply__an_attestation_is_about_any_key_and_changes_none(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_READY, now - DAY);
+  builder_apply(builder, &(struct outcome){.action = PLAN_ATTEST, .key = 0, .at = now});
+  assert_true(key_at(builder, 0)->state == KEY_READY && builder->events.count == 0);
+}
+
+static void test_apply__a_selector_that_was_not_found_gives_up_no_key(void **state) {
+  struct builder *builder = *state;
+  builder_fail(builder, PLAN_GENERATE, 0, now, ERROR_CONFLICT, false);
+  assert_int_equal(builder->lineage.key_count, 0);
+  assert_string_equal(builder_events(builder), "failed");
+}
+
+/* ---- successes that are none ---- */
+
+static void test_apply__a_success_that_brought_nothing_is_a_failure(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_key(builder, "reserved", KEY_RESERVED, now - DAY);
+  builder_key(builder, "published", KEY_PUBLISHED, now - DAY);
+  builder_key(builder, "ready", KEY_READY, now - DAY);
+  builder_key(builder, "retired", KEY_RETIRED, now - BUILDER_WINDOW);
+  key_at(builder, 4)->deleted_at = now - HOUR;
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_GENERATE, .key = 1, .at = now}, "no record came");
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM, .key = 2, .at = now}, "no server was asked");
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 3, .at = now}, "not every signer of the domain has said");
+  builder->lineage.failures = 0;
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_WITHDRAW, .key = 4, .at = now}, "not every signer has said that it does not name");
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_DESTROY, .key = 4, .at = now}, "not every private key file is gone");
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM_ABSENT, .key = 4, .at = now}, "no server was asked");
+}
+
+static void test_apply__a_record_that_vanishes_during_the_switch_fails_it(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "ready", KEY_READY, now - DAY);
+  const struct sighting_report gone = {.host = "ns1.example.com", .address = "192.0.2.1", .at = now, .ttl = -1, .ttl_negative = -1, .answer = "NXDOMAIN"};
+  builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 0, .at = now, .sightings = &gone, .sighting_count = 1});
+  assert_true(key_at(builder, 0)->state == KEY_PUBLISHED && builder->lineage.failures == 1);
+  assert_non_null(strstr(builder->lineage.failure, "a server lost the record meanwhile"));
+}
+
+static void test_apply__more_servers_than_are_watched_fail_the_look(void **state) {
+  struct builder *builder = *state;
+  static struct sighting_report reports[KEY_SIGHTINGS_MAX + 1];
+  for (size_t i = 0; i < KEY_SIGHTINGS_MAX + 1; i++)
+    reports[i] = (struct sighting_report){.host = "ns", .address = "192.0.2.1", .right = true, .at = now, .ttl = -1, .ttl_negative = -1};
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM, .at = now, .sightings = reports, .sighting_count = KEY_SIGHTINGS_MAX + 1},
+                    "65 server addresses");
+  assert_int_equal(key_at(builder, 0)->sighting_count, 2);
+}
+
+/* ---- what is said of a success ---- */
+
+static void test_apply__a_record_that_the_primary_has_and_nobody_was_asked_for_is_an_alarm(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_PUBLISHED, now - DAY);
+  builder_apply(builder, &(struct outcome){.action = PLAN_PUBLISH, .at = now, .already = true, .ttl_negative = -1, .ttl_old = -1});
+  assert_non_null(strstr(builder_event_reason(builder, "alarm"), "no server could be asked"));
+}
+
+static void test_apply__a_revocation_with_a_longer_ttl_is_remembered(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_key(builder, "old", KEY_RETIRED, now - BUILDER_WINDOW);
+  builder_apply(builder, &(struct outcome){.action = PLAN_REVOKE, .key = 1, .at = now, .ttl = DAY});
+  assert_true(key_at(builder, 1)->state == KEY_REVOKED && key_at(builder, 1)->ttl == DAY && key_at(builder, 1)->revoked_at == now);
+}
+
+static void test_apply__a_record_that_came_back_is_deleted_with_a_word_unless_it_was_gone(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "old", KEY_REVOKED, now - BUILDER_TOMBSTONE);
+  struct outcome outcome = {.action = PLAN_DELETE, .at = now};
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_events(builder), "deleted");
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_events(builder), "deleted");
+  outcome.already = true;
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_events(builder), "");
+}
+
+static void test_apply__the_end_of_a_private_key_is_told_as_it_was(void **state) {
+  struct builder *builder = *state;
+  const struct placement_report gone = {.signer_id = 1, .completed_at = now}, kept = {.signer_id = 1, .completed_at = now, .kept = true};
+  static const struct {
+    enum key_state from;
+    bool archive, file, keep;
+    const char *told;
+  } rows[] = {
+      {KEY_RESERVED, false, true, false, "given up before a private key was made"},
+      {KEY_GENERATED, true, true, false, "given up before it was published"},
+      {KEY_REVOKED, false, true, false, "private key destroyed"},
+      {KEY_REVOKED, true, true, false, "private key archived"},
+      {KEY_REVOKED, true, false, false, "stands in a KeyTable itself"},
+      {KEY_REVOKED, false, true, true, "its private key file stays"},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    builder_end(builder);
+    builder_begin(builder);
+    builder->rules.private_key = rows[i].archive ? PRIVATE_KEY_ARCHIVE : PRIVATE_KEY_DESTROY;
+    struct key *key = builder_key(builder, "old", rows[i].from, now - BUILDER_TOMBSTONE);
+    if (!rows[i].file) free(key->placements[0].key_path);
+    if (!rows[i].file) key->placements[0].key_path = NULL;
+    builder_apply(builder, &(struct outcome){.action = PLAN_DESTROY, .at = now, .placements = rows[i].keep ? &kept : &gone, .placement_count = 1});
+    assert_true(key_at(builder, 0)->state == KEY_REMOVED);
+    assert_non_null(strstr(builder_event_reason(builder, "state"), rows[i].told));
+  }
+}
+
+/* ---- failures and their end ---- */
+
+static void test_apply__a_failure_without_text_ends_with_the_next_success(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder->lineage.failures = 2;
+  builder_round(builder, PLAN_CONFIRM, 0, now, NULL, NULL);
+  assert_string_equal(builder_event_reason(builder, "recovered"), "after 2 failures of: a step");
+  assert_int_equal(builder->lineage.failures, 0);
+}
+
+static void test_apply__a_back_off_without_failures_ends_with_the_next_success(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder->lineage.retry_at = now + DAY;
+  builder_round(builder, PLAN_CONFIRM, 0, now, NULL, NULL);
+  assert_string_equal(builder_events(builder), "recovered");
+  assert_int_equal(builder->lineage.retry_at, TIME_UNSET);
+}
+
+static void test_apply__a_selector_that_was_not_found_matters_until_a_key_is_made(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_fail(builder, PLAN_GENERATE, 1, now, ERROR_LIMIT, false);
+  builder_round(builder, PLAN_CONFIRM, 0, now + 1, NULL, NULL);
+  builder_apply(builder, &(struct outcome){.action = PLAN_ATTEST, .key = 1, .at = now + 2});
+  assert_int_equal(builder->lineage.failures, 1);
+  builder_key(builder, "b", KEY_RESERVED, now);
+  const struct placement_report made = {.signer_id = 1, .completed_at = now + 3};
+  builder_apply(builder, &(struct outcome){.action = PLAN_GENERATE, .key = 1, .at = now + 3, .record = "v=DKIM1; p=AAAA", .placements = &made,
+                                           .placement_count = 1, .ttl_negative = -1, .ttl_old = -1});
+  assert_string_equal(builder_events(builder), "state recovered");
+  assert_true(builder->lineage.failures == 0 && key_at(builder, 1)->placements[0].file_made);
+}
+
+static void test_apply__a_failure_of_a_step_that_its_key_does_not_have_matters_no_more(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder->lineage.failures = 1;
+  builder->lineage.failure = text_duplicate("unheard-of of a: no");
+  builder_round(builder, PLAN_CONFIRM, 0, now, NULL, NULL);
+  assert_int_equal(builder->lineage.failures, 0);
+}
+
+/* ---- places ---- */
+
+static void report_switch(struct builder *builder, int64_t signer, const char *path) {
+  const struct placement_report report = {.signer_id = signer, .key_path = path, .switched_at = now, .completed_at = now};
+  builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .at = now, .placements = &report, .placement_count = 1});
+}
+
+static void test_apply__a_signer_that_the_domain_does_not_have_reports_nothing(void **state) {
+  struct builder *builder = *state;
+  const struct placement_report report = {.signer_id = 9, .completed_at = now};
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  expect_contradiction(builder, &(struct outcome){.action = PLAN_ACTIVATE, .at = now, .placements = &report, .placement_count = 1},
+                       "a signer that the domain does not have");
+  assert_int_equal(key_at(builder, 0)->placement_count, 1);
+}
+
+static void test_apply__a_signer_edited_without_its_tables_is_the_same_place(void **state) {
+  struct builder *builder = *state;
+  static const size_t second[] = {2};
+  struct key *key = builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  char *path = text_duplicate(key->placements[0].key_path);
+  builder_define_signer(builder, 2, "local", "");
+  builder_use_signers(builder, second, 1);
+  report_switch(builder, 2, path);
+  key = key_at(builder, 0);
+  assert_true(key->placement_count == 1 && key->placements[0].signer_id == 2);
+  /* The same tables and another file are another place. */
+  builder_define_signer(builder, 3, "local", "");
+  builder_use_signers(builder, (const size_t[]){3}, 1);
+  report_switch(builder, 3, "/elsewhere/a.private");
+  key = key_at(builder, 0);
+  assert_true(key->placement_count == 2 && key->placements[1].signer_id == 3);
+  free(path);
+}
+
+static void test_apply__another_signing_table_is_another_place(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_define_signer(builder, 2, "local", "");
+  free(builder->signers[1].signing_table);
+  builder->signers[1].signing_table = text_duplicate("/etc/local/SigningTable.new");
+  builder_use_signers(builder, (const size_t[]){2}, 1);
+  assert_int_equal(builder_plan(builder, now).action, PLAN_ACTIVATE);
+  report_switch(builder, 2, NULL);
+  assert_int_equal(key_at(builder, 0)->placement_count, 2);
+}
+
+/* A place is used again when nothing is left to be undone there: its entry is withdrawn, and its file was never made, is destroyed, or is another place's too. */
+static void test_apply__a_place_where_nothing_is_left_is_used_again(void **state) {
+  struct builder *builder = *state;
+  static const struct {
+    bool withdrawn, made, destroyed, other_made, other_destroyed, shared, again;
+  } rows[] = {
+      {.withdrawn = false, .again = false},
+      {.withdrawn = true, .made = false, .again = true},
+      {.withdrawn = true, .made = true, .destroyed = true, .again = true},
+      {.withdrawn = true, .made = true, .other_made = true, .shared = true, .again = true},
+      {.withdrawn = true, .made = true, .other_made = true, .shared = false, .again = false},
+      {.withdrawn = true, .made = true, .other_made = false, .shared = true, .again = false},
+      {.withdrawn = true, .made = true, .other_made = true, .other_destroyed = true, .shared = true, .again = false},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    builder_end(builder);
+    builder_begin(builder);
+    builder_define_signer(builder, 2, "second", "");
+    builder_define_signer(builder, 3, "third", "");
+    builder_use_signers(builder, (const size_t[]){1, 2}, 2);
+    struct key *key = builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+    struct placement *gone = &key->placements[0], *other = &key->placements[1];
+    gone->drained_at = rows[i].withdrawn ? now - HOUR : TIME_UNSET;
+    gone->file_made = rows[i].made;
+    gone->destroyed = rows[i].destroyed;
+    gone->failure = text_duplicate("it did not work");
+    other->file_made = rows[i].other_made;
+    other->destroyed = rows[i].other_destroyed;
+    free(other->key_path);
+    other->key_path = rows[i].shared ? text_duplicate(gone->key_path) : text_duplicate("/second/a.private");
+    builder_use_signers(builder, (const size_t[]){2, 3}, 2);
+    report_switch(builder, 3, "/third/a.private");
+    key = key_at(builder, 0);
+    if (key->placement_count != (rows[i].again ? 2U : 3U)) fail_msg("row %zu: %zu places", i, key->placement_count);
+    const struct placement *place = &key->placements[rows[i].again ? 0 : 2];
+    assert_true(place->signer_id == 3 && !place->failure && !place->destroyed && place->file_made && place->switched_at == now);
+    assert_string_equal(place->key_path, "/third/a.private");
+  }
+}
+
+static void test_apply__more_places_than_are_kept_fail_the_step(void **state) {
+  struct builder *builder = *state;
+  static const size_t rows[KEY_PLACEMENTS_MAX] = {1, 2, 3, 4, 5, 6, 7, 8};
+  char name[16];
+  for (size_t i = 0; i < KEY_PLACEMENTS_MAX; i++) {
+    snprintf(name, sizeof name, "%zu", i);
+    builder_define_signer(builder, i + 1, "signer", name);
+  }
+  builder_use_signers(builder, rows, KEY_PLACEMENTS_MAX);
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_define_signer(builder, 9, "ninth", "");
+  builder_use_signers(builder, (const size_t[]){9}, 1);
+  const struct placement_report report = {.signer_id = 9, .completed_at = now};
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_ACTIVATE, .at = now, .placements = &report, .placement_count = 1}, "a is at 8 places");
+}
+
+/* ---- signers that are gone and cannot be cleaned up ---- */
+
+/* keys[0] signs, keys[1] is retired and at signer 1, which is gone, and at signer 2; both could not be cleaned up. */
+static void leave_signer(struct builder *builder) {
+  builder_define_signer(builder, 2, "second", "");
+  builder_use_signers(builder, (const size_t[]){1, 2}, 2);
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_key(builder, "old", KEY_RETIRED, now - DAY);
+  builder_use_signers(builder, (const size_t[]){2}, 1);
+}
+
+static void fail_withdrawal(struct builder *builder, bool retryable, const char *first, const char *second) {
+  struct error failure = {0};
+  const struct placement_report reports[] = {{.signer_id = 1, .failure = first}, {.signer_id = 2, .failure = second}};
+  error_set(&failure, ERROR_PERMISSION, "it did not work");
+  error_retryable(&failure, retryable);
+  builder_apply(builder, &(struct outcome){.action = PLAN_WITHDRAW, .key = 1, .at = now, .error = &failure, .placements = reports, .placement_count = 2});
+}
+
+static void test_apply__a_signer_that_is_gone_is_given_up_with_an_alarm(void **state) {
+  struct builder *builder = *state;
+  leave_signer(builder);
+  fail_withdrawal(builder, false, "no such folder", "no such folder");
+  struct key *key = key_at(builder, 1);
+  assert_true(key->placement_count == 1 && key->placements[0].signer_id == 2);
+  assert_string_equal(key->placements[0].failure, "no such folder");
+  assert_non_null(strstr(builder_event_reason(builder, "alarm"), "signer local is not one of the domain any more"));
+  assert_string_equal(builder_events(builder), "failed alarm");
+}
+
+static void test_apply__a_signer_that_is_gone_and_did_not_fail_stays(void **state) {
+  struct builder *builder = *state;
+  leave_signer(builder);
+  fail_withdrawal(builder, false, NULL, "no such folder");
+  assert_int_equal(key_at(builder, 1)->placement_count, 2);
+}
+
+static void test_apply__a_signer_that_is_gone_is_tried_until_it_is_parked(void **state) {
+  struct builder *builder = *state;
+  leave_signer(builder);
+  for (unsigned i = 1; i < TIMING_FAILURES_PARK; i++) {
+    fail_withdrawal(builder, true, "timeout", "timeout");
+    assert_int_equal(key_at(builder, 1)->placement_count, 2);
+  }
+  fail_withdrawal(builder, true, "timeout", "timeout");
+  assert_int_equal(key_at(builder, 1)->placement_count, 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_apply__##name, begin, end)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(numbers_that_are_no_state_and_no_step_are_unknown),
+      TEST(what_is_not_there_is_released_without_harm),
+      TEST(a_lineage_without_rules_has_none_for_a_key),
+      TEST(no_selector_is_taken_without_rules_for_it),
+      TEST(no_selector_is_taken_by_a_template_that_is_none),
+      TEST(no_selector_is_taken_whose_name_is_too_long_for_dns),
+      TEST(an_outcome_must_be_one_that_its_key_can_have),
+      TEST(an_outcome_about_no_key_is_an_attestation_or_a_selector_not_found),
+      TEST(a_failed_attestation_counts_with_the_keys_that_sign),
+      TEST(an_attestation_is_about_any_key_and_changes_none),
+      TEST(a_selector_that_was_not_found_gives_up_no_key),
+      TEST(a_success_that_brought_nothing_is_a_failure),
+      TEST(a_record_that_vanishes_during_the_switch_fails_it),
+      TEST(more_servers_than_are_watched_fail_the_look),
+      TEST(a_record_that_the_primary_has_and_nobody_was_asked_for_is_an_alarm),
+      TEST(a_revocation_with_a_longer_ttl_is_remembered),
+      TEST(a_record_that_came_back_is_deleted_with_a_word_unless_it_was_gone),
+      TEST(the_end_of_a_private_key_is_told_as_it_was),
+      TEST(a_failure_without_text_ends_with_the_next_success),
+      TEST(a_back_off_without_failures_ends_with_the_next_success),
+      TEST(a_selector_that_was_not_found_matters_until_a_key_is_made),
+      TEST(a_failure_of_a_step_that_its_key_does_not_have_matters_no_more),
+      TEST(a_signer_that_the_domain_does_not_have_reports_nothing),
+      TEST(a_signer_edited_without_its_tables_is_the_same_place),
+      TEST(another_signing_table_is_another_place),
+      TEST(a_place_where_nothing_is_left_is_used_again),
+      TEST(more_places_than_are_kept_fail_the_step),
+      TEST(a_signer_that_is_gone_is_given_up_with_an_alarm),
+      TEST(a_signer_that_is_gone_and_did_not_fail_stays),
+      TEST(a_signer_that_is_gone_is_tried_until_it_is_parked),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dkimroll/error.h"
+
 /* data is always terminated by a NUL that size does not count, once anything was added; NULL before. */
 struct buffer {
   uint8_t *data;
@@ -59,5 +61,7 @@ const uint8_t *reader_octets(struct reader *reader, size_t size);
 const uint8_t *reader_field(struct reader *reader, size_t *ret_size);
 /* A text field as a string that the caller frees; NULL on failure or if it holds a NUL octet. */
 char *reader_text_field(struct reader *reader);
+/* Why what ("a job on a private key") could not be read: ERROR_NO_MEMORY, which may be tried again, or ERROR_PROTOCOL. */
+int reader_refuse(const struct reader *reader, const char *what, struct error *error);
 
 #endif

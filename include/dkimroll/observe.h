@@ -14,7 +14,6 @@ enum {
   OBSERVE_ITEMS_MAX = 2000,      /* of one round: with a dead server among theirs, still done within a minute */
   OBSERVE_SERVERS_MAX = 64,      /* addresses of one zone */
   OBSERVE_ANSWER_TEXT_MAX = 160, /* what status shows of a wrong answer */
-  OBSERVE_ALIASES_MAX = 8,       /* CNAME and DNAME steps (each server has its own limit; BIND's is 16) */
   OBSERVE_QUERIES_IN_FLIGHT_MAX = 160, /* of all rounds; below TRANSPORT_UDP_SOCKETS_MAX, so that no attempt's time passes in a queue */
   OBSERVE_ATTEMPT_MS = 2000,     /* one UDP attempt; three of them, then TCP once */
 };

@@ -13,7 +13,6 @@ enum {
   OPENDKIM_ROOTS_MAX = 4096, /* signers of the policy, and versions of them that keys were made with */
   OPENDKIM_ITEMS_MAX = SIGNER_ITEMS_MAX,
   OPENDKIM_RELOAD_MS_MAX = 600 * 1000, /* a worker is not held longer by one reload */
-  OPENDKIM_REPLY_MAX = OPENDKIM_ITEMS_MAX * (ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + TABLE_EDITS_MAX + 64),
 };
 
 /* What a worker may touch for one signer of the policy. All owned. */

@@ -87,8 +87,7 @@ int keeper_reply_read(struct reader *payload, struct error *ret_result, struct e
   result.retryable = reader_u8(payload) != 0;
   CLEANUP_FREE char *message = reader_text_field(payload);
   CLEANUP_FREE char *remedy = reader_text_field(payload);
-  if (payload->no_memory) return error_set(error, ERROR_NO_MEMORY, "out of memory while the keeper's answer was read");
-  if (!message || !remedy) return error_set(error, ERROR_PROTOCOL, "the keeper's answer cannot be read");
+  if (!message || !remedy) return reader_refuse(payload, "the keeper's answer", error);
   text_copy(result.message, sizeof(result.message), message);
   text_copy(result.remedy, sizeof(result.remedy), remedy);
   *ret_result = result;

@@ -35,7 +35,7 @@ void keeper_walls_raise(struct keeper_walls *walls) {
 
 static int walls_run(void *context, struct reader *request, struct buffer *reply, struct error *error) {
   const struct keeper_walls *walls = context;
-  if (request->position != request->size) return error_set(error, ERROR_PROTOCOL, "a question for the keeper's walls cannot be read");
+  if (request->position != request->size) return reader_refuse(request, "a question for the keeper's walls", error);
   /* Trying is the only answer that counts, whoever put up the wall: this program or its unit. */
   const int socket_descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (socket_descriptor >= 0) close(socket_descriptor);

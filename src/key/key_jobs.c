@@ -63,10 +63,8 @@ int key_jobs_read_public(const uint8_t *reply, size_t reply_size, struct keypair
   return 0;
 }
 
-/* Why a job could not be read. */
 static int key_jobs_refuse(const struct reader *request, struct error *error) {
-  if (request->no_memory) return error_set(error, ERROR_NO_MEMORY, "out of memory while a job on a private key was read");
-  return error_set(error, ERROR_PROTOCOL, "a job on a private key cannot be read");
+  return reader_refuse(request, "a job on a private key", error);
 }
 
 static int key_jobs_refuse_request(const struct reader *request, struct error *error) {

@@ -24,10 +24,6 @@ static const char *opendkim_read_text(struct reader *request) {
   return NULL;
 }
 
-static int opendkim_refuse_message(const char *what, struct error *error) {
-  return error_set(error, ERROR_PROTOCOL, "keeper: a malformed %s message", what);
-}
-
 void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *signer, const struct table_item *items,
                           size_t count) {
   opendkim_add_text(payload, signer->key_table);
@@ -82,7 +78,7 @@ static struct table_edit *opendkim_request_add_edit(struct opendkim_request *req
 static int opendkim_read_item(struct reader *reader, struct opendkim_request *request, struct table_item *item,
                               struct error *error) {
   size_t count = reader_u8(reader);
-  if (reader->failed || count > TABLE_EDITS_MAX) return opendkim_refuse_message("table", error);
+  if (reader->failed || count > TABLE_EDITS_MAX) return reader_refuse(reader, "a job on tables", error);
   for (size_t i = 0; i < count; i++) {
     struct table_edit *edit = opendkim_request_add_edit(request);
     if (!edit) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
@@ -95,7 +91,7 @@ static int opendkim_read_item(struct reader *reader, struct opendkim_request *re
     edit->before = opendkim_read_text(reader);
     edit->beside = opendkim_read_text(reader);
     edit->address = opendkim_read_text(reader);
-    if (reader->failed) return opendkim_refuse_message("table", error);
+    if (reader->failed) return reader_refuse(reader, "a job on tables", error);
   }
   item->edit_count = count;
   return 0;
@@ -109,7 +105,7 @@ static int opendkim_read_request(struct reader *reader, struct opendkim_request 
   request->count = reader_u32(reader);
   if (reader->failed || !request->files.key_table || !request->files.signing_table ||
       request->count > OPENDKIM_ITEMS_MAX)
-    return opendkim_refuse_message("table", error);
+    return reader_refuse(reader, "a job on tables", error);
   request->items = calloc(request->count + 1, sizeof(*request->items));
   request->outcomes = calloc(request->count + 1, sizeof(*request->outcomes));
   if (!request->items || !request->outcomes) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
@@ -227,9 +223,9 @@ static bool opendkim_read_outcome(struct reader *reader, struct table_outcome *o
 int opendkim_jobs_read_tables(const uint8_t *reply, size_t reply_size, struct table_outcome *outcomes, size_t count,
                               struct error *error) {
   struct reader reader = {.data = reply, .size = reply_size};
-  if (reader_u32(&reader) != count || reader.failed) return opendkim_refuse_message("table reply", error);
+  if (reader_u32(&reader) != count || reader.failed) return reader_refuse(&reader, "the keeper's answer about tables", error);
   for (size_t i = 0; i < count; i++)
-    if (!opendkim_read_outcome(&reader, &outcomes[i])) return opendkim_refuse_message("table reply", error);
+    if (!opendkim_read_outcome(&reader, &outcomes[i])) return reader_refuse(&reader, "the keeper's answer about tables", error);
   return 0;
 }
 
@@ -262,7 +258,7 @@ static int opendkim_run_reload(void *context, struct reader *request, struct buf
   uint64_t timeout_ms = reader_u64(request);
   const char *target = opendkim_read_text(request);
   uint32_t words = reader_u32(request);
-  if (request->failed) return opendkim_refuse_message("reload", error);
+  if (request->failed) return reader_refuse(request, "a job to reload", error);
   const struct opendkim_root *root = NULL;
   for (size_t i = 0; i < roots->count && !root; i++)
     if (roots->items[i].reload == kind && text_equal(roots->items[i].reload_target, target) &&
@@ -298,7 +294,7 @@ static int opendkim_run_look(void *context, struct reader *request, struct buffe
   const char *known = opendkim_read_text(request);
   struct signer_stamp stamp;
   bool allowed = false;
-  if (request->failed) return opendkim_refuse_message("look", error);
+  if (request->failed) return reader_refuse(request, "a job to look at tables", error);
   for (size_t i = 0; i < roots->count; i++)
     allowed = allowed || (text_equal(roots->items[i].key_table, files.key_table) &&
                           text_equal(roots->items[i].signing_table, files.signing_table));
@@ -316,7 +312,7 @@ int opendkim_jobs_read_stamp(const uint8_t *reply, size_t reply_size, struct sig
   const char *state = opendkim_read_text(&reader);
   const char *digest = opendkim_read_text(&reader);
   if (reader.failed || !state || strlen(state) >= SIGNER_STATE_SIZE || (digest && strlen(digest) >= SIGNER_DIGEST_SIZE))
-    return opendkim_refuse_message("look reply", error);
+    return reader_refuse(&reader, "the keeper's look at tables", error);
   *ret_stamp = (struct signer_stamp){0};
   text_copy(ret_stamp->state, sizeof(ret_stamp->state), state);
   text_copy(ret_stamp->digest, sizeof(ret_stamp->digest), digest ? digest : "");

@@ -31,8 +31,8 @@ void survey_request(struct buffer *payload, const struct policy_signer *signer, 
   for (size_t i = 0; i < count; i++) buffer_add_text_field(payload, domains[i]);
 }
 
-static int refuse(struct error *error) {
-  return error_set(error, ERROR_PROTOCOL, "keeper: a malformed survey message");
+static int refuse(const struct reader *reader, struct error *error) {
+  return reader_refuse(reader, "the keeper's survey", error);
 }
 
 static int read_key(struct reader *reader, struct survey_key *key, struct error *error) {
@@ -49,7 +49,7 @@ static int read_key(struct reader *reader, struct survey_key *key, struct error 
   key->public_half.algorithm = (enum key_algorithm)reader_u8(reader);
   key->public_half.bits = reader_u32(reader);
   const uint8_t *octets = reader_field(reader, &key->public_half.public_key_size);
-  if (reader->failed || !key->problem || key->place < SURVEY_FILE || key->place > SURVEY_UNNAMED) return refuse(error);
+  if (reader->failed || !key->problem || key->place < SURVEY_FILE || key->place > SURVEY_UNNAMED) return refuse(reader, error);
   if (key->public_half.public_key_size == 0) return 0;
   key->public_half.public_key = malloc(key->public_half.public_key_size);
   if (!key->public_half.public_key) return error_set(error, ERROR_NO_MEMORY, "out of memory for a survey");
@@ -60,7 +60,7 @@ static int read_key(struct reader *reader, struct survey_key *key, struct error 
 static int read_signing(struct reader *reader, const struct policy_signer *signer, struct survey *survey, struct error *error) {
   size_t size = 0;
   const uint8_t *octets = reader_field(reader, &size);
-  if (reader->failed) return refuse(error);
+  if (reader->failed) return refuse(reader, error);
   char *data = calloc(1, size + 1);
   if (!data) return error_set(error, ERROR_NO_MEMORY, "out of memory for a survey");
   if (size > 0) memcpy(data, octets, size);
@@ -76,13 +76,13 @@ int survey_read(const uint8_t *reply, size_t reply_size, const struct policy_sig
   CLEANUP(survey_release) struct survey survey = {0};
   struct reader reader = {.data = reply, .size = reply_size};
   const uint32_t count = reader_u32(&reader);
-  if (reader.failed || count > SURVEY_KEYS_MAX) return refuse(error);
+  if (reader.failed || count > SURVEY_KEYS_MAX) return refuse(&reader, error);
   survey.keys = calloc((size_t)count + 1, sizeof *survey.keys);
   if (!survey.keys) return error_set(error, ERROR_NO_MEMORY, "out of memory for a survey");
   int result = 0;
   for (uint32_t i = 0; i < count && !result; i++) result = read_key(&reader, &survey.keys[survey.count++], error);
   if (!result) result = read_signing(&reader, signer, &survey, error);
-  if (!result && reader.position != reader.size) result = refuse(error);
+  if (!result && reader.position != reader.size) result = refuse(&reader, error);
   if (result) return result;
   *ret_survey = survey;
   survey = (struct survey){0};
@@ -96,7 +96,7 @@ void survey_request_users(struct buffer *payload, const char *const *paths, size
 
 int survey_read_users(const uint8_t *reply, size_t reply_size, char **ret_users, size_t count, struct error *error) {
   struct reader reader = {.data = reply, .size = reply_size};
-  if (reader_u32(&reader) != count || reader.failed) return refuse(error);
+  if (reader_u32(&reader) != count || reader.failed) return refuse(&reader, error);
   size_t done = 0;
   for (; done < count && !reader.failed; done++) {
     ret_users[done] = reader_text_field(&reader);
@@ -104,5 +104,5 @@ int survey_read_users(const uint8_t *reply, size_t reply_size, char **ret_users,
   }
   if (!reader.failed && reader.position == reader.size) return 0;
   for (size_t i = 0; i < done; i++) free(TAKE_PTR(ret_users[i]));
-  return refuse(error);
+  return refuse(&reader, error);
 }

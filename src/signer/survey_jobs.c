@@ -34,8 +34,8 @@ static void work_release(struct work *work) {
   buffer_release(&work->body);
 }
 
-static int refuse(struct error *error) {
-  return error_set(error, ERROR_PROTOCOL, "keeper: a malformed survey message");
+static int refuse(const struct reader *reader, struct error *error) {
+  return reader_refuse(reader, "a job for a survey", error);
 }
 
 static int read_request(struct reader *request, struct work *work, struct error *error) {
@@ -43,14 +43,14 @@ static int read_request(struct reader *request, struct work *work, struct error 
   work->signing_table = reader_text_field(request);
   work->key_directory = reader_text_field(request);
   const uint32_t count = reader_u32(request);
-  if (request->failed || !work->key_directory || count > SURVEY_DOMAINS_MAX) return refuse(error);
+  if (request->failed || !work->key_directory || count > SURVEY_DOMAINS_MAX) return refuse(request, error);
   work->domains = calloc((size_t)count + 1, sizeof(char *));
   if (!work->domains) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
   for (uint32_t i = 0; i < count; i++) {
     work->domains[i] = reader_text_field(request);
-    if (!work->domains[i]) return refuse(error);
+    if (!work->domains[i]) return refuse(request, error);
     work->domain_count++;
-    if (!work->domains[i][0] || strchr(work->domains[i], '/') || text_equal(work->domains[i], ".") || text_equal(work->domains[i], "..")) return refuse(error);
+    if (!work->domains[i][0] || strchr(work->domains[i], '/') || text_equal(work->domains[i], ".") || text_equal(work->domains[i], "..")) return refuse(request, error);
   }
   return 0;
 }
@@ -332,14 +332,14 @@ static void users_release(struct users *users) {
 
 static int read_users(struct reader *request, struct users *users, struct error *error) {
   const uint32_t count = reader_u32(request);
-  if (request->failed || count > SURVEY_PATHS_MAX) return refuse(error);
+  if (request->failed || count > SURVEY_PATHS_MAX) return refuse(request, error);
   users->paths = calloc((size_t)count + 1, sizeof(char *));
   users->found = calloc((size_t)count + 1, sizeof(char *));
   users->files = calloc((size_t)count + 1, sizeof(struct stat));
   if (!users->paths || !users->found || !users->files) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
   for (; users->count < count; users->count++) {
     char *path = reader_text_field(request);
-    if (!path) return refuse(error);
+    if (!path) return refuse(request, error);
     users->paths[users->count] = path;
     if (stat(path, &users->files[users->count]) < 0) users->files[users->count] = (struct stat){0};
   }

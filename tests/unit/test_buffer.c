@@ -122,6 +122,17 @@ static void test_buffer__reader_refuses_text_with_a_nul_octet(void **state) {
   assert_true(reader.failed);
 }
 
+static void test_buffer__a_refusal_tells_what_and_whether_it_was_memory(void **state) {
+  (void)state;
+  struct error error = {0};
+  struct reader reader = {.failed = true};
+  assert_int_equal(reader_refuse(&reader, "a letter", &error), ERROR_PROTOCOL);
+  assert_string_equal(error.message, "a letter cannot be read");
+  reader.no_memory = true;
+  assert_int_equal(reader_refuse(&reader, "a letter", &error), ERROR_NO_MEMORY);
+  assert_string_equal(error.message, "out of memory while a letter was read");
+}
+
 static void test_buffer__an_empty_reader_has_an_empty_piece_only(void **state) {
   (void)state;
   struct reader reader = {0};
@@ -187,6 +198,7 @@ int main(void) {
       cmocka_unit_test(test_buffer__reader_fails_past_the_end_and_stays_failed),
       cmocka_unit_test(test_buffer__reader_refuses_a_field_longer_than_the_data),
       cmocka_unit_test(test_buffer__reader_refuses_text_with_a_nul_octet),
+      cmocka_unit_test(test_buffer__a_refusal_tells_what_and_whether_it_was_memory),
       cmocka_unit_test(test_buffer__an_empty_reader_has_an_empty_piece_only),
       cmocka_unit_test(test_buffer__consume_keeps_the_rest),
       cmocka_unit_test(test_buffer__take_text_moves_the_memory_out),

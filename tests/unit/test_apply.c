@@ -196,6 +196,44 @@ static void test_apply__more_servers_than_are_watched_fail_the_look(void **state
   assert_int_equal(key_at(builder, 0)->sighting_count, 2);
 }
 
+static void test_apply__a_lineage_takes_no_more_keys_than_may_live(void **state) {
+  struct builder *builder = *state;
+  size_t index = 77;
+  while (builder->lineage.key_count < LINEAGE_KEYS_MAX) assert_non_null(lineage_add_key(&builder->lineage));
+  assert_null(lineage_add_key(&builder->lineage));
+  assert_int_equal(lifecycle_reserve(&builder->lineage, now, 1, &index, &builder->events, &builder->error), ERROR_LIMIT);
+  assert_non_null(strstr(builder->error.message, "32 keys are alive already"));
+  assert_true(index == 77 && builder->lineage.key_count == LINEAGE_KEYS_MAX);
+}
+
+/* ---- looks by a clock that nobody vouches for ---- */
+
+static void look(struct builder *builder, int64_t at, bool unattested) {
+  const struct sighting_report right = {.host = "ns1", .address = "192.0.2.1", .right = true, .at = at, .ttl = HOUR, .ttl_negative = -1};
+  builder_apply(builder, &(struct outcome){.action = PLAN_CONFIRM, .at = at, .unattested = unattested, .sightings = &right, .sighting_count = 1});
+}
+
+static void test_apply__the_wait_begins_with_the_first_look_by_an_attested_clock(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_PUBLISHED, now);
+  look(builder, now + 10, true);
+  const struct sighting *seen = key_at(builder, 0)->sightings;
+  assert_true(seen->right && seen->count == 0 && seen->right_since == now + 10);
+  look(builder, now + 20, true);
+  seen = key_at(builder, 0)->sightings;
+  assert_true(seen->count == 0 && seen->right_since == now + 20);
+  look(builder, now + 30, false);
+  seen = key_at(builder, 0)->sightings;
+  assert_true(seen->count == 1 && seen->right_since == now + 30);
+  /* What an attested clock has begun counts on. */
+  look(builder, now + 40, true);
+  seen = key_at(builder, 0)->sightings;
+  assert_true(seen->count == 2 && seen->right_since == now + 30);
+  /* A clock that was set back since: the wait starts anew. */
+  look(builder, now + 5, false);
+  assert_true(key_at(builder, 0)->sightings->right_since == now + 5);
+}
+
 /* ---- what is said of a success ---- */
 
 static void test_apply__a_record_that_the_primary_has_and_nobody_was_asked_for_is_an_alarm(void **state) {
@@ -467,6 +505,8 @@ int main(void) {
       TEST(a_success_that_brought_nothing_is_a_failure),
       TEST(a_record_that_vanishes_during_the_switch_fails_it),
       TEST(more_servers_than_are_watched_fail_the_look),
+      TEST(a_lineage_takes_no_more_keys_than_may_live),
+      TEST(the_wait_begins_with_the_first_look_by_an_attested_clock),
       TEST(a_record_that_the_primary_has_and_nobody_was_asked_for_is_an_alarm),
       TEST(a_revocation_with_a_longer_ttl_is_remembered),
       TEST(a_record_that_came_back_is_deleted_with_a_word_unless_it_was_gone),

@@ -61,7 +61,11 @@ const uint8_t *reader_octets(struct reader *reader, size_t size);
 const uint8_t *reader_field(struct reader *reader, size_t *ret_size);
 /* A text field as a string that the caller frees; NULL on failure or if it holds a NUL octet. */
 char *reader_text_field(struct reader *reader);
-/* Why what ("a job on a private key") could not be read: ERROR_NO_MEMORY, which may be tried again, or ERROR_PROTOCOL. */
-int reader_refuse(const struct reader *reader, const char *what, struct error *error);
+/* Why what ("a job on a private key") could not be read: ERROR_NO_MEMORY, which may be tried again, or ERROR_PROTOCOL. Here, so that the analyser sees that it
+ * never returns 0. */
+static inline int reader_refuse(const struct reader *reader, const char *what, struct error *error) {
+  if (reader->no_memory) return error_set(error, ERROR_NO_MEMORY, "out of memory while %s was read", what);
+  return error_set(error, ERROR_PROTOCOL, "%s cannot be read", what);
+}
 
 #endif

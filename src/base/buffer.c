@@ -181,8 +181,3 @@ char *reader_text_field(struct reader *reader) {
   text[size] = '\0';
   return text;
 }
-
-int reader_refuse(const struct reader *reader, const char *what, struct error *error) {
-  if (reader->no_memory) return error_set(error, ERROR_NO_MEMORY, "out of memory while %s was read", what);
-  return error_set(error, ERROR_PROTOCOL, "%s cannot be read", what);
-}

@@ -39,16 +39,7 @@ for name in example "${zones[@]}"; do
     acl: notify"
 done
 named_start "$world/primary" 127.0.0.1 "$primary_port" "$config" || exit 1
-knotd_start "$world/secondary" 127.0.0.2 "$secondary_port" "
-remote:
-  - id: primary
-    address: 127.0.0.1@$primary_port
-    via: 127.0.0.2
-acl:
-  - id: notify
-    address: 127.0.0.0/8
-    action: notify
-zone:$knot_zones" example.test || exit 1
+secondary_start "$knot_zones" example.test || exit 1
 
 # ---- tables of a host that has seen many hands ----
 world_stop "$opendkim_pid"

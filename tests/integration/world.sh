@@ -174,6 +174,20 @@ CONF
 }
 milter_listens() { "$python" -c 'import socket,sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1)' "$1"; }
 
+# secondary_start ZONES ZONE: knotd at $secondary_port, with the primary at $primary_port for its master; ZONES as they stand in its configuration.
+secondary_start() {
+  knotd_start "$world/secondary" 127.0.0.2 "$secondary_port" "
+remote:
+  - id: primary
+    address: 127.0.0.1@$primary_port
+    via: 127.0.0.2
+acl:
+  - id: notify
+    address: 127.0.0.0/8
+    action: notify
+zone:$1" "$2"
+}
+
 # The usual world: $zone on named ($primary) and knotd ($secondary, AXFR and NOTIFY), TSIG key in $tsig_file, opendkim at $milter.
 # Arguments: ZONE TTL SOA-MINIMUM
 usual_world() {
@@ -193,16 +207,7 @@ zone \"$zone\" {
   allow-transfer { 127.0.0.0/8; };
   update-policy { grant dkim-key wildcard *._domainkey.$zone. TXT; };
 };" || return 1
-  knotd_start "$world/secondary" 127.0.0.2 "$secondary_port" "
-remote:
-  - id: primary
-    address: 127.0.0.1@$primary_port
-    via: 127.0.0.2
-acl:
-  - id: notify
-    address: 127.0.0.0/8
-    action: notify
-zone:
+  secondary_start "
   - domain: $zone
     storage: $world/secondary
     master: primary

@@ -92,6 +92,18 @@ void builder_end(struct builder *builder) {
   }
 }
 
+int builder_setup(void **state) {
+  static struct builder builder;
+  builder_begin(&builder);
+  *state = &builder;
+  return 0;
+}
+
+int builder_teardown(void **state) {
+  builder_end(*state);
+  return 0;
+}
+
 void builder_see(struct key *key, const char *host, const char *address, bool right, int64_t at) {
   struct sighting *it = NULL;
   for (size_t i = 0; i < key->sighting_count; i++)

@@ -31,6 +31,9 @@ struct builder {
 /* example.com, slot main, RSA 2048, selector "s%Y%m%d", life 90 days, no proofs but those of a switch, one signer "local" (row 1), publisher row 1, no keys. builder must not move afterwards. */
 void builder_begin(struct builder *builder);
 void builder_end(struct builder *builder);
+/* Both for cmocka: every test begins with a builder of its own as *state. */
+int builder_setup(void **state);
+int builder_teardown(void **state);
 /* Signer version in row `row` (1 to BUILDER_SIGNERS_MAX): name, and a suffix for its tables ("" as at the start). */
 void builder_define_signer(struct builder *builder, size_t row, const char *name, const char *tables);
 /* These rows are the domain's signers now. */

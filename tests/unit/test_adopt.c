@@ -14,17 +14,6 @@
 
 static const int64_t now = BUILDER_NOW;
 
-static int begin(void **state) {
-  static struct builder builder;
-  builder_begin(&builder);
-  *state = &builder;
-  return 0;
-}
-static int end(void **state) {
-  builder_end(*state);
-  return 0;
-}
-
 /* What import says of a key that is served by two servers and named at the one signer. */
 struct offer {
   struct adoption adoption;
@@ -292,7 +281,7 @@ static void test_adopt__there_is_an_end_of_room(void **state) {
   assert_int_equal(lifecycle_adopt(&builder->lineage, &offer.adoption, now, &builder->events, &builder->error), ERROR_LIMIT);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_adopt__##name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_adopt__##name, builder_setup, builder_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -14,17 +14,6 @@
 
 static const int64_t now = BUILDER_NOW;
 
-static int begin(void **state) {
-  static struct builder builder;
-  builder_begin(&builder);
-  *state = &builder;
-  return 0;
-}
-static int end(void **state) {
-  builder_end(*state);
-  return 0;
-}
-
 /* keys[0] signs; keys[1] is in that state and has everything behind it that its next steps need. */
 static struct key *subject_in(struct builder *builder, enum key_state state) {
   builder_end(builder);
@@ -339,7 +328,7 @@ static void test_invariants__a_window_never_shrinks(void **state) {
   lineage_release(&before);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_invariants__##name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_invariants__##name, builder_setup, builder_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -13,17 +13,6 @@
 
 static const int64_t now = BUILDER_NOW;
 
-static int begin(void **state) {
-  static struct builder builder;
-  builder_begin(&builder);
-  *state = &builder;
-  return 0;
-}
-static int end(void **state) {
-  builder_end(*state);
-  return 0;
-}
-
 /* ---- managed: every state ---- */
 
 static void test_planner__nothing_is_done_for_a_domain_that_left_the_policy(void **state) {
@@ -341,7 +330,7 @@ static void test_planner__a_failed_healing_does_not_stop_the_looks(void **state)
   assert_int_equal(builder_plan_key(builder, 0, now + DAY + HOUR).next, now + 2 * DAY);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_planner__##name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_planner__##name, builder_setup, builder_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -13,17 +13,6 @@
 
 static const int64_t now = BUILDER_NOW;
 
-static int begin(void **state) {
-  static struct builder builder;
-  builder_begin(&builder);
-  *state = &builder;
-  return 0;
-}
-static int end(void **state) {
-  builder_end(*state);
-  return 0;
-}
-
 static void expect_choice(const struct builder *builder, enum plan_action action, const char *selector) {
   const struct plan plan = builder_plan(builder, now);
   assert_string_equal(plan_action_name(plan.action), plan_action_name(action));
@@ -279,7 +268,7 @@ static void test_planner_choice__whatever_is_stored_a_plan_without_action_lies_a
   assert_true(acting > 1000);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_planner_choice__##name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_planner_choice__##name, builder_setup, builder_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

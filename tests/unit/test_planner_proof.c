@@ -15,15 +15,10 @@
 static const int64_t now = BUILDER_NOW;
 
 static int begin(void **state) {
-  static struct builder builder;
-  builder_begin(&builder);
-  builder.rules.prove_every = DAY;
-  builder.rules.confirm_every = 60 * DAY; /* so that no look at the servers is due meanwhile */
-  *state = &builder;
-  return 0;
-}
-static int end(void **state) {
-  builder_end(*state);
+  builder_setup(state);
+  struct builder *builder = *state;
+  builder->rules.prove_every = DAY;
+  builder->rules.confirm_every = 60 * DAY; /* so that no look at the servers is due meanwhile */
   return 0;
 }
 
@@ -514,7 +509,7 @@ static void test_planner_proof__a_record_goes_only_after_its_successor_was_prove
   expect_action(builder, 1, ends, PLAN_DELETE);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_planner_proof__##name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_planner_proof__##name, begin, builder_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

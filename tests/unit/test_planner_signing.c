@@ -13,17 +13,6 @@
 
 static const int64_t now = BUILDER_NOW;
 
-static int begin(void **state) {
-  static struct builder builder;
-  builder_begin(&builder);
-  *state = &builder;
-  return 0;
-}
-static int end(void **state) {
-  builder_end(*state);
-  return 0;
-}
-
 /* A key that is at its end, but for the private key. */
 static struct key *gone_key(struct builder *builder, const char *selector, enum key_state state) {
   struct key *key = builder_key(builder, selector, state, now - 200 * DAY);
@@ -360,7 +349,7 @@ static void test_planner_signing__a_removed_key_has_no_step(void **state) {
   assert_false(plan.needs_person);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_planner_signing__##name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_planner_signing__##name, builder_setup, builder_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

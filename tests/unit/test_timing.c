@@ -10,17 +10,6 @@
 
 static const int64_t now = BUILDER_NOW;
 
-static int begin(void **state) {
-  static struct builder builder;
-  builder_begin(&builder);
-  *state = &builder;
-  return 0;
-}
-static int end(void **state) {
-  builder_end(*state);
-  return 0;
-}
-
 /* ---- sightings ---- */
 
 static void test_timing__no_route_is_excused_by_the_same_host_only(void **state) {
@@ -299,7 +288,7 @@ static void test_timing__backoff_spreads_lineages_and_is_repeatable(void **state
   assert_true(distinct > 40);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(test_timing__##name, begin, end)
+#define TEST(name) cmocka_unit_test_setup_teardown(test_timing__##name, builder_setup, builder_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

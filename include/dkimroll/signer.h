@@ -96,8 +96,4 @@ int signer_opendkim_new(struct connector *connector, struct keeper *keeper, stru
                         const struct policy_signer *policy, struct signer **ret_signer, struct error *error)
     ERROR_USE_RESULT;
 
-/* Where the private key of selector goes: "<key-directory with %d>/<selector>.private". Caller frees. */
-int signer_key_path(const struct policy_signer *policy, const char *domain, const char *selector, char **ret_path,
-                    struct error *error) ERROR_USE_RESULT;
-
 #endif

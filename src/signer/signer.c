@@ -28,8 +28,3 @@ void signer_cancel(struct signer *signer, struct signer_operation **operation) {
 void signer_destroy(struct signer *signer) {
   if (signer) signer->ops->destroy(signer);
 }
-
-int signer_key_path(const struct policy_signer *policy, const char *domain, const char *selector, char **ret_path,
-                    struct error *error) {
-  return policy_signer_key_path(policy, domain, selector, ret_path, error);
-}

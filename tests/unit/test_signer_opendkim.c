@@ -469,7 +469,7 @@ static void test_signer_opendkim__key_path_is_the_policys(void **state) {
   struct policy_signer policy = {.name = (char *)"local", .key_directory = (char *)"/etc/keys/%d"};
   CLEANUP_FREE char *path = NULL;
   struct error error = {0};
-  assert_int_equal(signer_key_path(&policy, "example.com", "s1", &path, &error), 0);
+  assert_int_equal(policy_signer_key_path(&policy, "example.com", "s1", &path, &error), 0);
   assert_string_equal(path, "/etc/keys/example.com/s1.private");
 }
 

@@ -8,6 +8,9 @@ import sqlite3, sys
 sqlite3.connect(sys.argv[1], isolation_level=None).executescript(open(sys.argv[2]).read().replace("/srv/mail", sys.argv[3]))
 PY
 chmod 600 "$world/state/state.db"
+# Its moments get older every day, and its key files are gone: what is due of that is none of this scenario's business.
+sed -i 's/^\( *\)rotate-every: 1h/\1rotate-every: never\n\1prove-every: never/' "$world/policy.yaml"
+grep -q 'prove-every: never' "$world/policy.yaml" || fail "the policy is not the usual one"
 for command in status plan prove history; do
   dkimroll "$command" >"$world/run.log" 2>&1 && fail "$command reads a store of schema 1"
   expect_log 'remedy: bring it up to date: dkimroll run|bring it up to date'

@@ -262,6 +262,27 @@ static void test_adopt__a_selector_of_labels_that_are_too_long_together_is_refus
   assert_int_equal(builder->lineage.key_count, 0);
 }
 
+static void test_adopt__a_file_that_is_to_stay_is_never_destroyed(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  offer.place.keep_file = true;
+  const struct placement *placement = adopt(builder, &offer)->placements;
+  assert_true(placement->file_made && placement->destroyed);
+}
+
+static void test_adopt__nobody_knows_how_long_a_record_took_that_was_not_published_here(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  offer.adoption.unserved = true;
+  offer.sightings[0].right = offer.sightings[1].right = false;
+  adopt(builder, &offer);
+  builder_round(builder, PLAN_CONFIRM, 0, now + MINUTE, NULL, NULL);
+  const struct key *key = &builder->lineage.keys[0];
+  assert_true(key->right_at == now + MINUTE && key->propagation == -1);
+}
+
 static void test_adopt__a_key_that_was_reserved_here_is_not_adopted(void **state) {
   struct builder *builder = *state;
   assert_false(key_is_adopted(builder_key(builder, "a", KEY_RESERVED, now)));
@@ -301,6 +322,8 @@ int main(void) {
       TEST(one_that_nobody_was_asked_for_is_not_confirmed),
       TEST(more_places_than_are_kept_are_refused),
       TEST(a_selector_of_labels_that_are_too_long_together_is_refused),
+      TEST(a_file_that_is_to_stay_is_never_destroyed),
+      TEST(nobody_knows_how_long_a_record_took_that_was_not_published_here),
       TEST(a_key_that_was_reserved_here_is_not_adopted),
       TEST(there_is_an_end_of_room),
   };

@@ -236,6 +236,18 @@ static void test_apply__the_wait_begins_with_the_first_look_by_an_attested_clock
 
 /* ---- what is said of a success ---- */
 
+static void test_apply__where_the_record_is_comes_with_the_outcome_or_stays(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_GENERATED, now - DAY);
+  builder_apply(builder, &(struct outcome){.action = PLAN_PUBLISH, .at = now, .ttl_negative = -1, .ttl_old = -1, .zone = "example.com",
+                                           .owner = "a._domainkey.example.net", .primary_server = "192.0.2.7:53"});
+  assert_string_equal(key_at(builder, 0)->owner, "a._domainkey.example.net");
+  assert_string_equal(builder_event_reason(builder, "state"), "record in zone example.com at 192.0.2.7:53");
+  builder_apply(builder, &(struct outcome){.action = PLAN_PUBLISH, .at = now + HOUR, .ttl_negative = -1, .ttl_old = -1});
+  assert_string_equal(key_at(builder, 0)->owner, "a._domainkey.example.net");
+  assert_string_equal(builder_event_reason(builder, "healed"), "record in zone example.com at 192.0.2.7:53");
+}
+
 static void test_apply__a_record_that_the_primary_has_and_nobody_was_asked_for_is_an_alarm(void **state) {
   struct builder *builder = *state;
   builder_key(builder, "a", KEY_PUBLISHED, now - DAY);
@@ -507,6 +519,7 @@ int main(void) {
       TEST(more_servers_than_are_watched_fail_the_look),
       TEST(a_lineage_takes_no_more_keys_than_may_live),
       TEST(the_wait_begins_with_the_first_look_by_an_attested_clock),
+      TEST(where_the_record_is_comes_with_the_outcome_or_stays),
       TEST(a_record_that_the_primary_has_and_nobody_was_asked_for_is_an_alarm),
       TEST(a_revocation_with_a_longer_ttl_is_remembered),
       TEST(a_record_that_came_back_is_deleted_with_a_word_unless_it_was_gone),

@@ -236,6 +236,17 @@ static void test_invariants__a_file_that_another_key_needs_stays(void **state) {
   assert_true(permits(builder, PLAN_DESTROY, 1, true));
 }
 
+static void test_invariants__keys_without_files_share_none(void **state) {
+  struct builder *builder = *state;
+  struct key *key = subject_in(builder, KEY_REVOKED);
+  bury(key);
+  for (size_t i = 0; i < 2; i++) {
+    free(builder->lineage.keys[i].placements[0].key_path);
+    builder->lineage.keys[i].placements[0].key_path = NULL;
+  }
+  assert_true(permits(builder, PLAN_DESTROY, 1, true));
+}
+
 static void test_invariants__a_begun_publication_is_undone_before_the_key_goes(void **state) {
   struct builder *builder = *state;
   for (int intent = PLAN_PUBLISH; intent <= PLAN_DELETE; intent += PLAN_DELETE - PLAN_PUBLISH) {
@@ -336,6 +347,7 @@ int main(void) {
       TEST(a_step_that_is_none_is_refused),
       TEST(tables_are_mended_only_while_every_server_serves_the_record),
       TEST(the_only_key_that_signs_anywhere_is_not_taken_back),
+      TEST(keys_without_files_share_none),
       TEST(a_buried_key_may_be_destroyed),
       TEST(nothing_without_management),
       TEST(only_generation_and_attestation_are_about_no_key),

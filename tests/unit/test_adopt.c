@@ -71,6 +71,7 @@ static void test_adopt__a_key_that_signs_is_active_since_it_signs(void **state) 
   const struct key *key = adopt(builder, &offer);
   assert_true(key->state == KEY_ACTIVE && key->active_at == now - 10 * DAY && key->right_at == now && key->confirmed_at == now);
   assert_true(key->placements[0].proved_at == now && key->placements[0].file_made && !key->placements[0].destroyed);
+  assert_true(key->placements[0].damaged_at == TIME_UNSET);
   assert_true(key_is_adopted(key) && key->ttl == 600 && builder->lineage.next_moment == now);
   assert_string_equal(key->owner_name, "mail._domainkey.example.com");
   /* Its successor comes when its own life is over, as if it had been made here. */

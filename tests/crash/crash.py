@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 import dns.name
 import dns.query
@@ -470,7 +471,7 @@ def work(arguments, number, tasks, results):
             except Wrong as problem:
                 results.put((life_name, call, when, True, 0, [str(problem)] + runner.explain()))
     except Exception as problem:
-        results.put((None, 0, "", False, 0, ["worker %d: %r" % (number, problem)]))
+        results.put((None, 0, "", False, 0, ["worker %d: %r" % (number, problem), traceback.format_exc()]))
 
 
 def point_name(life, call, when):
@@ -538,10 +539,10 @@ def main():
     for done in range(1, len(chosen) + 1):
         life, call, when, disturbed, seconds, problem = results.get(timeout=2 * CALL_SECONDS + 60)
         killed += disturbed
-        slowest = max(slowest, (seconds, life and point_name(life, call, when)))
+        slowest = max(slowest, (seconds, point_name(life, call, when) if life else ""))
         if problem:
             failed += 1
-            print("FAILED %s: %s" % (life and point_name(life, call, when), "\n    ".join(problem)))
+            print("FAILED %s: %s" % (point_name(life, call, when) if life else "a worker", "\n    ".join(problem)))
             print("    again: make crash POINT=%s" % (life and point_name(life, call, when)), flush=True)
             if not life:  # the others go on without it; what it had taken is not known
                 break

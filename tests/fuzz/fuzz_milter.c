@@ -43,6 +43,7 @@ struct client {
 
 struct filter {
   struct loop *loop;
+  struct connector *connector;
   struct loop_source *listening;
   struct fuzz_input script;
   struct client clients[CLIENTS_MAX];
@@ -196,6 +197,7 @@ static void filter_open(struct filter *filter) {
   if (listener < 0) listen_somewhere();
   for (int left; (left = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0;) close(left);
   FUZZ_HOLDS(loop_virtual_new(&start, &filter->loop, NULL) == 0, "no loop");
+  FUZZ_HOLDS(connector_sockets_new(filter->loop, &filter->connector, NULL) == 0, "no connector");
   loop_virtual_set_patience(filter->loop, 0);
   FUZZ_HOLDS(loop_watch(filter->loop, listener, LOOP_READABLE, filter_ready, filter, &filter->listening) == 0,
              "no watch");
@@ -208,6 +210,7 @@ static void filter_close(struct filter *filter) {
     buffer_release(&filter->clients[i].in);
   }
   loop_cancel(filter->loop, &filter->listening);
+  connector_destroy(filter->connector);
   loop_destroy(filter->loop);
 }
 
@@ -249,7 +252,7 @@ static void proof_run(struct filter *filter, uint8_t options) {
   struct prove *prove = NULL;
   struct error error = {0};
   entropy_seed(&random, 7);
-  FUZZ_HOLDS(prove_start(filter->loop, &random.entropy, &request, proof_done, filter, &prove, &error) == 0, "%s",
+  FUZZ_HOLDS(prove_start(filter->connector, &random.entropy, &request, proof_done, filter, &prove, &error) == 0, "%s",
              error.message);
   FUZZ_HOLDS(loop_run(filter->loop, &error) == 0, "%s", error.message);
   FUZZ_HOLDS(filter->ended == 1, "done did not come");

@@ -105,8 +105,20 @@ static const char SCHEMA_2[] =
     " state TEXT NOT NULL, changed_at INTEGER, woken INTEGER NOT NULL, PRIMARY KEY (key_table, signing_table))"
     " STRICT, WITHOUT ROWID;";
 
+/* What a daemon, emergencies and the control of waves remember. */
+static const char SCHEMA_3[] =
+    "ALTER TABLE request RENAME TO request_2;"
+    "CREATE TABLE request (id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL CHECK (kind BETWEEN 1 AND 16),"
+    " domain TEXT NOT NULL, reason TEXT, until INTEGER, asked_at INTEGER NOT NULL, asked_by TEXT) STRICT;"
+    "INSERT INTO request SELECT id, kind, domain, reason, until, asked_at, asked_by FROM request_2;"
+    /* The number of an executed request is not given again after the move either. */
+    "UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'request_2') WHERE name = 'request';"
+    "INSERT INTO sqlite_sequence (name, seq) SELECT 'request', seq FROM sqlite_sequence WHERE name = 'request_2'"
+    " AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'request');"
+    "DROP TABLE request_2;";
+
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
-static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2};
+static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};
 _Static_assert(ARRAY_SIZE(MIGRATIONS) == STORE_SCHEMA_VERSION, "one migration for each schema version");
 
 struct schema_facts {

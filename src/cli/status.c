@@ -212,8 +212,11 @@ static int look_at_resource(void *context, const void *row) {
   struct status *status = context;
   const struct store_resource *resource = row;
   char text[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX];
-  snprintf(text, sizeof text, "%s failed %u times in a row%s%s", resource->name, resource->failures,
-           resource->failure ? ": " : "", resource->failure ? resource->failure : "");
+  /* "signer 3 local": which version of it is of no interest here. */
+  const size_t kind = strcspn(resource->name, " ");
+  const char *const version = resource->name + kind, *const name = version[0] ? strchr(version + 1, ' ') : NULL;
+  snprintf(text, sizeof text, "%.*s%s could not be reached %u time%s in a row; all that waits for it is put off%s%s", (int)kind, resource->name, name ? name : version, resource->failures,
+           resource->failures == 1 ? "" : "s", resource->failure ? ": " : "", resource->failure ? resource->failure : "");
   add_global(status, FINDING_FAILED, text, "", 0);
   return 0;
 }

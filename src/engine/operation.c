@@ -44,10 +44,7 @@ static struct queue *find_queue(struct engine *engine, const struct stage *stage
   return &engine->queues[engine->queue_count++];
 }
 
-int engine_enqueue(struct engine *engine, struct work *work, struct error *error) {
-  const struct stage *stage = stage_for(work->action);
-  struct queue *queue = stage ? find_queue(engine, stage, stage_resource(work->action, &work->lineage, work->key)) : NULL;
-  if (!queue) return error_set(error, ERROR_LIMIT, "more than %d publishers are in use at once", ENGINE_QUEUES_MAX);
+void queue_put(struct queue *queue, struct work *work) {
   work->next = NULL;
   if (queue->last)
     queue->last->next = work;
@@ -55,6 +52,13 @@ int engine_enqueue(struct engine *engine, struct work *work, struct error *error
     queue->first = work;
   queue->last = work;
   queue->waiting++;
+}
+
+int engine_enqueue(struct engine *engine, struct work *work, struct error *error) {
+  const struct stage *stage = stage_for(work->action);
+  struct queue *queue = stage ? find_queue(engine, stage, stage_resource(work->action, &work->lineage, work->key)) : NULL;
+  if (!queue) return error_set(error, ERROR_LIMIT, "more than %d publishers are in use at once", ENGINE_QUEUES_MAX);
+  queue_put(queue, work);
   return 0;
 }
 
@@ -161,8 +165,8 @@ static void operation_commit(struct operation *operation) {
     lineages[i] = &operation->works[i]->lineage;
     result = apply_outcome(operation, i, &events, &error);
   }
-  struct store_resource resource = {0};
-  const size_t resource_count = engine_resource_note(operation, &resource);
+  struct store_resource resources[ENGINE_RESOURCE_ROWS_MAX];
+  const size_t resource_count = engine_resource_note(operation, resources);
   if (!result) {
     const struct store_commit commit = {.lineages = lineages,
                                         .lineage_count = operation->count,
@@ -170,12 +174,11 @@ static void operation_commit(struct operation *operation) {
                                         .event_count = events.count,
                                         .clock = &engine->clock,
                                         .plan_anew = engine->clock_went_back,
-                                        .resources = &resource,
+                                        .resources = resources,
                                         .resource_count = resource_count};
     result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
     if (!result) engine->clock_went_back = false;
   }
-  free(resource.name);
   if (!result) result = engine_put_off_waiting(engine, operation->queue, &error);
   /* Without its outcome in the store the operation counts as interrupted: its intent is looked at again at the next start. */
   if (result)

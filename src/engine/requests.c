@@ -75,7 +75,7 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   }
   if (result) return error_set(error, ERROR_NO_MEMORY, "out of memory for a request");
   lineage_wake(lineage, now);
-  engine_resource_wake(engine, lineage->publisher_id);
+  engine_resource_wake(engine, lineage);
   snprintf(reason, sizeof reason, "%s by %s%s%s", what[request->kind], request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "",
            request->reason ? request->reason : "");
   return event_list_add(events, lineage, NULL, now, kinds[request->kind], reason, error);

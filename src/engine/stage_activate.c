@@ -12,6 +12,7 @@
 struct activation {
   struct observe_operation *observation;
   struct signer *signer; /* at work now */
+  int64_t signer_id;
   struct signer_operation *signing;
   size_t keys_pending; /* items whose files are not checked yet */
   const struct policy_signer *done_with[ENGINE_SIGNERS_MAX]; /* signers that had their turn */
@@ -242,6 +243,7 @@ static void signed_by(void *context, const struct signer_result *results, size_t
   struct operation *operation = context;
   struct activation *activation = operation->state;
   activation->signing = NULL;
+  engine_note_signer(operation->engine, activation->signer_id, activation->done_with[activation->done_count - 1], results, count);
   for (size_t n = 0; n < count; n++) {
     const size_t i = activation->positions[n];
     struct activation_item *item = &activation->items[i];
@@ -281,6 +283,7 @@ static int start_signer(struct operation *operation, const struct policy_signer 
   size_t count = 0;
   int result = engine_find_signer(operation->engine, id, policy, &activation->signer, error);
   if (result) return result;
+  activation->signer_id = id;
   for (size_t i = 0; i < operation->count; i++)
     if (fill_item(operation, i, policy, &items[count])) activation->positions[count++] = i;
   return activation->signer->ops->activate(activation->signer, items, count, operation->deadline, signed_by, operation, &activation->signing,

@@ -6,7 +6,8 @@
 
 /* The retired keys' entries leave the tables, one signer version after the other. */
 struct withdrawal {
-  struct signer *signer;
+  struct signer *signer; /* at work now */
+  const struct policy_signer *policy; /* its */
   struct signer_operation *signing;
   int64_t done_with[ENGINE_SIGNERS_MAX];
   size_t done_count;
@@ -32,7 +33,7 @@ static void withdrawal_free(struct operation *operation) {
   free(withdrawal->placements);
 }
 
-static bool placement_wants(const struct placement *placement) {
+bool placement_wants_withdrawal(const struct placement *placement) {
   return placement->switched_at != TIME_UNSET && placement->drained_at == TIME_UNSET;
 }
 
@@ -43,7 +44,7 @@ static const struct placement *choose_placement(const struct operation *operatio
     for (size_t j = 0; j < key->placement_count && !operation->outcomes[i].error; j++) {
       bool done = false;
       for (size_t k = 0; k < withdrawal->done_count; k++) done |= withdrawal->done_with[k] == key->placements[j].signer_id;
-      if (placement_wants(&key->placements[j]) && !done) return &key->placements[j];
+      if (placement_wants_withdrawal(&key->placements[j]) && !done) return &key->placements[j];
     }
   }
   return NULL;
@@ -55,6 +56,7 @@ static void withdrawn(void *context, const struct signer_result *results, size_t
   struct operation *operation = context;
   struct withdrawal *withdrawal = operation->state;
   withdrawal->signing = NULL;
+  engine_note_signer(operation->engine, withdrawal->done_with[withdrawal->done_count - 1], withdrawal->policy, results, count);
   for (size_t n = 0; n < count; n++) {
     const size_t i = withdrawal->positions[n];
     if (results[n].error.code) {
@@ -105,10 +107,11 @@ static int start_signer(struct operation *operation, const struct placement *cho
   size_t count = 0;
   int result = engine_find_signer(operation->engine, chosen->signer_id, chosen->signer, &withdrawal->signer, error);
   if (result) return result;
+  withdrawal->policy = chosen->signer;
   for (size_t i = 0; i < operation->count; i++) {
     const struct key *key = operation_key(operation, i);
     for (size_t j = 0; j < key->placement_count && !operation->outcomes[i].error; j++) {
-      if (key->placements[j].signer_id != chosen->signer_id || !placement_wants(&key->placements[j])) continue;
+      if (key->placements[j].signer_id != chosen->signer_id || !placement_wants_withdrawal(&key->placements[j])) continue;
       fill_item(operation, i, &key->placements[j], &items[count]);
       withdrawal->positions[count] = i;
       withdrawal->placements[count++] = j;
@@ -132,7 +135,7 @@ static void next_signer(struct operation *operation) {
   for (size_t i = 0; i < operation->count; i++) {
     const struct key *key = operation_key(operation, i);
     for (size_t j = 0; j < key->placement_count; j++)
-      if (key->placements[j].signer_id == id && placement_wants(&key->placements[j]) && !operation->outcomes[i].error)
+      if (key->placements[j].signer_id == id && placement_wants_withdrawal(&key->placements[j]) && !operation->outcomes[i].error)
         operation_fail(operation, i, &error);
   }
   next_signer(operation);

@@ -47,6 +47,7 @@ struct store_request {
   char *domain; /* owned */
   char *reason; /* owned; NULL */
   int64_t until; /* HOLD: end, or TIME_NEVER */
+  enum hold_scope hold_scope; /* HOLD */
   int64_t asked_at;
   char *asked_by; /* "root (pid 4711)"; owned */
 };

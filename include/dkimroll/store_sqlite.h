@@ -155,7 +155,7 @@ int sqlite_keys_write(struct sqlite_store *store, const struct lineage *lineage,
   "lineage.id, lineage.domain, lineage.slot, lineage.managed, lineage.forgotten, lineage.rules_id, "                   \
   "lineage.publisher_id, lineage.signers, lineage.zone, lineage.senders, lineage.held, lineage.hold_reason, "          \
   "lineage.hold_until, lineage.rotate_requested, lineage.failures, lineage.retry_at, lineage.parked_at, "              \
-  "lineage.failure, lineage.next_moment"
+  "lineage.failure, lineage.next_moment, lineage.hold_scope"
 /* Reads the present row without keys. Caller releases *ret_lineage, also on failure. */
 int sqlite_lineage_read(struct sqlite_query *query, struct lineage *ret_lineage, struct error *error) ERROR_USE_RESULT;
 /* By row id, with its living keys. Caller releases *ret_lineage, also on failure. */

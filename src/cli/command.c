@@ -25,8 +25,8 @@ const struct cli_command cli_commands[] = {
      WORKS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
     {"import", "[DOMAIN...]", "what signs today, and what would be taken over of it; with --apply it is", WORKS | CLI_APPLY, 0, CLI_DOMAINS_MAX,
      cli_command_import},
-    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
-     cli_command_hold},
+    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL | CLI_ONLY_ACTIVATION, 1,
+     CLI_DOMAINS_MAX, cli_command_hold},
     {"release", "DOMAIN...", "end a hold", WORKS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
     {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", WORKS | CLI_REASON, 1,
      CLI_DOMAINS_MAX, cli_command_forget},
@@ -94,6 +94,7 @@ static const struct option long_options[] = {
     {"reason", required_argument, NULL, CLI_REASON}, {"budget", required_argument, NULL, CLI_BUDGET},
     {"apply", no_argument, NULL, CLI_APPLY},         {"help", no_argument, NULL, CLI_HELP},
     {"keeper", required_argument, NULL, CLI_KEEPER},
+    {"only-activation", no_argument, NULL, CLI_ONLY_ACTIVATION},
     {NULL, 0, NULL, 0},
 };
 
@@ -111,6 +112,7 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   case CLI_KEEPER: arguments->keeper = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
   case CLI_APPLY: arguments->apply = true; return 0;
+  case CLI_ONLY_ACTIVATION: arguments->only_activation = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
   case CLI_REASON:
     arguments->reason = value;

@@ -51,13 +51,28 @@ static int control(const struct cli *cli, enum store_request_kind kind, int64_t 
   return result ? cli_report(cli, &error) : EX_OK;
 }
 
+/* A hold that is over as it begins is a slip of whoever typed it: it must not look as if the domain were held. */
+static int refuse_past(const struct cli *cli, int64_t until) {
+  struct clock_reading now;
+  struct error error = {0};
+  char moment[TIME_TEXT_SIZE];
+  clock_read(&now);
+  if (until > now.wall) return 0;
+  error_set(&error, ERROR_INVALID, "the end of the hold, %s, is over: nothing was held", time_format(until, moment));
+  error_remedy(&error, "name a moment to come with --until (UTC), or none");
+  return cli_report(cli, &error);
+}
+
 int cli_command_hold(const struct cli *cli) {
   char moment[TIME_TEXT_SIZE], done[128];
+  const char *const what = cli->arguments->only_activation ? "held from taking over (the next key is made and waits)" : "held";
   const int64_t until = cli->arguments->until == TIME_UNSET ? TIME_NEVER : cli->arguments->until;
+  const int refused = refuse_past(cli, until);
+  if (refused) return refused;
   if (until == TIME_NEVER)
-    snprintf(done, sizeof done, "held until `dkimroll release`");
+    snprintf(done, sizeof done, "%s until `dkimroll release`", what);
   else
-    snprintf(done, sizeof done, "held until %s", time_format(until, moment));
+    snprintf(done, sizeof done, "%s until %s", what, time_format(until, moment));
   return control(cli, REQUEST_HOLD, until, done);
 }
 

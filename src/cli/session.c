@@ -224,6 +224,7 @@ int session_request(struct session *session, enum store_request_kind kind, int64
                                     .domain = (char *)arguments->operands[i],
                                     .reason = (char *)arguments->reason,
                                     .until = until,
+                                    .hold_scope = arguments->only_activation ? HOLD_ACTIVATION : HOLD_ALL,
                                     .asked_at = loop_wall(session->backends.loop),
                                     .asked_by = who};
     int result = session->store->ops->request(session->store, &request, error);

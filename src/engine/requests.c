@@ -54,18 +54,20 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   static const char *const kinds[] = {"", "requested", "held", "released", "forgotten"};
   static const char *const what[] = {"", "rotation requested", "held", "released", "forgotten"};
   const int64_t now = engine->plan_clock.now;
-  char reason[512];
+  char reason[1024];
   int result = 0;
   switch (request->kind) {
   case REQUEST_ROTATE: lineage->rotate_requested = true; break;
   case REQUEST_HOLD:
     lineage->held = true;
     lineage->hold_until = request->until;
+    lineage->hold_scope = request->hold_scope;
     result = set_text(&lineage->hold_reason, request->reason);
     break;
   case REQUEST_RELEASE:
     lineage->held = false;
     lineage->hold_until = TIME_UNSET;
+    lineage->hold_scope = HOLD_ALL;
     result = set_text(&lineage->hold_reason, NULL);
     break;
   case REQUEST_FORGET:
@@ -76,7 +78,10 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   if (result) return error_set(error, ERROR_NO_MEMORY, "out of memory for a request");
   lineage_wake(lineage, now);
   engine_resource_wake(engine, lineage->publisher_id);
-  snprintf(reason, sizeof reason, "%s by %s%s%s", what[request->kind], request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "",
+  const bool partly = request->kind == REQUEST_HOLD && request->hold_scope == HOLD_ACTIVATION;
+  char end[TIME_TEXT_SIZE] = "";
+  if (request->kind == REQUEST_HOLD && request->until != TIME_NEVER) time_format(request->until, end);
+  snprintf(reason, sizeof reason, "%s%s%s%s by %s%s%s", what[request->kind], partly ? " from taking over" : "", end[0] ? " until " : "", end, request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "",
            request->reason ? request->reason : "");
   return event_list_add(events, lineage, NULL, now, kinds[request->kind], reason, error);
 }

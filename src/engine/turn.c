@@ -140,7 +140,7 @@ static int plan_work(struct turn *turn, struct work *work, struct error *error) 
   struct engine *engine = turn->engine;
   struct lineage *lineage = &work->lineage;
   struct plan plan;
-  int result = 0;
+  int result = lifecycle_end_hold(lineage, engine->plan_clock.now, &turn->events, error);
   work->action = PLAN_NONE;
   for (unsigned i = 0; i < ENGINE_STEPS_OF_TURN_MAX && !result; i++) {
     plan_lineage(lineage, &engine->plan_clock, &plan);

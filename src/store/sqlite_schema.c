@@ -115,7 +115,10 @@ static const char SCHEMA_3[] =
     "UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'request_2') WHERE name = 'request';"
     "INSERT INTO sqlite_sequence (name, seq) SELECT 'request', seq FROM sqlite_sequence WHERE name = 'request_2'"
     " AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'request');"
-    "DROP TABLE request_2;";
+    "DROP TABLE request_2;"
+    /* Control: holds of activation alone. */
+    "ALTER TABLE lineage ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);"
+    "ALTER TABLE request ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

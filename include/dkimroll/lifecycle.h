@@ -185,7 +185,9 @@ struct event_list;
 int lifecycle_end_hold(struct lineage *lineage, int64_t now, struct event_list *events, struct error *error) ERROR_USE_RESULT;
 
 /* What the planner may count with: now credited to gates, and whether the clock is attested (include/dkimroll/engine_clock.h). */
+struct wave;
 struct plan_clock {
+  const struct wave *wave; /* which limits on waves hold and how far they are used (wave.h); NULL: none */
   int64_t now;
   bool attested;
   bool skip_watch; /* rounds that only watch over records that are right are left out: for look-ahead and status */

@@ -132,11 +132,20 @@ struct policy_domain {
   size_t sender_count;
 };
 
+/* What holds a wave of rotations in bounds (wave.h). */
+struct policy_limits {
+  unsigned max_per_run; /* lineages that begin a new key in one run, and as many that take over; 0: no limit */
+  bool budget;          /* there is a budget of failures: */
+  bool percent;
+  unsigned failures;    /* more than that, or than that per cent, stop the wave */
+};
+
 struct policy {
   char *path;
   char *state; /* path of the store */
   char **freezes; /* for all rules; they hold them already */
   size_t freeze_count;
+  struct policy_limits limits;
   struct policy_rules *rules;
   size_t rules_count;
   struct policy_publisher *publishers;

@@ -40,6 +40,7 @@ extern const struct schema_row policy_signers_row;
 /* Types of policies: (schedule_read.c) a duration that is left out of what is stored while it is 0, as in what earlier versions stored, and a time zone. */
 extern const struct schema_type policy_jitter_type;
 extern const struct schema_type policy_time_zone_type;
+extern const struct schema_type policy_budget_type; /* struct policy_limits: "5%" or "12" */
 /* What the texts of rules say, for the planner; those that say nothing are passed over. */
 void policy_schedule_compile(struct policy_rules *rules);
 /* Each of the draft's rules gets the freezes for all. freeze: where they stand. */

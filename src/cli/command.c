@@ -27,7 +27,8 @@ const struct cli_command cli_commands[] = {
      cli_command_import},
     {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL | CLI_ONLY_ACTIVATION, 1,
      CLI_DOMAINS_MAX, cli_command_hold},
-    {"release", "DOMAIN...", "end a hold", WORKS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
+    {"release", "DOMAIN...", "end a hold; with --wave let a stopped wave of rotations go on", WORKS | CLI_REASON | CLI_WAVE, 0, CLI_DOMAINS_MAX,
+     cli_command_release},
     {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", WORKS | CLI_REASON, 1,
      CLI_DOMAINS_MAX, cli_command_forget},
     {"history", "[DOMAIN...]", "everything that happened, with reasons", ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_history},
@@ -95,6 +96,7 @@ static const struct option long_options[] = {
     {"apply", no_argument, NULL, CLI_APPLY},         {"help", no_argument, NULL, CLI_HELP},
     {"keeper", required_argument, NULL, CLI_KEEPER},
     {"only-activation", no_argument, NULL, CLI_ONLY_ACTIVATION},
+    {"wave", no_argument, NULL, CLI_WAVE},
     {NULL, 0, NULL, 0},
 };
 
@@ -112,6 +114,7 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   case CLI_KEEPER: arguments->keeper = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
   case CLI_APPLY: arguments->apply = true; return 0;
+  case CLI_WAVE: arguments->wave = true; return 0;
   case CLI_ONLY_ACTIVATION: arguments->only_activation = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
   case CLI_REASON:

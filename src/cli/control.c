@@ -47,6 +47,7 @@ static int control(const struct cli *cli, enum store_request_kind kind, int64_t 
   }
   if (!result) result = session_run_engine(&session, &setup, &summary, &error);
   for (size_t i = 0; i < cli->arguments->operand_count && !result; i++) fprintf(cli->out, "%s: %s\n", cli->arguments->operands[i], done);
+  if (!result && kind == REQUEST_RELEASE_WAVE) fprintf(cli->out, "The wave of rotations goes on.\n");
   session_release(&session);
   return result ? cli_report(cli, &error) : EX_OK;
 }
@@ -76,7 +77,13 @@ int cli_command_hold(const struct cli *cli) {
   return control(cli, REQUEST_HOLD, until, done);
 }
 
-int cli_command_release(const struct cli *cli) { return control(cli, REQUEST_RELEASE, TIME_NEVER, "released"); }
+int cli_command_release(const struct cli *cli) {
+  const bool wave = cli->arguments->wave, domains = cli->arguments->operand_count > 0;
+  if (wave != domains) return control(cli, wave ? REQUEST_RELEASE_WAVE : REQUEST_RELEASE, TIME_NEVER, "released");
+  fprintf(cli->err, "dkimroll: release takes either domains or --wave\n");
+  fprintf(cli->err, "dkimroll: remedy: `dkimroll release DOMAIN` ends a hold, `dkimroll release --wave` lets a stopped wave go on\n");
+  return EX_USAGE;
+}
 
 int cli_command_forget(const struct cli *cli) {
   return control(cli, REQUEST_FORGET, TIME_NEVER, "forgotten; its records, keys and table lines stay as they are");

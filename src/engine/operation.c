@@ -144,8 +144,11 @@ static int apply_outcome(struct operation *operation, size_t i, struct event_lis
   } else {
     engine->summary.steps++;
   }
+  result = engine_wave_note(engine, &before, lineage, outcome, events, error);
+  if (result) return result;
   engine_tell_changes(engine, lineage);
   plan_lineage(lineage, &engine->plan_clock, &plan);
+  engine_wave_planned(engine, lineage, &plan);
   lineage->next_moment = plan.next;
   return 0;
 }
@@ -164,7 +167,7 @@ static void operation_commit(struct operation *operation) {
   struct store_resource resource = {0};
   const size_t resource_count = engine_resource_note(operation, &resource);
   if (!result) {
-    const struct store_commit commit = {.lineages = lineages,
+    struct store_commit commit = {.lineages = lineages,
                                         .lineage_count = operation->count,
                                         .events = events.items,
                                         .event_count = events.count,
@@ -172,8 +175,10 @@ static void operation_commit(struct operation *operation) {
                                         .plan_anew = engine->clock_went_back,
                                         .resources = &resource,
                                         .resource_count = resource_count};
+    engine_wave_commit(engine, &commit);
     result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
     if (!result) engine->clock_went_back = false;
+    if (!result) engine_wave_committed(engine);
   }
   free(resource.name);
   if (!result) result = engine_put_off_waiting(engine, operation->queue, &error);

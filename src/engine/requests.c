@@ -74,6 +74,7 @@ static int request_apply(struct engine *engine, const struct store_request *requ
     if (lineage->managed) return 0;
     lineage->forgotten = true;
     break;
+  case REQUEST_RELEASE_WAVE: return 0; /* of no lineage */
   }
   if (result) return error_set(error, ERROR_NO_MEMORY, "out of memory for a request");
   lineage_wake(lineage, now);
@@ -86,6 +87,25 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   return event_list_add(events, lineage, NULL, now, kinds[request->kind], reason, error);
 }
 
+/* Of no domain: the wave of rotations goes on. */
+static int request_execute_wave(struct engine *engine, const struct store_request *request, size_t *executed, struct error *error) {
+  struct event_list events = {0};
+  char who[1024];
+  snprintf(who, sizeof who, "%s%s%s", request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "", request->reason ? request->reason : "");
+  int result = engine_wave_release(engine, who, &events, error);
+  struct store_commit commit = {
+      .events = events.items, .event_count = events.count, .clock = &engine->clock, .requests_done = &request->id, .request_done_count = 1};
+  engine_wave_commit(engine, &commit);
+  if (!result) result = engine->setup.store->ops->commit(engine->setup.store, &commit, error);
+  if (!result) {
+    engine_wave_committed(engine);
+    engine_tell(engine, &events);
+    *executed += 1;
+  }
+  event_list_release(&events);
+  return result;
+}
+
 /* All lineages of the request's domain in one transaction with the request's end; later, if one of them is in hand. */
 static int request_execute(struct engine *engine, const struct store_request *request, size_t *executed, struct error *error) {
   struct store *store = engine->setup.store;
@@ -94,6 +114,7 @@ static int request_execute(struct engine *engine, const struct store_request *re
   const char *const domain = request->domain;
   size_t count = 0;
   bool later = false;
+  if (request->kind == REQUEST_RELEASE_WAVE) return request_execute_wave(engine, request, executed, error);
   int result = store->ops->claim(store, TIME_NEVER, STORE_CLAIM_MAX, &domain, 1, NULL, 0, &lineages, &count, error);
   if (result) return result;
   struct lineage **pointers = calloc(count + 1, sizeof(struct lineage *));

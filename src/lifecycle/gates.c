@@ -369,7 +369,8 @@ const struct step plan_steps[] = {
     {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(look_back_off))},
     {KEY_PUBLISHED, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_READY, PLAN_ACTIVATE,
-     GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off), GATE(freeze), GATE(window))},
+     GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off), GATE(freeze),
+           GATE(window), GATE(wave_runs), GATE(run_room))},
     {KEY_READY, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_ACTIVATE, GATES(GATE(managed), APPLIES(placement_missing), GATE(back_off))},
     {KEY_ACTIVE, PLAN_REPAIR, GATES(GATE(managed), APPLIES(repairable), GATE(record_served))},
@@ -402,4 +403,5 @@ const struct step plan_steps[] = {
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];
 
 const struct step plan_new_key = {KEY_RESERVED, PLAN_GENERATE,
-                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off), GATE(freeze))};
+                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off), GATE(freeze),
+                                        GATE(wave_runs), GATE(run_room))};

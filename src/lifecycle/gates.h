@@ -33,6 +33,8 @@ struct step {
 
 /* Calendar of the policy (gates_calendar.c). */
 gate_test gate_freeze, gate_window;
+/* Waves (gates_wave.c). */
+gate_test gate_wave_runs, gate_run_room;
 
 extern const struct step plan_steps[];
 extern const size_t plan_step_count;

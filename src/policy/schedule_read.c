@@ -88,6 +88,31 @@ static bool write_zone(const struct schema_row *row, const void *record, struct 
 const struct schema_type policy_time_zone_type = {
     .expects = "the name of a time zone, as in Europe/Berlin, or UTC", .read = read_zone, .write = write_zone, .release = release_zone};
 
+static int read_budget(const struct schema_row *row, const char *text, void *record) {
+  struct policy_limits *limits = SCHEMA_FIELD(struct policy_limits, record, row->offset);
+  const size_t size = strlen(text);
+  const bool percent = size > 0 && text[size - 1] == '%';
+  char number[16];
+  long long failures;
+  if (size >= sizeof number) return ERROR_INVALID;
+  text_copy(number, sizeof number, text);
+  if (percent) number[size - 1] = '\0';
+  if (!text_parse_number(number, 0, percent ? 100 : POLICY_DOMAINS_MAX, &failures)) return ERROR_INVALID;
+  limits->budget = true;
+  limits->percent = percent;
+  limits->failures = (unsigned)failures;
+  return 0;
+}
+
+static bool write_budget(const struct schema_row *row, const void *record, struct buffer *buffer) {
+  const struct policy_limits *limits = SCHEMA_FIELD_CONST(struct policy_limits, record, row->offset);
+  if (limits->budget) buffer_format(buffer, "\"%u%s\"", limits->failures, limits->percent ? "%" : "");
+  return limits->budget;
+}
+
+const struct schema_type policy_budget_type = {
+    .expects = "a share such as 5%, or a number of failures such as 12", .read = read_budget, .write = write_budget};
+
 /* ---- what the texts say ---- */
 
 static void compile_window(struct policy_rules *rules) {

@@ -36,7 +36,10 @@ int sqlite_request(struct store *base, struct store_request *request, struct err
   bool known = false;
   int64_t id = 0;
   int code = sqlite_transaction_begin(store, true, &transaction, error);
-  if (!code) code = domain_is_known(store, request->domain, &known, error);
+  if (!code && request->kind == REQUEST_RELEASE_WAVE)
+    known = true; /* it is about no domain */
+  else if (!code)
+    code = domain_is_known(store, request->domain, &known, error);
   if (code) return code;
   if (!known) {
     error_set(error, ERROR_NOT_FOUND, "%s is not managed by dkimroll", request->domain);

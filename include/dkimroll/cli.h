@@ -62,12 +62,15 @@ enum cli_option {
   CLI_APPLY = 1 << 6,
   CLI_HELP = 1 << 7,
   CLI_KEEPER = 1 << 8,
+  CLI_ONLY_ACTIVATION = 1 << 9,
+  CLI_WAVE = 1 << 10,
 };
 
 struct cli_arguments {
   const char *policy;
   const char *keeper; /* path of a socket; NULL: not given */
   bool json, no_wait, apply;
+  bool only_activation, wave;
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;

@@ -72,6 +72,7 @@ struct engine_summary {
   size_t steps;    /* outcomes that succeeded */
   size_t failures; /* outcomes that failed */
   int64_t next;    /* when there is something to do again; TIME_NEVER */
+  char wave[WAVE_TEXT_MAX * 2]; /* why no domain begins anything new: the wave is stopped; "": it is not */
 };
 void engine_summarise(const struct engine *engine, struct engine_summary *ret_summary);
 

@@ -17,7 +17,7 @@ enum {
   LINEAGE_KEYS_MAX = 32,       /* living keys of one lineage: 90d life against weeks of retirement need 3; a burst of `rotate` stops here */
   KEY_SIGHTINGS_MAX = 64,      /* server addresses of one zone */
   KEY_PLACEMENTS_MAX = POLICY_SIGNERS_MAX,
-  PLAN_REASONS_MAX = 9, /* gates of one step */
+  PLAN_REASONS_MAX = 12, /* gates of one step */
   PLAN_REASON_TEXT_MAX = 256,
 };
 
@@ -118,6 +118,12 @@ struct key {
   size_t placement_count;
 };
 
+/* What a hold keeps back. */
+enum hold_scope {
+  HOLD_ALL = 0,        /* no new key, no switch, nothing is revoked, deleted or destroyed */
+  HOLD_ACTIVATION = 1, /* no switch: the next key is made and waits, and old ones go their way */
+};
+
 struct lineage {
   int64_t id;
   char domain[DNS_NAME_TEXT_SIZE];
@@ -134,6 +140,7 @@ struct lineage {
   char **senders;  /* owned; never empty */
   size_t sender_count;
   bool held;
+  enum hold_scope hold_scope;
   char *hold_reason;       /* owned */
   int64_t hold_until;      /* TIME_NEVER: until released */
   bool rotate_requested;   /* somebody asked for a new key */
@@ -170,8 +177,17 @@ bool key_is_broken(const struct lineage *lineage, const struct key *key);
 /* A file of key that is known to be there and to be right: at path, or with path NULL the first of all. NULL: none. */
 const char *key_find_file(const struct key *key, const char *path);
 
+/* Whether nothing that is planned for quiet times may hold back the next key: what signs is broken. */
+bool lineage_is_urgent(const struct lineage *lineage);
+
+/* Ends a hold whose end has come, with an event of kind "released"; nothing happens before. ERROR_NO_MEMORY. */
+struct event_list;
+int lifecycle_end_hold(struct lineage *lineage, int64_t now, struct event_list *events, struct error *error) ERROR_USE_RESULT;
+
 /* What the planner may count with: now credited to gates, and whether the clock is attested (include/dkimroll/engine_clock.h). */
+struct wave;
 struct plan_clock {
+  const struct wave *wave; /* which limits on waves hold and how far they are used (wave.h); NULL: none */
   int64_t now;
   bool attested;
   bool skip_watch; /* rounds that only watch over records that are right are left out: for look-ahead and status */

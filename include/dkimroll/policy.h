@@ -9,6 +9,7 @@
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/error.h"
+#include "dkimroll/schedule.h"
 
 enum {
   POLICY_FILE_MAX = 256 * 1024 * 1024, /* a million domains are about 100 MiB */
@@ -72,6 +73,15 @@ struct policy_rules {
   int64_t tombstone;
   enum private_key_end private_key;
   char *archive_directory; /* template with %d (policy_directory); only with PRIVATE_KEY_ARCHIVE, else NULL */
+  int64_t jitter;          /* a key's life is shorter by a part of it that is the lineage's own (timing.h) */
+  struct time_zone *time_zone; /* NULL: UTC */
+  char **window_days; /* as they stand in the policy, like hours and freezes */
+  size_t window_day_count;
+  char **window_hours;
+  size_t window_hours_count;
+  char **freezes; /* those for all policies behind its own */
+  size_t freeze_count;
+  struct schedule schedule; /* what these say; made by policy_load and policy_rules_parse */
 };
 
 /* One entry under publishers:. Server texts are "192.0.2.53", "192.0.2.53:5300", "[2001:db8::53]:5300". */
@@ -122,9 +132,20 @@ struct policy_domain {
   size_t sender_count;
 };
 
+/* What holds a wave of rotations in bounds (wave.h). */
+struct policy_limits {
+  unsigned max_per_run; /* lineages that begin a new key in one run, and as many that take over; 0: no limit */
+  bool budget;          /* there is a budget of failures: */
+  bool percent;
+  unsigned failures;    /* more than that, or than that per cent, stop the wave */
+};
+
 struct policy {
   char *path;
   char *state; /* path of the store */
+  char **freezes; /* for all rules; they hold them already */
+  size_t freeze_count;
+  struct policy_limits limits;
   struct policy_rules *rules;
   size_t rules_count;
   struct policy_publisher *publishers;
@@ -168,6 +189,8 @@ void policy_findings_release(struct policy_findings *findings);
  * the publication interval, publish.safety + confirm.sightings * confirm.every: the successor is published during the second half, and each
  * key signs for at least as long as its successor takes. What only the zone knows (negative TTL, propagation) is measured later. */
 int64_t policy_shortest_life(const struct policy_rules *rules);
+/* The shortest life that a lineage can get by these rules: rotate_every, less all of the jitter; TIME_NEVER. */
+int64_t policy_least_life(const struct policy_rules *rules);
 /* The most keys of one slot that are alive at once by these rules (at most UINT_MAX): the active one, its successor, standby, and those on their way
  * out. At most POLICY_LIVING_KEYS_MAX in a policy that was read. */
 unsigned policy_living_keys(const struct policy_rules *rules);

@@ -30,6 +30,11 @@ int policy_check_key_name(const char *text, struct error *error) ERROR_USE_RESUL
 int policy_check_unit(const char *text, struct error *error) ERROR_USE_RESULT;
 /* A pattern that stands in a refile: SigningTable. */
 int policy_check_sender(const char *text, struct error *error) ERROR_USE_RESULT;
+/* Days, hours and dates of windows and freezes (schedule.h), and a time zone that this host knows. */
+int policy_check_day(const char *text, struct error *error) ERROR_USE_RESULT;
+int policy_check_hours(const char *text, struct error *error) ERROR_USE_RESULT;
+int policy_check_dates(const char *text, struct error *error) ERROR_USE_RESULT;
+int policy_check_time_zone(const char *text, struct error *error) ERROR_USE_RESULT;
 /* Whether a file: SigningTable knows the pattern ("*@D" counts, because it is written as D there). */
 bool policy_sender_fits_file(const char *pattern);
 

@@ -67,4 +67,7 @@ void event_print(FILE *out, const struct event *event);
 /* The same into the log, with its fields. */
 void event_log(const struct log *log, const struct event *event);
 
+/* How the wave of rotations stands, moved on to now: for clocks of plans (plan_clock.wave), and for what a person is told. */
+int session_read_wave(struct session *session, int64_t now, struct wave *ret_wave, struct error *error) ERROR_USE_RESULT;
+
 #endif

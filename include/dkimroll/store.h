@@ -10,6 +10,7 @@
 #include "dkimroll/error.h"
 #include "dkimroll/lifecycle.h"
 #include "dkimroll/policy.h"
+#include "dkimroll/wave.h"
 
 enum {
   STORE_CLAIM_MAX = 2000,      /* lineages at once */
@@ -39,7 +40,7 @@ struct store_clock {
   bool attested;     /* the wall clock was attested in this boot */
 };
 
-enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4 };
+enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4, REQUEST_RELEASE_WAVE = 6 /* domain is "" */ };
 
 struct store_request {
   int64_t id;
@@ -47,6 +48,7 @@ struct store_request {
   char *domain; /* owned */
   char *reason; /* owned; NULL */
   int64_t until; /* HOLD: end, or TIME_NEVER */
+  enum hold_scope hold_scope; /* HOLD */
   int64_t asked_at;
   char *asked_by; /* "root (pid 4711)"; owned */
 };
@@ -99,6 +101,8 @@ struct store_commit {
   const struct store_tables *tables; /* rows to write */
   size_t tables_count;
   struct store_wake *wake; /* NULL: none; done after the lineages */
+  const struct wave *wave; /* NULL: unchanged; its limits are the policy's, written by sync */
+  int64_t wave_waits;      /* a wave goes on: lineages that are due exactly then are due at clock->credited; TIME_UNSET none. Done after the lineages */
 };
 
 enum store_select_kind {
@@ -112,6 +116,7 @@ enum store_select_kind {
   STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state; filter: domain (needed), text (only this one, any letter case) */
   STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones, more than LINEAGE_KEYS_MAX of them in several rows; filter: domain */
   STORE_SELECT_TABLES = 9,   /* row: struct store_tables */
+  STORE_SELECT_WAVE = 10,    /* row: struct wave; none before the first sync */
   STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
 };
 

@@ -32,9 +32,12 @@ int64_t timing_ready(const struct key *key, const struct policy_rules *rules);
 /* Ipub as expected for the successor of active: Dprp + max(TTLneg, TTLold) + Spub + the sightings, from what the active key measured, at most
  * half of a key's life. */
 int64_t timing_publication_interval(const struct key *active, const struct policy_rules *rules);
+/* How long a key of lineage signs: rotate-every, less a part of the jitter that is the lineage's own. The part comes from the names of domain and slot, so that it
+ * is the same after a store was lost, and parts of many lineages are spread evenly. TIME_NEVER: on demand only. */
+int64_t timing_life(const struct lineage *lineage);
 /* When a successor of active is to be generated, and when it is to take over. TIME_NEVER: on demand only. */
-int64_t timing_generate(const struct key *active, const struct policy_rules *rules);
-int64_t timing_turn(const struct key *active, const struct policy_rules *rules);
+int64_t timing_generate(const struct lineage *lineage, const struct key *active);
+int64_t timing_turn(const struct lineage *lineage, const struct key *active);
 /* F2: last signature of a retired key. */
 int64_t timing_last_signature(const struct key *key, const struct policy_rules *rules);
 /* F3; never earlier than what was stored in key->revoke_at. */

@@ -25,9 +25,10 @@ const struct cli_command cli_commands[] = {
      WORKS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
     {"import", "[DOMAIN...]", "what signs today, and what would be taken over of it; with --apply it is", WORKS | CLI_APPLY, 0, CLI_DOMAINS_MAX,
      cli_command_import},
-    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
-     cli_command_hold},
-    {"release", "DOMAIN...", "end a hold", WORKS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
+    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL | CLI_ONLY_ACTIVATION, 1,
+     CLI_DOMAINS_MAX, cli_command_hold},
+    {"release", "DOMAIN...", "end a hold; with --wave let a stopped wave of rotations go on", WORKS | CLI_REASON | CLI_WAVE, 0, CLI_DOMAINS_MAX,
+     cli_command_release},
     {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", WORKS | CLI_REASON, 1,
      CLI_DOMAINS_MAX, cli_command_forget},
     {"history", "[DOMAIN...]", "everything that happened, with reasons", ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_history},
@@ -94,6 +95,8 @@ static const struct option long_options[] = {
     {"reason", required_argument, NULL, CLI_REASON}, {"budget", required_argument, NULL, CLI_BUDGET},
     {"apply", no_argument, NULL, CLI_APPLY},         {"help", no_argument, NULL, CLI_HELP},
     {"keeper", required_argument, NULL, CLI_KEEPER},
+    {"only-activation", no_argument, NULL, CLI_ONLY_ACTIVATION},
+    {"wave", no_argument, NULL, CLI_WAVE},
     {NULL, 0, NULL, 0},
 };
 
@@ -111,6 +114,8 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   case CLI_KEEPER: arguments->keeper = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
   case CLI_APPLY: arguments->apply = true; return 0;
+  case CLI_WAVE: arguments->wave = true; return 0;
+  case CLI_ONLY_ACTIVATION: arguments->only_activation = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
   case CLI_REASON:
     arguments->reason = value;

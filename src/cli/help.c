@@ -13,6 +13,8 @@ static const struct {
     {CLI_BUDGET, "--budget", "TIME", "how long to wait for what comes next, default 2m"},
     {CLI_APPLY, "--apply", NULL, "do it; without it nothing is changed"},
     {CLI_KEEPER, "--keeper", "PATH", "the keeper's socket; without it the keeper of the default policy, or one of its own"},
+    {CLI_WAVE, "--wave", NULL, "of all domains: begin new keys again, and switch"},
+    {CLI_ONLY_ACTIVATION, "--only-activation", NULL, "the next key is made and waits; nothing else is held"},
     {CLI_HELP, "--help", NULL, "this text (also -h)"},
 };
 

@@ -213,17 +213,35 @@ int session_take_over(struct session *session, const char *holder, struct error 
   return result ? result : sync_policy(session, error);
 }
 
+static int take_wave(void *context, const void *row) {
+  *(struct wave *)context = *(const struct wave *)row;
+  return 0;
+}
+
+int session_read_wave(struct session *session, int64_t now, struct wave *ret_wave, struct error *error) {
+  static const struct store_filter all;
+  struct wave wave;
+  wave_begin(&wave);
+  int result = session->store->ops->select(session->store, STORE_SELECT_WAVE, &all, take_wave, &wave, error);
+  if (result) return result;
+  wave_advance(&wave, now);
+  *ret_wave = wave;
+  return 0;
+}
+
 int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) {
   const struct cli_arguments *arguments = session->cli->arguments;
   const char *user = getenv("SUDO_USER") ? getenv("SUDO_USER") : getenv("USER");
   char who[128];
   snprintf(who, sizeof who, "%s (pid %d)", user ? user : "uid", (int)getpid());
   if (!user) snprintf(who, sizeof who, "uid %u (pid %d)", session->dropped ? 0 : getuid(), (int)getpid());
-  for (size_t i = 0; i < arguments->operand_count; i++) {
+  const size_t count = kind == REQUEST_RELEASE_WAVE ? 1 : arguments->operand_count;
+  for (size_t i = 0; i < count; i++) {
     struct store_request request = {.kind = kind,
-                                    .domain = (char *)arguments->operands[i],
+                                    .domain = (char *)(kind == REQUEST_RELEASE_WAVE ? "" : arguments->operands[i]),
                                     .reason = (char *)arguments->reason,
                                     .until = until,
+                                    .hold_scope = arguments->only_activation ? HOLD_ACTIVATION : HOLD_ALL,
                                     .asked_at = loop_wall(session->backends.loop),
                                     .asked_by = who};
     int result = session->store->ops->request(session->store, &request, error);

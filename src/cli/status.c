@@ -20,6 +20,7 @@ struct status {
   const struct cli *cli;
   struct session session;
   struct plan_clock clock;
+  struct wave wave;
   struct findings findings;
   struct columns *columns;
   struct json json;
@@ -160,6 +161,9 @@ static int read_clock(struct status *status) {
   clock_read(&reading);
   const enum clock_verdict verdict = engine_clock_advance(&stored, &reading, &advanced, &status->clock);
   status->clock.skip_watch = true;
+  result = session_read_wave(&status->session, status->clock.now, &status->wave, status->error);
+  if (result) return result;
+  status->clock.wave = &status->wave;
   if (verdict == CLOCK_JUMPED_FORWARD && !status->clock.attested)
     add_global(status, FINDING_NOTE,
                "the clock jumped forward since the last run: what it gained counts for nothing until it is attested",
@@ -200,8 +204,8 @@ static int look_at_request(void *context, const void *row) {
   const struct store_request *request = row;
   char text[ERROR_MESSAGE_MAX];
   if (time_add(request->asked_at, STATUS_OVERDUE_SECONDS) > status->clock.now) return 0;
-  snprintf(text, sizeof text, "what %s asked for %s was not carried out yet",
-           request->asked_by ? request->asked_by : "somebody", request->domain);
+  snprintf(text, sizeof text, "what %s asked for %s was not carried out yet", request->asked_by ? request->asked_by : "somebody",
+           request->domain[0] ? request->domain : "the wave of rotations");
   add_global(status, FINDING_FAILED, text,
              "is the timer running? `systemctl status dkimroll-run.timer`; `dkimroll run` does it now",
              request->asked_at);
@@ -219,6 +223,16 @@ static int look_at_resource(void *context, const void *row) {
            resource->failures == 1 ? "" : "s", resource->failure ? ": " : "", resource->failure ? resource->failure : "");
   add_global(status, FINDING_FAILED, text, "", 0);
   return 0;
+}
+
+static void judge_wave(struct status *status) {
+  char text[WAVE_TEXT_MAX * 2], remedy[ERROR_REMEDY_MAX], moment[TIME_TEXT_SIZE];
+  if (!wave_is_stopped(&status->wave)) return;
+  snprintf(remedy, sizeof remedy,
+           "no domain begins anything new, what is under way goes on; one domain is tried at %s, and if it succeeds all go on; see to the cause, then `dkimroll release "
+           "--wave`",
+           time_format(status->wave.probe_at, moment));
+  add_global(status, FINDING_FAILED, wave_describe(&status->wave, text), remedy, status->wave.stopped_at);
 }
 
 static void judge_overdue(struct status *status) {
@@ -242,6 +256,7 @@ static int assess(struct status *status) {
   if (!result) result = operands_each_lineage(&status->session, assess_row, status, status->error);
   if (result) return result;
   end_domain(status);
+  judge_wave(status);
   judge_overdue(status);
   if (status->domains == 0)
     add_global(status, FINDING_FAILED, "no domain is managed",
@@ -277,6 +292,9 @@ static void summarise(struct status *status) {
   if (status->findings.failed == 0)
     snprintf(status->summary, sizeof status->summary, "%s: %s, %s.",
              status->signed_domains == status->domains ? "All right" : "Under way, nothing is wrong", domains, next);
+  else if (wave_is_stopped(&status->wave))
+    snprintf(status->summary, sizeof status->summary, "NOT all right: the wave of rotations is stopped, %u of %u failed; %s.", status->wave.stopped_failed,
+             status->wave.stopped_ended, domains);
   else if (troubled > 0)
     snprintf(status->summary, sizeof status->summary, "NOT all right: %zu of %zu domain%s need%s attention.", troubled,
              status->domains, status->domains == 1 ? "" : "s", troubled == 1 ? "s" : "");

@@ -64,8 +64,8 @@ size_t status_moments(const struct lineage *lineage, const struct key *key,
     explain_ready(key, rules, add_moment(moments, &count, "ready", "F1 ready", timing_ready(key, rules)));
     break;
   case KEY_ACTIVE:
-    add_moment(moments, &count, "successor_made", "successor made", timing_generate(key, rules));
-    add_moment(moments, &count, "successor_signs", "successor signs", timing_turn(key, rules));
+    add_moment(moments, &count, "successor_made", "successor made", timing_generate(lineage, key));
+    add_moment(moments, &count, "successor_signs", "successor signs", timing_turn(lineage, key));
     break;
   case KEY_RETIRED: add_retired(key, rules, moments, &count); break;
   case KEY_REVOKED: add_revoked(key, rules, moments, &count); break;

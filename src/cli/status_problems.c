@@ -138,7 +138,7 @@ static void find_ahead(const struct problem_search *search) {
     const struct key *key = &lineage->keys[i];
     if (key->state != KEY_ACTIVE || key->active_at <= time_add(search->clock->now, STATUS_AHEAD_SECONDS)) continue;
     snprintf(text, sizeof text, "the key that signs took over on %s by a clock that was ahead, and would sign until %s",
-             time_format(key->active_at, active), time_format(timing_turn(key, lineage->rules), turn));
+             time_format(key->active_at, active), time_format(timing_turn(lineage, key), turn));
     add(search, FINDING_FAILED, text, "`dkimroll rotate` replaces it now", TIME_UNSET);
   }
 }
@@ -174,7 +174,7 @@ static void find_hold(const struct problem_search *search) {
   char text[PROBLEM_TEXT_MAX], moment[TIME_TEXT_SIZE];
   if (!lineage->held || search->clock->now >= lineage->hold_until) return;
   const bool forgotten = lineage->hold_until == TIME_NEVER && hold_keeps_back(search);
-  snprintf(text, sizeof text, "held%s%s%s%s%s", lineage->hold_until == TIME_NEVER ? "" : " until ",
+  snprintf(text, sizeof text, "held%s%s%s%s%s%s", lineage->hold_scope == HOLD_ACTIVATION ? " from taking over" : "", lineage->hold_until == TIME_NEVER ? "" : " until ",
            lineage->hold_until == TIME_NEVER ? "" : time_format(lineage->hold_until, moment),
            lineage->hold_reason ? " (" : "", lineage->hold_reason ? lineage->hold_reason : "",
            lineage->hold_reason ? ")" : "");

@@ -37,7 +37,7 @@ static void look_behind_round(const struct lineage *lineage, size_t key, const s
   const int64_t observed = timing_observed_at(&lineage->keys[key]);
   struct plan before;
   if (observed == TIME_UNSET || observed > clock->now) return;
-  plan_key(lineage, key, &(struct plan_clock){.now = observed, .attested = clock->attested, .skip_watch = true},
+  plan_key(lineage, key, &(struct plan_clock){.wave = clock->wave, .now = observed, .attested = clock->attested, .skip_watch = true},
            &before);
   if (before.waiting != PLAN_NONE && !is_round(before.waiting)) *plan = before;
 }

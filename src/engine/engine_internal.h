@@ -120,6 +120,9 @@ struct engine {
   struct error keeper_failure; /* the keeper is gone: ends the run once the outcomes that told so are stored */
   struct store_clock clock;
   struct plan_clock plan_clock;
+  struct wave wave;
+  bool wave_changed;  /* since the last commit */
+  int64_t wave_waits; /* who waits for that moment is woken with the next commit, because the wave goes on; TIME_UNSET nobody */
   bool clock_went_back; /* what the store has planned by a later clock is to be planned anew, with the next commit */
   int64_t started; /* boottime, milliseconds: the horizon is no matter of the wall clock, which may be set meanwhile */
   char boot_stand_in[CLOCK_BOOT_ID_SIZE]; /* where the kernel does not tell the boot's id: this process lives in one boot */
@@ -148,6 +151,20 @@ void engine_resource_wake(struct engine *engine, const struct lineage *lineage);
 void engine_resources_wake(struct engine *engine);
 /* After a probe that failed, those that wait in the queue are put off too. */
 int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct error *error) ERROR_USE_RESULT;
+
+/* Waves (wave.c). */
+int engine_load_wave(struct engine *engine, struct error *error) ERROR_USE_RESULT;
+/* Before anything is planned by a new clock. */
+void engine_wave_advance(struct engine *engine);
+/* What a plan came to: put off, or taken. */
+void engine_wave_planned(struct engine *engine, const struct lineage *lineage, const struct plan *plan);
+void engine_wave_taken(struct engine *engine, const struct lineage *lineage, enum plan_action action, size_t key);
+int engine_wave_note(struct engine *engine, const struct lineage *before, const struct lineage *after, const struct outcome *outcome,
+                     struct event_list *events, struct error *error) ERROR_USE_RESULT;
+int engine_wave_release(struct engine *engine, const char *who, struct event_list *events, struct error *error) ERROR_USE_RESULT;
+/* What of it goes into a commit; and after the commit. */
+void engine_wave_commit(struct engine *engine, struct store_commit *commit);
+void engine_wave_committed(struct engine *engine);
 
 /* Operations (operation.c). */
 /* The row of the publisher that an action needs to itself; 0 for stages whose resource is the whole host. */

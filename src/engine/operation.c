@@ -148,8 +148,11 @@ static int apply_outcome(struct operation *operation, size_t i, struct event_lis
   } else {
     engine->summary.steps++;
   }
+  result = engine_wave_note(engine, &before, lineage, outcome, events, error);
+  if (result) return result;
   engine_tell_changes(engine, lineage);
   plan_lineage(lineage, &engine->plan_clock, &plan);
+  engine_wave_planned(engine, lineage, &plan);
   lineage->next_moment = plan.next;
   return 0;
 }
@@ -168,7 +171,7 @@ static void operation_commit(struct operation *operation) {
   struct store_resource resources[ENGINE_RESOURCE_ROWS_MAX];
   const size_t resource_count = engine_resource_note(operation, resources);
   if (!result) {
-    const struct store_commit commit = {.lineages = lineages,
+    struct store_commit commit = {.lineages = lineages,
                                         .lineage_count = operation->count,
                                         .events = events.items,
                                         .event_count = events.count,
@@ -176,8 +179,10 @@ static void operation_commit(struct operation *operation) {
                                         .plan_anew = engine->clock_went_back,
                                         .resources = resources,
                                         .resource_count = resource_count};
+    engine_wave_commit(engine, &commit);
     result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
     if (!result) engine->clock_went_back = false;
+    if (!result) engine_wave_committed(engine);
   }
   if (!result) result = engine_put_off_waiting(engine, operation->queue, &error);
   /* Without its outcome in the store the operation counts as interrupted: its intent is looked at again at the next start. */

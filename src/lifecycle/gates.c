@@ -30,8 +30,9 @@ static bool gate_managed(const struct gate_view *view, struct plan_reason *reaso
 
 static bool gate_not_held(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
-  if (!lineage->held || view->clock->now >= lineage->hold_until) return true;
-  return gate_closed(reason, lineage->hold_until, "held%s%s; `dkimroll release %s` ends it",
+  const bool partly = lineage->hold_scope == HOLD_ACTIVATION;
+  if (!lineage->held || view->clock->now >= lineage->hold_until || (partly && view->action != PLAN_ACTIVATE)) return true;
+  return gate_closed(reason, lineage->hold_until, "held%s%s%s; `dkimroll release %s` ends it", partly ? ", though only from taking over" : "",
                      lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "", lineage->domain);
 }
 
@@ -93,7 +94,7 @@ static bool gate_successor_wanted(const struct gate_view *view, struct plan_reas
   if (view->coming < lineage->rules->standby) return true;
   if (view->coming > 0) return gate_closed(reason, TIME_NEVER, "a successor is on its way already");
   if (lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
-  const int64_t opens = timing_generate(view->active, lineage->rules);
+  const int64_t opens = timing_generate(lineage, view->active);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "the policy rotates only on demand: `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
 }
@@ -210,7 +211,7 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
       return gate_closed(reason, TIME_NEVER, "%s has been ready for longer", other->selector);
   }
   if (!view->active || lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
-  const int64_t opens = timing_turn(view->active, lineage->rules);
+  const int64_t opens = timing_turn(lineage, view->active);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "standby: it takes over on demand, `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
 }
@@ -349,10 +350,11 @@ static bool gate_absence_round_due(const struct gate_view *view, struct plan_rea
 #define HEAL_GATES GATE(managed), APPLIES(not_deleted), APPLIES(missing), GATE(patience), GATE(back_off)
 #define DESTROY_GATES                                                                                                  \
   GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(file_unshared), GATE(not_held),                 \
-      GATE(clock_attested), GATE(back_off)
+      GATE(clock_attested), GATE(back_off), GATE(freeze)
 
 #define DELETE_AGAIN_GATES                                                                                             \
-  GATE(managed), APPLIES(deleted), APPLIES(shown_again), GATE(not_held), GATE(deletion_patience), GATE(clock_attested), GATE(back_off)
+  GATE(managed), APPLIES(deleted), APPLIES(shown_again), GATE(not_held), GATE(deletion_patience), GATE(clock_attested), GATE(back_off), \
+      GATE(freeze)
 
 /* In the order of urgency within one state: the first whose gates are all open is done. A look goes before the healing that it may make unnecessary. */
 const struct step plan_steps[] = {
@@ -367,7 +369,8 @@ const struct step plan_steps[] = {
     {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(look_back_off))},
     {KEY_PUBLISHED, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_READY, PLAN_ACTIVATE,
-     GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off))},
+     GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off), GATE(freeze),
+           GATE(window), GATE(wave_runs), GATE(run_room))},
     {KEY_READY, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_ACTIVATE, GATES(GATE(managed), APPLIES(placement_missing), GATE(back_off))},
     {KEY_ACTIVE, PLAN_REPAIR, GATES(GATE(managed), APPLIES(repairable), GATE(record_served))},
@@ -378,10 +381,10 @@ const struct step plan_steps[] = {
      GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_REVOKE,
      GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off), GATE(freeze), GATE(window))},
     {KEY_RETIRED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(no_tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off), GATE(freeze), GATE(window))},
     {KEY_RETIRED, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_RETIRED, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_RETIRED, PLAN_CONFIRM_ABSENT,
@@ -390,7 +393,8 @@ const struct step plan_steps[] = {
     {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
     {KEY_REVOKED, PLAN_DELETE,
-     GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off))},
+     GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off),
+           GATE(freeze), GATE(window))},
     {KEY_REVOKED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
     {KEY_REVOKED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
@@ -399,4 +403,5 @@ const struct step plan_steps[] = {
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];
 
 const struct step plan_new_key = {KEY_RESERVED, PLAN_GENERATE,
-                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off))};
+                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off), GATE(freeze),
+                                        GATE(wave_runs), GATE(run_room))};

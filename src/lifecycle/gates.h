@@ -9,6 +9,8 @@ struct gate_view {
   const struct lineage *lineage;
   const struct key *key;    /* the one the step is about; NULL for one that does not exist yet */
   const struct key *active; /* NULL: none */
+  enum plan_action action;  /* of the step */
+  int64_t opens;            /* when the gates before are open, as far as they know; TIME_NEVER */
   size_t coming;            /* keys on their way to being active */
   const struct plan_clock *clock;
 };
@@ -28,6 +30,11 @@ struct step {
   enum plan_action action;
   const struct gate *gates;
 };
+
+/* Calendar of the policy (gates_calendar.c). */
+gate_test gate_freeze, gate_window;
+/* Waves (gates_wave.c). */
+gate_test gate_wave_runs, gate_run_room;
 
 extern const struct step plan_steps[];
 extern const size_t plan_step_count;

@@ -98,6 +98,12 @@ bool key_is_broken(const struct lineage *lineage, const struct key *key) {
   return false;
 }
 
+bool lineage_is_urgent(const struct lineage *lineage) {
+  for (size_t i = 0; i < lineage->key_count; i++)
+    if (lineage->keys[i].state == KEY_ACTIVE && key_is_broken(lineage, &lineage->keys[i])) return true;
+  return false;
+}
+
 bool placement_is_named(const struct placement *placement) {
   return placement->switched_at != TIME_UNSET && placement->drained_at == TIME_UNSET;
 }

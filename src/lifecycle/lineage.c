@@ -1,5 +1,6 @@
 #include "dkimroll/lifecycle.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,6 +138,20 @@ const struct policy_key *lineage_rule(const struct lineage *lineage) {
   for (size_t i = 0; i < lineage->rules->key_count; i++)
     if (text_equal(lineage->rules->keys[i].slot, lineage->slot)) return &lineage->rules->keys[i];
   return NULL;
+}
+
+int lifecycle_end_hold(struct lineage *lineage, int64_t now, struct event_list *events, struct error *error) {
+  char reason[1024];
+  if (!lineage->held || lineage->hold_until == TIME_NEVER || now < lineage->hold_until) return 0;
+  snprintf(reason, sizeof reason, "the hold has come to its end%s%s", lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "");
+  int result = event_list_add(events, lineage, NULL, now, "released", reason, error);
+  if (result) return result;
+  lineage->held = false;
+  lineage->hold_scope = HOLD_ALL;
+  lineage->hold_until = TIME_UNSET;
+  free(lineage->hold_reason);
+  lineage->hold_reason = NULL;
+  return 0;
 }
 
 void event_release(struct event *event) {

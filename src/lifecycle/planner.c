@@ -30,12 +30,15 @@ struct verdict {
   size_t reason_count;
 };
 
-static void step_judge(const struct step *step, const struct gate_view *view, struct verdict *ret_verdict) {
+static void step_judge(const struct step *step, const struct gate_view *base, struct verdict *ret_verdict) {
+  struct gate_view of_step = *base, *const view = &of_step;
+  view->action = step->action;
   ret_verdict->applies = true;
   ret_verdict->only_attestation = false;
   ret_verdict->opens = view->clock->now;
   ret_verdict->reason_count = 0;
   for (const struct gate *gate = step->gates; gate->test; gate++) {
+    view->opens = ret_verdict->opens;
     struct plan_reason reason = {.gate = gate->name, .opens = TIME_NEVER};
     if (gate->test(view, &reason)) continue;
     if (gate->applies) {
@@ -123,4 +126,6 @@ void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock,
     if (action_urgency(candidate.action) < action_urgency(ret_plan->action) || sooner) *ret_plan = candidate;
     ret_plan->next = next;
   }
+  /* The end of a hold is told even where nothing waited for it. */
+  if (lineage->held && lineage->hold_until > clock->now) ret_plan->next = time_min(ret_plan->next, lineage->hold_until);
 }

@@ -81,16 +81,37 @@ int64_t timing_publication_interval(const struct key *active, const struct polic
   const int64_t sightings = (int64_t)rules->confirm_sightings * rules->confirm_every;
   const int64_t propagation = time_max(0, active->propagation);
   const int64_t interval = time_add(propagation + longest_negative(active), rules->publish_safety + sightings);
-  return time_min(interval, rules->rotate_every == TIME_NEVER ? interval : rules->rotate_every / 2);
+  return time_min(interval, rules->rotate_every == TIME_NEVER ? interval : policy_least_life(rules) / 2);
 }
 
-int64_t timing_turn(const struct key *active, const struct policy_rules *rules) {
-  return rules->rotate_every == TIME_NEVER ? TIME_NEVER : time_add(active->active_at, rules->rotate_every);
+/* FNV-1a over the names, and a mixer for its high bits, on which a remainder of a short jitter would hardly depend otherwise. */
+static uint64_t hash_names(const struct lineage *lineage) {
+  const char *const names[] = {lineage->domain, lineage->slot};
+  uint64_t hash = UINT64_C(0xcbf29ce484222325);
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    const char *at = names[i];
+    do hash = (hash ^ (uint8_t)*at) * UINT64_C(0x100000001b3);
+    while (*at++);
+  }
+  hash = (hash ^ hash >> 33) * UINT64_C(0xff51afd7ed558ccd);
+  hash = (hash ^ hash >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
+  return hash ^ hash >> 33;
 }
 
-int64_t timing_generate(const struct key *active, const struct policy_rules *rules) {
-  const int64_t turn = timing_turn(active, rules);
-  return turn == TIME_NEVER ? TIME_NEVER : time_add(turn, -timing_publication_interval(active, rules));
+int64_t timing_life(const struct lineage *lineage) {
+  const struct policy_rules *rules = lineage->rules;
+  if (rules->rotate_every == TIME_NEVER || rules->jitter <= 0) return rules->rotate_every;
+  return rules->rotate_every - (int64_t)(hash_names(lineage) % ((uint64_t)rules->jitter + 1));
+}
+
+int64_t timing_turn(const struct lineage *lineage, const struct key *active) {
+  const int64_t life = timing_life(lineage);
+  return life == TIME_NEVER ? TIME_NEVER : time_add(active->active_at, life);
+}
+
+int64_t timing_generate(const struct lineage *lineage, const struct key *active) {
+  const int64_t turn = timing_turn(lineage, active);
+  return turn == TIME_NEVER ? TIME_NEVER : time_add(turn, -timing_publication_interval(active, lineage->rules));
 }
 
 int64_t timing_last_signature(const struct key *key, const struct policy_rules *rules) {

@@ -15,6 +15,10 @@ int64_t policy_shortest_life(const struct policy_rules *rules) {
   return 2 * (rules->publish_safety + sightings);
 }
 
+int64_t policy_least_life(const struct policy_rules *rules) {
+  return rules->rotate_every == TIME_NEVER ? TIME_NEVER : rules->rotate_every - rules->jitter;
+}
+
 /* How long a key stays after its successor took its place. */
 static int64_t retired_life(const struct policy_rules *rules) {
   return rules->drain + rules->queue_lifetime + rules->queue_backoff + rules->verify_window + rules->retire_safety +
@@ -23,8 +27,9 @@ static int64_t retired_life(const struct policy_rules *rules) {
 
 unsigned policy_living_keys(const struct policy_rules *rules) {
   const int64_t beside = KEYS_BESIDE_RETIRED + (int64_t)rules->standby;
-  if (rules->rotate_every == TIME_NEVER || rules->rotate_every <= 0) return (unsigned)beside;
-  const int64_t retired = (retired_life(rules) + rules->rotate_every - 1) / rules->rotate_every;
+  const int64_t life = policy_least_life(rules);
+  if (life == TIME_NEVER || life <= 0) return (unsigned)beside;
+  const int64_t retired = (retired_life(rules) + life - 1) / life;
   return beside + retired > UINT_MAX ? UINT_MAX : (unsigned)(beside + retired);
 }
 
@@ -82,14 +87,14 @@ void policy_life_check(const struct policy_node *node, void *record, struct poli
   char life[DURATION_TEXT_SIZE];
   char other[DURATION_TEXT_SIZE];
   policy_node_path(node, path);
-  duration_format(rules->rotate_every, life);
-  if (rules->rotate_every <= shortest) {
+  duration_format(policy_least_life(rules), life);
+  if (policy_least_life(rules) <= shortest) {
     policy_report_add(
         report, place,
-        "%s.rotate-every: a life of %s is too short: it must be longer than %s, which is twice what the "
+        "%s.rotate-every: a life of %s%s is too short: it must be longer than %s, which is twice what the "
         "publication of the next key takes (publish.safety + confirm.sightings times confirm.every); rotate "
         "less often, or shorten those",
-        path, life, duration_format(shortest, other));
+        path, life, rules->jitter > 0 ? " (less all of the jitter)" : "", duration_format(shortest, other));
   } else if (policy_living_keys(rules) > POLICY_LIVING_KEYS_MAX) {
     const int64_t retired = retired_life(rules);
     char needed[DURATION_TEXT_SIZE];

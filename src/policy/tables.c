@@ -68,6 +68,15 @@ static const struct schema_row retire_rows[] = {
 static const struct schema_check retire_checks[] = {{policy_archive_check, {"private-key", "archive-directory"}}};
 static const struct schema_table retire_table = {"retire", ROWS(retire_rows), CHECKS(retire_checks)};
 
+/* A day alone is no window, nor are hours: what is not given is every day, or the whole of it. */
+static const struct schema_row window_rows[] = {
+    {"days", SCHEMA_LIST, .offset = RULE(window_days), .count_offset = RULE(window_day_count), .minimum = 1,
+     .maximum = SCHEDULE_DAYS, .check = policy_check_day},
+    {"hours", SCHEMA_LIST, .offset = RULE(window_hours), .count_offset = RULE(window_hours_count), .minimum = 1,
+     .maximum = SCHEDULE_HOURS_MAX, .check = policy_check_hours},
+};
+static const struct schema_table window_table = {"window", ROWS(window_rows)};
+
 static const struct schema_row rules_rows[] = {
     {"selector", SCHEMA_VALUE, &schema_text, .offset = RULE(selector), .standard = "server-%Y%m%d",
      .check = selector_check_template},
@@ -81,10 +90,16 @@ static const struct schema_row rules_rows[] = {
     {"publish", SCHEMA_GROUP, .table = &publish_table},
     {"confirm", SCHEMA_GROUP, .table = &confirm_table},
     {"retire", SCHEMA_GROUP, .table = &retire_table},
+    {"jitter", SCHEMA_VALUE, &policy_jitter_type, .offset = RULE(jitter), .standard = "0s", .maximum = YEAR},
+    {"window", SCHEMA_GROUP, .table = &window_table},
+    {"freeze", SCHEMA_LIST, .offset = RULE(freezes), .count_offset = RULE(freeze_count), .minimum = 1,
+     .maximum = SCHEDULE_FREEZES_MAX, .check = policy_check_dates},
+    {"time-zone", SCHEMA_VALUE, &policy_time_zone_type, .offset = RULE(time_zone), .check = policy_check_time_zone},
 };
 static const struct schema_check rules_checks[] = {
     {policy_slots_check, {"selector", "keys"}},
-    {policy_life_check, {"rotate-every", "standby", "publish", "confirm", "retire"}},
+    {policy_life_check, {"rotate-every", "standby", "publish", "confirm", "retire", "jitter"}},
+    {policy_window_check, {"rotate-every", "jitter", "window", "freeze", "time-zone"}},
 };
 const struct schema_table policy_rules_table = {"rules", ROWS(rules_rows), sizeof(struct policy_rules), RULE(name),
                                                 CHECKS(rules_checks)};
@@ -231,6 +246,12 @@ const struct schema_table policy_defaults_table = {"defaults", ROWS(defaults_row
 static const struct schema_row file_rows[] = {
     {"state", SCHEMA_VALUE, &schema_text, .offset = offsetof(struct policy_draft, policy.state),
      .standard = "/var/lib/dkimroll/state.db", .check = policy_check_path},
+    {"freeze", SCHEMA_LIST, .offset = offsetof(struct policy_draft, policy.freezes),
+     .count_offset = offsetof(struct policy_draft, policy.freeze_count), .minimum = 1, .maximum = SCHEDULE_FREEZES_MAX,
+     .check = policy_check_dates},
+    {"max-per-run", SCHEMA_VALUE, &schema_number, .offset = offsetof(struct policy_draft, policy.limits.max_per_run), .minimum = 1,
+     .maximum = POLICY_DOMAINS_MAX},
+    {"failure-budget", SCHEMA_VALUE, &policy_budget_type, .offset = offsetof(struct policy_draft, policy.limits)},
     FILE_ENTRIES("policies", rules, rules_count, policy_rules_table),
     FILE_ENTRIES("publishers", publishers, publisher_count, policy_publisher_table),
     FILE_ENTRIES("signers", signers, signer_count, policy_signer_table),

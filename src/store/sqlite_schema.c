@@ -115,7 +115,17 @@ static const char SCHEMA_3[] =
     "UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'request_2') WHERE name = 'request';"
     "INSERT INTO sqlite_sequence (name, seq) SELECT 'request', seq FROM sqlite_sequence WHERE name = 'request_2'"
     " AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'request');"
-    "DROP TABLE request_2;";
+    "DROP TABLE request_2;"
+    /* Control: holds of activation alone. */
+    "ALTER TABLE lineage ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);"
+    "ALTER TABLE request ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);"
+    /* Control: limits of waves, and how the present one stands. */
+    "CREATE TABLE wave (id INTEGER PRIMARY KEY CHECK (id = 1), max_per_run INTEGER NOT NULL, budget INTEGER NOT NULL CHECK (budget IN (0, 1)),"
+    " percent INTEGER NOT NULL CHECK (percent IN (0, 1)), failures INTEGER NOT NULL, run INTEGER, begun INTEGER NOT NULL DEFAULT 0,"
+    " switched INTEGER NOT NULL DEFAULT 0, late_begun INTEGER NOT NULL DEFAULT 0, late_switched INTEGER NOT NULL DEFAULT 0, period INTEGER,"
+    " ended INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, first TEXT NOT NULL DEFAULT '', first_action INTEGER NOT NULL DEFAULT 0,"
+    " stopped_at INTEGER, stopped_ended INTEGER NOT NULL DEFAULT 0, stopped_failed INTEGER NOT NULL DEFAULT 0, probe_at INTEGER,"
+    " probes INTEGER NOT NULL DEFAULT 0) STRICT;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

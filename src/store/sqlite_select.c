@@ -60,12 +60,13 @@ static int request_deliver(struct selection *selection) {
   struct sqlite_query *query = &selection->query;
   struct store_request request = {0};
   request.id = sqlite_read_number(query, 1, INT64_MAX);
-  request.kind = (enum store_request_kind)sqlite_read_number(query, REQUEST_ROTATE, REQUEST_FORGET);
+  request.kind = (enum store_request_kind)sqlite_read_number(query, REQUEST_ROTATE, REQUEST_RELEASE_WAVE);
   request.domain = (char *)sqlite_read_borrowed(query);
   request.reason = (char *)sqlite_read_borrowed(query);
   request.until = sqlite_read_moment(query);
   request.asked_at = sqlite_read_moment(query);
   request.asked_by = (char *)sqlite_read_borrowed(query);
+  request.hold_scope = (enum hold_scope)sqlite_read_number(query, HOLD_ALL, HOLD_ACTIVATION);
   const int code = sqlite_query_check(query, "request", request.id, selection->error);
   return code ? code : selection->row(selection->context, &request);
 }
@@ -102,6 +103,12 @@ static int tables_deliver(struct selection *selection) {
   return code ? code : selection->row(selection->context, &tables);
 }
 
+static int wave_deliver(struct selection *selection) {
+  struct wave wave;
+  const int code = sqlite_wave_read(&selection->query, &wave, selection->error);
+  return code ? code : selection->row(selection->context, &wave);
+}
+
 static int selector_deliver(struct selection *selection) {
   char selector[SELECTOR_SIZE] = "";
   sqlite_read_into(&selection->query, selector, sizeof selector);
@@ -128,7 +135,7 @@ static const struct selection_kind KINDS[] = {
                              .all_descending = EVENTS "id > ?3 ORDER BY id DESC",
                              .domain_descending = EVENTS "domain = ?1 AND id > ?3 ORDER BY id DESC",
                              .deliver = event_deliver},
-    [STORE_SELECT_REQUESTS] = {.all = "SELECT id, kind, domain, reason, until, asked_at, asked_by FROM request"
+    [STORE_SELECT_REQUESTS] = {.all = "SELECT id, kind, domain, reason, until, asked_at, asked_by, hold_scope FROM request"
                                       " WHERE (?1 IS NULL OR domain = ?1) AND id > ?3 ORDER BY id",
                                .deliver = request_deliver},
     [STORE_SELECT_RESOURCES] = {.all = "SELECT name, failures, retry_at, failure FROM resource ORDER BY name",
@@ -136,6 +143,7 @@ static const struct selection_kind KINDS[] = {
     [STORE_SELECT_TABLES] = {.all = "SELECT key_table, signing_table, digest, state, changed_at, woken FROM signer_tables"
                                     " ORDER BY key_table, signing_table",
                              .deliver = tables_deliver},
+    [STORE_SELECT_WAVE] = {.all = "SELECT " SQLITE_WAVE_COLUMNS " FROM wave WHERE id = 1", .deliver = wave_deliver},
     [STORE_SELECT_SIGNERS] = {.all = "SELECT id FROM signer WHERE used = 1 ORDER BY id", .deliver = signer_deliver},
     [STORE_SELECT_SELECTORS] = {.all = "SELECT selector FROM key WHERE domain = ?1 AND (?2 IS NULL OR selector = ?2)",
                                 .deliver = selector_deliver},

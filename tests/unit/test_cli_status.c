@@ -15,7 +15,7 @@ static void desk_make_signed(struct desk *desk) {
 
 static void keep_generation(struct lineage *lineage, const struct desk *desk, void *context) {
   (void)desk;
-  *(int64_t *)context = timing_generate(lineage_active_key(lineage), lineage->rules);
+  *(int64_t *)context = timing_generate(lineage, lineage_active_key(lineage));
 }
 
 static void test_status__first_line_says_that_all_is_right_and_what_comes_next(void **state) {

@@ -196,7 +196,7 @@ static void test_planner_choice__facts_that_lie_ahead_make_gates_wait_and_undo_n
   builder_key(builder, "retired", KEY_RETIRED, now + 100 * DAY);
   assert_int_equal(builder_plan_key(builder, 1, now).action, PLAN_CONFIRM); /* looking is harmless */
   expect_closed(builder, 2, now, PLAN_GENERATE, "successor_wanted",
-                timing_generate(&builder->lineage.keys[0], &builder->rules));
+                timing_generate(&builder->lineage, &builder->lineage.keys[0]));
   builder->lineage.rotate_requested = true; /* a person can always */
   expect_action(builder, 2, now, PLAN_GENERATE);
 }

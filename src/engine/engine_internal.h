@@ -216,6 +216,6 @@ int outcome_take_presence(struct outcome *outcome, const struct observe_result *
 int key_check_file(const struct key *key, const struct error *result, const uint8_t *reply, size_t size, struct error *error) ERROR_USE_RESULT;
 
 extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_repair, stage_prove, stage_withdraw,
-    stage_destroy;
+    stage_destroy, stage_check_files;
 
 #endif

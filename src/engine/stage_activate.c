@@ -224,6 +224,7 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
                                  .previous_key_name = own->previous_name,
                                  .previous_record = previous ? previous->record : NULL,
                                  .stays = repair,
+                                 .restart = !repair && previous && previous->compromised_at != TIME_UNSET,
                                  .senders = (const char *const *)lineage->senders,
                                  .sender_count = lineage->sender_count};
     return true;
@@ -250,6 +251,7 @@ static void signed_by(void *context, const struct signer_result *results, size_t
     /* Tables that could not be taken back name the key: it must be withdrawn there before its file may go. */
     report->switched_at = results[n].rolled_back ? 0 : results[n].switched_at;
     report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
+    report->restarted = results[n].restarted;
     if (results[n].error.code) {
       item->failures[at] = describe_failure(operation, i, &results[n].error);
       report->failure = item->failures[at];

@@ -108,6 +108,16 @@ static void opendkim_activate_reloaded(struct signer_operation *operation, const
   opendkim_step_prove(operation, OPENDKIM_OPEN, false, true, operation->middle, opendkim_activate_proved);
 }
 
+/* A restart that failed leaves connections as they are, and is no reason to go on signing with a key that somebody else has. */
+static void opendkim_activate_restarted(struct signer_operation *operation, const struct error *error) {
+  if (error->code) {
+    opendkim_step_reload(operation, false, operation->middle, opendkim_activate_reloaded);
+    return;
+  }
+  opendkim_note_restart(operation);
+  opendkim_step_prove(operation, OPENDKIM_OPEN, false, true, operation->middle, opendkim_activate_proved);
+}
+
 static void opendkim_activate_edited(struct signer_operation *operation, const struct error *error) {
   if (error->code) {
     opendkim_fail_items(operation, OPENDKIM_OPEN, OPENDKIM_ENDED, error);
@@ -126,7 +136,9 @@ static void opendkim_activate_edited(struct signer_operation *operation, const s
       memcpy(operation->entries[index].made, outcome->made, sizeof(outcome->made));
     }
   }
-  if (opendkim_any(operation, OPENDKIM_OPEN))
+  if (opendkim_wants_restart(operation))
+    opendkim_step_restart(operation, operation->middle, opendkim_activate_restarted);
+  else if (opendkim_any(operation, OPENDKIM_OPEN))
     opendkim_step_reload(operation, false, operation->middle, opendkim_activate_reloaded);
   else
     opendkim_operation_finish(operation);

@@ -115,7 +115,14 @@ static const char SCHEMA_3[] =
     "UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'request_2') WHERE name = 'request';"
     "INSERT INTO sqlite_sequence (name, seq) SELECT 'request', seq FROM sqlite_sequence WHERE name = 'request_2'"
     " AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'request');"
-    "DROP TABLE request_2;";
+    "DROP TABLE request_2;"
+    /* Emergencies: which key, and how; what is known of a compromised key; when the private key of one that waits was last looked at. */
+    "ALTER TABLE request ADD COLUMN selector TEXT;"
+    "ALTER TABLE request ADD COLUMN options INTEGER NOT NULL DEFAULT 0 CHECK (options >= 0);"
+    "ALTER TABLE key ADD COLUMN compromised_at INTEGER;"
+    "ALTER TABLE key ADD COLUMN revoke_now INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1));"
+    "ALTER TABLE key ADD COLUMN lingers_until INTEGER;"
+    "ALTER TABLE key ADD COLUMN files_seen_at INTEGER;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

@@ -47,6 +47,8 @@ static bool gate_back_off(const struct gate_view *view, struct plan_reason *reas
   const struct key *failed = failure_key(lineage);
   char moment[TIME_TEXT_SIZE];
   if (!back_off_runs(view)) return true;
+  /* An emergency waits for nothing but itself: what failed of other keys says nothing about whether this can be done. */
+  if (view->key && view->key->compromised_at != TIME_UNSET && failed != view->key) return true;
   /* A dead server of an old key must not slow down the next rotation, nor must trouble with the key that signs hold back the one that ends it. */
   const bool signs = !view->key || !key_is_leaving(lineage, view->key);
   if (signs && failed && key_is_leaving(lineage, failed)) return true;

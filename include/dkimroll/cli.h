@@ -62,12 +62,17 @@ enum cli_option {
   CLI_APPLY = 1 << 6,
   CLI_HELP = 1 << 7,
   CLI_KEEPER = 1 << 8,
+  CLI_ALL_ACTIVE = 1 << 9,
+  CLI_HOST_COMPROMISED = 1 << 10,
+  CLI_NOW = 1 << 11,
+  CLI_YES = 1 << 12,
 };
 
 struct cli_arguments {
   const char *policy;
   const char *keeper; /* path of a socket; NULL: not given */
   bool json, no_wait, apply;
+  bool all_active, host_compromised, now, yes; /* revoke */
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;
@@ -118,6 +123,7 @@ int cli_command_import(const struct cli *cli);
 int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);
+int cli_command_revoke(const struct cli *cli);
 int cli_command_history(const struct cli *cli);
 int cli_command_keeper(const struct cli *cli);
 int cli_command_completion(const struct cli *cli);

@@ -250,7 +250,8 @@ struct placement_report {
   int64_t completed_at;  /* wall seconds; 0: failed */
   enum placement_damage damage; /* PROVE that failed: what is wrong */
   const char *failure;   /* NULL: success */
-  bool restarted;        /* ACTIVATE: the signer was restarted, so no connection is left that was open before */
+  const char *restart_failure; /* ACTIVATE, WITHDRAW: why it was not; NULL unknown */
+  bool restarted;        /* ACTIVATE, WITHDRAW: the signer was restarted, so no connection is left that was open before */
   bool kept;             /* DESTROY: the file stays, because others use it */
 };
 

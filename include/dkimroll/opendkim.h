@@ -128,6 +128,7 @@ void opendkim_step_reload(struct signer_operation *operation, bool probe, int64_
 void opendkim_step_restart(struct signer_operation *operation, int64_t deadline, opendkim_next *next);
 bool opendkim_wants_restart(const struct signer_operation *operation);
 void opendkim_note_restart(struct signer_operation *operation);
+void opendkim_note_no_restart(struct signer_operation *operation, size_t index, const struct error *error);
 /* Only whether the milter answers. */
 void opendkim_step_reach(struct signer_operation *operation, int64_t deadline, opendkim_next *next);
 /* One message for each sender. before: prove previous_selector instead (items without one are left out). patient: the

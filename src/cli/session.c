@@ -213,23 +213,27 @@ int session_take_over(struct session *session, const char *holder, struct error 
   return result ? result : sync_policy(session, error);
 }
 
-int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) {
-  const struct cli_arguments *arguments = session->cli->arguments;
+int session_request_one(struct session *session, struct store_request *request, struct error *error) {
   const char *user = getenv("SUDO_USER") ? getenv("SUDO_USER") : getenv("USER");
   char who[128];
   snprintf(who, sizeof who, "%s (pid %d)", user ? user : "uid", (int)getpid());
   if (!user) snprintf(who, sizeof who, "uid %u (pid %d)", session->dropped ? 0 : getuid(), (int)getpid());
-  for (size_t i = 0; i < arguments->operand_count; i++) {
-    struct store_request request = {.kind = kind,
-                                    .domain = (char *)arguments->operands[i],
-                                    .reason = (char *)arguments->reason,
-                                    .until = until,
-                                    .asked_at = loop_wall(session->backends.loop),
-                                    .asked_by = who};
-    int result = session->store->ops->request(session->store, &request, error);
-    if (result) return result;
+  request->asked_at = loop_wall(session->backends.loop);
+  request->asked_by = who;
+  int result = session->store->ops->request(session->store, request, error);
+  request->asked_by = NULL;
+  return result;
+}
+
+int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) {
+  const struct cli_arguments *arguments = session->cli->arguments;
+  int result = 0;
+  for (size_t i = 0; i < arguments->operand_count && !result; i++) {
+    struct store_request request = {
+        .kind = kind, .domain = (char *)arguments->operands[i], .reason = (char *)arguments->reason, .until = until};
+    result = session_request_one(session, &request, error);
   }
-  return 0;
+  return result;
 }
 
 struct signals {

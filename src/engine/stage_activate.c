@@ -24,7 +24,7 @@ struct activation {
     bool copied[POLICY_SIGNERS_MAX];
     struct placement_report reports[KEY_PLACEMENTS_MAX]; /* at most one for each signer of the lineage */
     size_t report_count;
-    char *failures[KEY_PLACEMENTS_MAX];
+    char *failures[KEY_PLACEMENTS_MAX], *restarts[KEY_PLACEMENTS_MAX];
     char *previous_name; /* in KeyTable, of the key that signs until now, at the signer that is at work */
   } items[];
 };
@@ -43,6 +43,7 @@ static void activation_free(struct operation *operation) {
     kept_sightings_release(&item->sightings);
     free(item->previous_name);
     for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->failures[j]);
+    for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->restarts[j]);
     for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) free(item->paths[j]);
   }
   free(activation->positions);
@@ -252,6 +253,7 @@ static void signed_by(void *context, const struct signer_result *results, size_t
     report->switched_at = results[n].rolled_back ? 0 : results[n].switched_at;
     report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
     report->restarted = results[n].restarted;
+    if (results[n].restart_failure[0]) report->restart_failure = item->restarts[at] = text_duplicate(results[n].restart_failure);
     if (results[n].error.code) {
       item->failures[at] = describe_failure(operation, i, &results[n].error);
       report->failure = item->failures[at];

@@ -52,13 +52,17 @@ int lifecycle_compromise(struct lineage *lineage, const struct compromise *compr
 
 /* The signers that were switched from the compromised key: was each of them restarted, so that no connection is left that reads the old tables? */
 int emergency_note_connections(struct application *a, struct key *key, int64_t since, struct error *error) {
-  char reason[256], moment[TIME_TEXT_SIZE];
+  char reason[640], moment[TIME_TEXT_SIZE];
+  const char *failure = NULL;
   bool ended = a->outcome->placement_count > 0;
-  for (size_t i = 0; i < a->outcome->placement_count; i++) ended &= a->outcome->placements[i].restarted;
+  for (size_t i = 0; i < a->outcome->placement_count; i++) {
+    ended &= a->outcome->placements[i].restarted;
+    if (a->outcome->placements[i].restart_failure) failure = a->outcome->placements[i].restart_failure;
+  }
   key->lingers_until = ended ? TIME_UNSET : time_add(since, a->lineage->rules->drain);
   if (ended) return application_note(a, key, "connections", "every signer was restarted: no connection is left that signs with it", error);
-  snprintf(reason, sizeof reason, "a signer could not be restarted: connections that were open at the switch may sign with it until %s, and that mail is not verified",
-           time_format(key->lingers_until, moment));
+  snprintf(reason, sizeof reason, "a signer could not be restarted (%s): connections that were open at the switch may sign with it until %s, and that mail is not verified",
+           failure ? failure : "the policy names neither a unit nor a command for it", time_format(key->lingers_until, moment));
   return application_note(a, key, "alarm", reason, error);
 }
 

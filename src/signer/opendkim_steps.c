@@ -191,6 +191,12 @@ void opendkim_note_restart(struct signer_operation *operation) {
     if (operation->states[i] == OPENDKIM_OPEN) operation->results[i].restarted = true;
 }
 
+void opendkim_note_no_restart(struct signer_operation *operation, size_t index, const struct error *error) {
+  struct signer_result *result = &operation->results[index];
+  result->restarted = false;
+  snprintf(result->restart_failure, sizeof(result->restart_failure), "%.250s", error->message);
+}
+
 static void opendkim_look_done(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
   struct signer_operation *operation = opendkim_redeem(context);
   if (!operation) return;

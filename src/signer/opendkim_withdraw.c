@@ -38,6 +38,8 @@ static void opendkim_withdraw_finished(struct signer_operation *operation, const
 
 static void opendkim_withdraw_restarted(struct signer_operation *operation, const struct error *error) {
   if (error->code) {
+    for (size_t i = 0; i < operation->count; i++)
+      if (operation->states[i] == OPENDKIM_OPEN) opendkim_note_no_restart(operation, i, error);
     opendkim_step_reload(operation, false, operation->deadline, opendkim_withdraw_finished);
     return;
   }

@@ -50,6 +50,7 @@ struct engine_setup {
   const struct engine_factory *factory;
   engine_listener *listener; /* may be NULL */
   void *listener_context;
+  bool (*enough)(void *listener_context); /* NULL, or asked before each turn: true ends the run as engine_stop does */
   const char *const *domains; /* only these; NULL: all */
   size_t domain_count;
   bool requests_only; /* carry out what was asked for, and end */

@@ -116,6 +116,10 @@ struct policy_signer {
   char **reload_command;
   size_t reload_command_count;
   int64_t reload_timeout; /* seconds */
+  enum reload_kind restart; /* RELOAD_UNIT or RELOAD_COMMAND; RELOAD_NONE: as policy_signer_restart says */
+  char *restart_target;     /* unit name */
+  char **restart_command;
+  size_t restart_command_count;
   char *milter;           /* "inet:8891@127.0.0.1", "inet6:8891@::1" (no brackets), "unix:/run/opendkim/opendkim.sock", "local:..." */
 };
 
@@ -214,6 +218,9 @@ int policy_signer_parse(const char *text, struct policy_signer **ret_signer, str
 /* Where the private key of selector goes: "<key-directory with %d>/<selector>.private". Caller frees. ERROR_LIMIT over PATH_MAX. */
 int policy_signer_key_path(const struct policy_signer *signer, const char *domain, const char *selector, char **ret_path,
                            struct error *error) ERROR_USE_RESULT;
+/* How the signer is restarted, for connections that must not go on as they are: by restart, or else by the unit of reload. RELOAD_NONE: it cannot be. ret_target: the
+ * unit, borrowed; NULL with a command. */
+enum reload_kind policy_signer_restart(const struct policy_signer *signer, const char **ret_target);
 /* The name of its entry in KeyTable: key-name with %s and %d filled in. Caller frees; NULL: out of memory, or longer than a line of a table. */
 char *policy_signer_key_name(const struct policy_signer *signer, const char *domain, const char *selector);
 void policy_rules_free(struct policy_rules *rules);

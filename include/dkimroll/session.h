@@ -56,6 +56,8 @@ int session_open(struct session *session, struct error *error) ERROR_USE_RESULT;
 int session_take_over(struct session *session, const char *holder, struct error *error) ERROR_USE_RESULT;
 /* Writes down a request for each operand. ERROR_NOT_FOUND names a domain that is not managed. */
 int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) ERROR_USE_RESULT;
+/* One request, whose asked_at and asked_by this fills in. */
+int session_request_one(struct session *session, struct store_request *request, struct error *error) ERROR_USE_RESULT;
 /* Calls begin from the loop of the backends, and runs the loop until it is stopped. The steps that follow put what fails into error themselves; returns its code. */
 int session_run_loop(struct session *session, loop_callback *begin, void *context, struct error *error) ERROR_USE_RESULT;
 /* Runs the engine; SIGINT and SIGTERM end it in order. */

@@ -40,7 +40,10 @@ struct store_clock {
   bool attested;     /* the wall clock was attested in this boot */
 };
 
-enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4, REQUEST_RELEASE_WAVE = 6 /* domain is "" */ };
+enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4, REQUEST_REVOKE = 5, REQUEST_RELEASE_WAVE = 6 /* domain is "" */ };
+
+/* Of REQUEST_REVOKE (struct compromise). */
+enum store_request_option { REQUEST_WHOLE_HOST = 1 << 0, REQUEST_NOW = 1 << 1 };
 
 struct store_request {
   int64_t id;
@@ -51,6 +54,8 @@ struct store_request {
   enum hold_scope hold_scope; /* HOLD */
   int64_t asked_at;
   char *asked_by; /* "root (pid 4711)"; owned */
+  char *selector; /* REVOKE: the key; NULL: the active one; owned */
+  unsigned options; /* REVOKE: of enum store_request_option */
 };
 void store_request_release(struct store_request *request);
 

@@ -229,25 +229,32 @@ int session_read_wave(struct session *session, int64_t now, struct wave *ret_wav
   return 0;
 }
 
-int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) {
-  const struct cli_arguments *arguments = session->cli->arguments;
+int session_request_one(struct session *session, struct store_request *request, struct error *error) {
   const char *user = getenv("SUDO_USER") ? getenv("SUDO_USER") : getenv("USER");
   char who[128];
   snprintf(who, sizeof who, "%s (pid %d)", user ? user : "uid", (int)getpid());
   if (!user) snprintf(who, sizeof who, "uid %u (pid %d)", session->dropped ? 0 : getuid(), (int)getpid());
-  const size_t count = kind == REQUEST_RELEASE_WAVE ? 1 : arguments->operand_count;
-  for (size_t i = 0; i < count; i++) {
+  request->asked_at = loop_wall(session->backends.loop);
+  request->asked_by = who;
+  int result = session->store->ops->request(session->store, request, error);
+  request->asked_by = NULL;
+  return result;
+}
+
+int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) {
+  const struct cli_arguments *arguments = session->cli->arguments;
+  const bool whole = kind == REQUEST_RELEASE_WAVE;
+  const size_t count = whole ? 1 : arguments->operand_count;
+  int result = 0;
+  for (size_t i = 0; i < count && !result; i++) {
     struct store_request request = {.kind = kind,
-                                    .domain = (char *)(kind == REQUEST_RELEASE_WAVE ? "" : arguments->operands[i]),
+                                    .domain = (char *)(whole ? "" : arguments->operands[i]),
                                     .reason = (char *)arguments->reason,
                                     .until = until,
-                                    .hold_scope = arguments->only_activation ? HOLD_ACTIVATION : HOLD_ALL,
-                                    .asked_at = loop_wall(session->backends.loop),
-                                    .asked_by = who};
-    int result = session->store->ops->request(session->store, &request, error);
-    if (result) return result;
+                                    .hold_scope = arguments->only_activation ? HOLD_ACTIVATION : HOLD_ALL};
+    result = session_request_one(session, &request, error);
   }
-  return 0;
+  return result;
 }
 
 struct signals {

@@ -82,7 +82,7 @@ static void make_row(const struct status *status, const struct lineage *lineage,
   status_next_step(lineage, index, &status->clock, &texts->step);
   const bool due = texts->step.at <= status->clock.now;
   texts->row = (struct columns_row){
-      .cells = {lineage->domain, lineage->slot, key ? key->selector : "-", key ? key_state_name(key->state) : "-",
+      .cells = {lineage->domain, lineage->slot, key ? key->selector : "-", key ? status_state_name(lineage, key) : "-",
                 moment_cell(key ? key->state_since : TIME_UNSET, texts->since), texts->step.action,
                 due ? "next run" : moment_cell(texts->step.at == TIME_NEVER ? TIME_UNSET : texts->step.at, texts->when),
                 status_step_reason(&texts->step)},

@@ -249,6 +249,6 @@ int key_check_file(const struct key *key, const struct error *result, const uint
 bool placement_wants_withdrawal(const struct placement *placement);
 
 extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_repair, stage_prove, stage_withdraw,
-    stage_destroy;
+    stage_destroy, stage_check_files;
 
 #endif

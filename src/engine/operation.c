@@ -15,6 +15,7 @@ const struct stage *stage_for(enum plan_action action) {
   case PLAN_CONFIRM: return &stage_confirm;
   case PLAN_CONFIRM_ABSENT: return &stage_confirm_absent;
   case PLAN_ACTIVATE: return &stage_activate;
+  case PLAN_CHECK_FILES: return &stage_check_files;
   case PLAN_PROVE: return &stage_prove;
   case PLAN_REPAIR: return &stage_repair;
   case PLAN_WITHDRAW: return &stage_withdraw;
@@ -33,7 +34,8 @@ static bool action_undoes(enum plan_action action) {
 int64_t stage_resource(enum plan_action action, const struct lineage *lineage, size_t key) {
   const struct stage *stage = stage_for(action);
   if (stage != &stage_publish && stage != &stage_confirm && stage != &stage_confirm_absent) return 0;
-  return action_undoes(action) ? lineage->keys[key].publisher_id : lineage->publisher_id;
+  const bool ended = key < lineage->key_count && lineage->keys[key].state == KEY_REVOKED;
+  return action_undoes(action) || ended ? lineage->keys[key].publisher_id : lineage->publisher_id;
 }
 
 static struct queue *find_queue(struct engine *engine, const struct stage *stage, int64_t resource) {

@@ -28,6 +28,7 @@ static int request_collect(void *context, const void *row) {
   items[list->count].domain = text_duplicate(request->domain);
   items[list->count].reason = text_duplicate(request->reason);
   items[list->count].asked_by = text_duplicate(request->asked_by);
+  items[list->count].selector = request->selector ? text_duplicate(request->selector) : NULL;
   list->count++;
   return 0;
 }
@@ -49,6 +50,22 @@ static void lineage_wake(struct lineage *lineage, int64_t now) {
   lineage->next_moment = now;
 }
 
+static int request_revoke(struct engine *engine, const struct store_request *request, struct lineage *lineage, struct event_list *events,
+                          struct error *error) {
+  const struct compromise compromise = {.selector = request->selector,
+                                        .whole_host = (request->options & REQUEST_WHOLE_HOST) != 0,
+                                        .now = (request->options & REQUEST_NOW) != 0,
+                                        .by = request->asked_by,
+                                        .reason = request->reason};
+  const size_t before = events->count;
+  int result = lifecycle_compromise(lineage, &compromise, engine->plan_clock.now, events, error);
+  if (result || events->count == before) return result; /* it was known */
+  lineage_wake(lineage, engine->plan_clock.now);
+  for (size_t i = 0; i < lineage->key_count; i++) engine_resource_wake(engine, lineage->keys[i].publisher_id);
+  engine_resource_wake(engine, lineage->publisher_id);
+  return 0;
+}
+
 static int request_apply(struct engine *engine, const struct store_request *request, struct lineage *lineage, struct event_list *events,
                          struct error *error) {
   static const char *const kinds[] = {"", "requested", "held", "released", "forgotten"};
@@ -56,7 +73,9 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   const int64_t now = engine->plan_clock.now;
   char reason[1024];
   int result = 0;
+  if (request->kind == REQUEST_REVOKE) return request_revoke(engine, request, lineage, events, error);
   switch (request->kind) {
+  case REQUEST_REVOKE: break;
   case REQUEST_ROTATE: lineage->rotate_requested = true; break;
   case REQUEST_HOLD:
     lineage->held = true;

@@ -25,7 +25,7 @@ struct activation {
     bool copied[POLICY_SIGNERS_MAX];
     struct placement_report reports[KEY_PLACEMENTS_MAX]; /* at most one for each signer of the lineage */
     size_t report_count;
-    char *failures[KEY_PLACEMENTS_MAX];
+    char *failures[KEY_PLACEMENTS_MAX], *restarts[KEY_PLACEMENTS_MAX];
     char *previous_name; /* in KeyTable, of the key that signs until now, at the signer that is at work */
   } items[];
 };
@@ -44,6 +44,7 @@ static void activation_free(struct operation *operation) {
     kept_sightings_release(&item->sightings);
     free(item->previous_name);
     for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->failures[j]);
+    for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->restarts[j]);
     for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) free(item->paths[j]);
   }
   free(activation->positions);
@@ -225,6 +226,7 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
                                  .previous_key_name = own->previous_name,
                                  .previous_record = previous ? previous->record : NULL,
                                  .stays = repair,
+                                 .restart = !repair && previous && previous->compromised_at != TIME_UNSET,
                                  .senders = (const char *const *)lineage->senders,
                                  .sender_count = lineage->sender_count};
     return true;
@@ -252,6 +254,8 @@ static void signed_by(void *context, const struct signer_result *results, size_t
     /* Tables that could not be taken back name the key: it must be withdrawn there before its file may go. */
     report->switched_at = results[n].rolled_back ? 0 : results[n].switched_at;
     report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
+    report->restarted = results[n].restarted;
+    if (results[n].restart_failure[0]) report->restart_failure = item->restarts[at] = text_duplicate(results[n].restart_failure);
     if (results[n].error.code) {
       item->failures[at] = describe_failure(operation, i, &results[n].error);
       report->failure = item->failures[at];

@@ -66,7 +66,7 @@ static void withdrawn(void *context, const struct signer_result *results, size_t
     struct withdrawal_item *item = &withdrawal->items[i];
     const struct placement *placement = &operation_key(operation, i)->placements[withdrawal->placements[n]];
     item->reports[item->report_count++] =
-        (struct placement_report){.signer_id = placement->signer_id, .completed_at = results[n].completed_at};
+        (struct placement_report){.signer_id = placement->signer_id, .completed_at = results[n].completed_at, .restarted = results[n].restarted};
     operation->outcomes[i].placements = item->reports;
     operation->outcomes[i].placement_count = item->report_count;
   }
@@ -97,6 +97,7 @@ static void fill_item(const struct operation *operation, size_t i, const struct 
                                .previous_key_path = signs ? signs->key_path : NULL,
                                .previous_key_name = own->active_name,
                                .adopted = key_is_adopted(operation_key(operation, i)),
+                               .restart = !lineage_active_key(lineage) && operation_key(operation, i)->compromised_at != TIME_UNSET,
                                .senders = (const char *const *)lineage->senders,
                                .sender_count = lineage->sender_count};
 }

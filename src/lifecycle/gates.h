@@ -47,7 +47,7 @@ bool plan_step_exists(enum key_state state, enum plan_action action);
 /* Whether the step is on the way of keys[key] as it is now, due or not. */
 bool plan_step_applies(const struct lineage *lineage, size_t key, enum plan_action action, int64_t now);
 
-/* On its way out: retired, or not published and not wanted by the policy any more. Nothing that signs waits for it. */
+/* On its way out: retired, or given up, or not published and not wanted by the policy any more. Nothing that signs waits for it. */
 bool key_is_leaving(const struct lineage *lineage, const struct key *key);
 /* Whether the policy still asks for a key of this kind. */
 bool key_is_wanted(const struct lineage *lineage, const struct key *key);

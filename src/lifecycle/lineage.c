@@ -16,7 +16,7 @@ const char *key_state_name(enum key_state state) {
 const char *plan_action_name(enum plan_action action) {
   static const char *const names[] = {"none",     "generate", "publish", "confirm", "ready",          "activate",
                                       "withdraw", "revoke",   "delete",  "confirm-absent", "destroy", "attest",
-                                      "prove",    "repair"};
+                                      "prove",    "repair",   "check-files"};
   return (size_t)action < ARRAY_SIZE(names) ? names[action] : "unknown";
 }
 
@@ -35,6 +35,7 @@ enum key_state plan_action_target(enum plan_action action, enum key_state presen
   case PLAN_CONFIRM_ABSENT:
   case PLAN_PROVE:
   case PLAN_REPAIR:
+  case PLAN_CHECK_FILES:
   case PLAN_ATTEST: return present;
   }
   return present;
@@ -75,7 +76,8 @@ struct key *lineage_add_key(struct lineage *lineage) {
       .confirmed_at = TIME_UNSET, .ready_at = TIME_UNSET,    .active_at = TIME_UNSET,  .retired_at = TIME_UNSET,
       .revoke_at = TIME_UNSET,    .revoked_at = TIME_UNSET,  .deleted_at = TIME_UNSET, .absent_at = TIME_UNSET,
       .removed_at = TIME_UNSET,   .ttl_negative = -1,        .ttl_old = -1,            .intent_at = TIME_UNSET,
-      .contested_at = TIME_UNSET, .proof_retry_at = TIME_UNSET,
+      .contested_at = TIME_UNSET, .proof_retry_at = TIME_UNSET, .compromised_at = TIME_UNSET, .lingers_until = TIME_UNSET,
+      .files_seen_at = TIME_UNSET,
   };
   return key;
 }

@@ -53,8 +53,9 @@ int64_t timing_next_round(const struct key *key, const struct policy_rules *rule
   if (needed && right_since != TIME_UNSET) return time_add(observed, time_max(rules->confirm_every, TIMING_WATCH_SIGNED));
   if (right_since == TIME_UNSET || timing_sightings(key) < rules->confirm_sightings) {
     /* The longer it has been missing, the less a look every few seconds helps; a fresh record is looked at every `every`. */
-    const bool missing = right_since == TIME_UNSET && key->published_at != TIME_UNSET;
-    const int64_t waited = missing ? observed - key->published_at : 0;
+    const int64_t put_at = key->state == KEY_REVOKED ? key->revoked_at : key->published_at;
+    const bool missing = right_since == TIME_UNSET && put_at != TIME_UNSET;
+    const int64_t waited = missing ? observed - put_at : 0;
     return time_add(observed, clamp(waited / 10, rules->confirm_every, time_max(rules->confirm_every, TIMING_CONFIRM_SLOWEST)));
   }
   /* All sightings are there: look on while F1 runs, a few times and once at its end. */
@@ -125,6 +126,8 @@ int64_t timing_revoke(const struct key *key, const struct policy_rules *rules) {
 }
 
 int64_t timing_dead(const struct key *key) {
+  /* Seen is better than expected: of a compromised key it is known since when the last server says that it is revoked. */
+  if (key->compromised_at != TIME_UNSET && key->right_at != TIME_UNSET) return time_add(time_max(key->right_at, key->revoked_at), (int64_t)key->ttl);
   return time_add(key->revoked_at, time_max(0, key->propagation) + (int64_t)key->ttl);
 }
 

@@ -54,6 +54,12 @@ int policy_signer_key_path(const struct policy_signer *signer, const char *domai
   return 0;
 }
 
+enum reload_kind policy_signer_restart(const struct policy_signer *signer, const char **ret_target) {
+  const bool by_reload = signer->restart == RELOAD_NONE && signer->reload == RELOAD_UNIT;
+  *ret_target = by_reload ? signer->reload_target : signer->restart_target;
+  return by_reload ? RELOAD_UNIT : signer->restart;
+}
+
 char *policy_signer_key_name(const struct policy_signer *signer, const char *domain, const char *selector) {
   struct buffer name = BUFFER_WITH_MAXIMUM(POLICY_KEY_NAME_MAX);
   for (const char *p = signer->key_name; *p; p++) {

@@ -126,23 +126,36 @@ void policy_archive_check(const struct policy_node *node, void *record, struct p
   }
 }
 
-void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report) {
-  const struct policy_signer *signer = record;
-  const char *const kinds[] = {"unit", "pid-file", "command"};
+/* Of several ways to ask a signer exactly one is given; a command is run without a shell. */
+static void ways_check(const struct policy_node *node, const char *const *kinds, size_t kind_count, const char *command,
+                       struct policy_report *report) {
   size_t given = 0;
   char path[POLICY_PATH_SIZE];
   policy_node_path(node, path);
-  for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) given += policy_node_find(node, kinds[i]) != NULL;
+  for (size_t i = 0; i < kind_count; i++) given += policy_node_find(node, kinds[i]) != NULL;
   if (given != 1) {
-    policy_report_add(report, node->place, "%s: give exactly one of unit, pid-file and command (%zu are given)", path,
-                      given);
-  } else if (signer->reload == RELOAD_COMMAND && policy_check_path(signer->reload_command[0], NULL) < 0) {
+    policy_report_add(report, node->place, "%s: give exactly one of unit%s and command (%zu are given)", path,
+                      kind_count > 2 ? ", pid-file" : "", given);
+  } else if (command && policy_check_path(command, NULL) < 0) {
     policy_report_add(
         report, policy_node_place(node, "command"),
         "%s.command: \"%s\" is no absolute path; no shell and no PATH are used: give the program's path and its "
         "arguments as a list",
-        path, signer->reload_command[0]);
+        path, command);
   }
+}
+
+void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  static const char *const kinds[] = {"unit", "pid-file", "command"};
+  const struct policy_signer *signer = record;
+  ways_check(node, kinds, ARRAY_SIZE(kinds), signer->reload == RELOAD_COMMAND ? signer->reload_command[0] : NULL, report);
+}
+
+/* There is no way to restart a process by its number alone. */
+void policy_restart_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  static const char *const kinds[] = {"unit", "command"};
+  const struct policy_signer *signer = record;
+  ways_check(node, kinds, ARRAY_SIZE(kinds), signer->restart == RELOAD_COMMAND ? signer->restart_command[0] : NULL, report);
 }
 
 void policy_signer_tables_check(const struct policy_node *node, void *record, struct policy_report *report) {

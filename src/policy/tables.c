@@ -187,6 +187,16 @@ static const struct schema_row reload_rows[] = {
     {"timeout", SCHEMA_VALUE, &schema_duration, .offset = SIGNER(reload_timeout), .standard = "30s", .minimum = 1,
      .maximum = 600},
 };
+#define RESTART(kind) .flags = SCHEMA_VARIANT, .variant_offset = SIGNER(restart), .variant = (kind)
+static const struct schema_row restart_rows[] = {
+    {"unit", SCHEMA_VALUE, &schema_text, RESTART(RELOAD_UNIT), .offset = SIGNER(restart_target), .check = policy_check_unit},
+    {"command", SCHEMA_LIST, .flags = SCHEMA_VARIANT | SCHEMA_STRICT_LIST, .variant_offset = SIGNER(restart),
+     .variant = RELOAD_COMMAND, .offset = SIGNER(restart_command), .count_offset = SIGNER(restart_command_count),
+     .minimum = 1, .maximum = POLICY_COMMAND_MAX},
+};
+static const struct schema_check restart_checks[] = {{policy_restart_check, {"unit", "command"}}};
+static const struct schema_table restart_table = {"restart", ROWS(restart_rows), CHECKS(restart_checks)};
+
 static const struct schema_check reload_checks[] = {{policy_reload_check, {"unit", "pid-file", "command"}}};
 static const struct schema_table reload_table = {"reload", ROWS(reload_rows), CHECKS(reload_checks)};
 
@@ -203,6 +213,7 @@ static const struct schema_row signer_rows[] = {
      .check = policy_check_owner},
     {"mode", SCHEMA_VALUE, &schema_mode, .offset = SIGNER(mode), .standard = "0600"},
     {"reload", SCHEMA_GROUP, .table = &reload_table},
+    {"restart", SCHEMA_GROUP, .table = &restart_table},
     {"milter", SCHEMA_VALUE, &schema_text, SCHEMA_REQUIRED, SIGNER(milter), .check = policy_check_milter,
      .canonical = policy_canonical_milter},
 };

@@ -14,7 +14,7 @@ static int domain_is_known(struct sqlite_store *store, const char *domain, bool 
 static int request_insert(struct sqlite_store *store, const struct store_request *request, int64_t *ret_id,
                           struct error *error) {
   static const char sql[] =
-      "INSERT INTO request (kind, domain, reason, until, asked_at, asked_by, hold_scope) VALUES (?, ?, ?, ?, ?, ?, ?)";
+      "INSERT INTO request (kind, domain, reason, until, asked_at, asked_by, hold_scope, selector, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
@@ -25,6 +25,8 @@ static int request_insert(struct sqlite_store *store, const struct store_request
   sqlite_bind_number(&query, request->asked_at);
   sqlite_bind_text(&query, request->asked_by);
   sqlite_bind_number(&query, request->hold_scope);
+  sqlite_bind_text(&query, request->selector);
+  sqlite_bind_number(&query, request->options);
   code = sqlite_query_run(&query, NULL, error);
   if (!code) *ret_id = sqlite3_last_insert_rowid(store->database);
   return code;

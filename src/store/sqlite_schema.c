@@ -125,7 +125,14 @@ static const char SCHEMA_3[] =
     " switched INTEGER NOT NULL DEFAULT 0, late_begun INTEGER NOT NULL DEFAULT 0, late_switched INTEGER NOT NULL DEFAULT 0, period INTEGER,"
     " ended INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, first TEXT NOT NULL DEFAULT '', first_action INTEGER NOT NULL DEFAULT 0,"
     " stopped_at INTEGER, stopped_ended INTEGER NOT NULL DEFAULT 0, stopped_failed INTEGER NOT NULL DEFAULT 0, probe_at INTEGER,"
-    " probes INTEGER NOT NULL DEFAULT 0) STRICT;";
+    " probes INTEGER NOT NULL DEFAULT 0) STRICT;"
+    /* Emergencies: which key, and how; what is known of a compromised key; when the private key of one that waits was last looked at. */
+    "ALTER TABLE request ADD COLUMN selector TEXT;"
+    "ALTER TABLE request ADD COLUMN options INTEGER NOT NULL DEFAULT 0 CHECK (options >= 0);"
+    "ALTER TABLE key ADD COLUMN compromised_at INTEGER;"
+    "ALTER TABLE key ADD COLUMN revoke_now INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1));"
+    "ALTER TABLE key ADD COLUMN lingers_until INTEGER;"
+    "ALTER TABLE key ADD COLUMN files_seen_at INTEGER;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

@@ -67,6 +67,8 @@ static int request_deliver(struct selection *selection) {
   request.asked_at = sqlite_read_moment(query);
   request.asked_by = (char *)sqlite_read_borrowed(query);
   request.hold_scope = (enum hold_scope)sqlite_read_number(query, HOLD_ALL, HOLD_ACTIVATION);
+  request.selector = (char *)sqlite_read_borrowed(query);
+  request.options = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
   const int code = sqlite_query_check(query, "request", request.id, selection->error);
   return code ? code : selection->row(selection->context, &request);
 }
@@ -135,7 +137,7 @@ static const struct selection_kind KINDS[] = {
                              .all_descending = EVENTS "id > ?3 ORDER BY id DESC",
                              .domain_descending = EVENTS "domain = ?1 AND id > ?3 ORDER BY id DESC",
                              .deliver = event_deliver},
-    [STORE_SELECT_REQUESTS] = {.all = "SELECT id, kind, domain, reason, until, asked_at, asked_by, hold_scope FROM request"
+    [STORE_SELECT_REQUESTS] = {.all = "SELECT id, kind, domain, reason, until, asked_at, asked_by, hold_scope, selector, options FROM request"
                                       " WHERE (?1 IS NULL OR domain = ?1) AND id > ?3 ORDER BY id",
                                .deliver = request_deliver},
     [STORE_SELECT_RESOURCES] = {.all = "SELECT name, failures, retry_at, failure FROM resource ORDER BY name",

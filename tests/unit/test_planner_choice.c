@@ -36,7 +36,7 @@ static void test_planner_choice__what_signs_goes_before_what_is_tidied_up(void *
   builder_key(builder, "next", KEY_RESERVED, now);
   expect_choice(builder, PLAN_GENERATE, "next");
   builder->lineage.keys[3].state = KEY_READY; /* without sightings: to be looked at */
-  builder->lineage.keys[3].published_at = now;
+  builder->lineage.keys[3].published_at = builder->lineage.keys[3].ready_at = now;
   expect_choice(builder, PLAN_CONFIRM, "active");
   builder_see(&builder->lineage.keys[2], "ns1.example.com", "192.0.2.1", true, now);
   builder_see(&builder->lineage.keys[1], "ns1.example.com", "192.0.2.1", true, now);

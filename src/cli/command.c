@@ -30,6 +30,8 @@ const struct cli_command cli_commands[] = {
     {"release", "DOMAIN...", "end a hold", WORKS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
     {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", WORKS | CLI_REASON, 1,
      CLI_DOMAINS_MAX, cli_command_forget},
+    {"daemon", "", "do everything that is due, and stay: in the place of run and its timer", WORKS, 0, 0, cli_command_daemon},
+    {"reload", "", "let the daemon read the policy again", ALWAYS, 0, 0, cli_command_reload},
     {"history", "[DOMAIN...]", "everything that happened, with reasons", ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_history},
     {"keeper", "", "serve one connection to dkimroll-keeper.socket: started by systemd, not by hand", ALWAYS, 0, 0, cli_command_keeper},
     {"completion", "", "print the completion for bash", CLI_HELP, 0, 0, cli_command_completion},

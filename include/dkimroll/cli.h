@@ -121,6 +121,7 @@ int cli_command_history(const struct cli *cli);
 int cli_command_keeper(const struct cli *cli);
 int cli_command_daemon(const struct cli *cli);
 int cli_command_reload(const struct cli *cli);
+int cli_command_units(const struct cli *cli);
 int cli_command_completion(const struct cli *cli);
 
 #endif

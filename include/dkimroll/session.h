@@ -58,6 +58,8 @@ int session_open(struct session *session, struct error *error) ERROR_USE_RESULT;
 int session_take_over(struct session *session, const char *holder, struct error *error) ERROR_USE_RESULT;
 /* Writes down a request for each operand, and wakes a daemon that listens. ERROR_NOT_FOUND names a domain that is not managed. */
 int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) ERROR_USE_RESULT;
+/* Is the policy of this session the one of the units, by whatever name? (session_keeper.c) */
+bool session_has_usual_policy(const struct session *session);
 /* Tells a daemon that something was written down. false: no daemon is at work, and who has the lease finds it by himself. */
 bool session_wake(const struct session *session);
 /* The back ends of this session for an engine. */

@@ -61,8 +61,7 @@ static int request_revoke(struct engine *engine, const struct store_request *req
   int result = lifecycle_compromise(lineage, &compromise, engine->plan_clock.now, events, error);
   if (result || events->count == before) return result; /* it was known */
   lineage_wake(lineage, engine->plan_clock.now);
-  for (size_t i = 0; i < lineage->key_count; i++) engine_resource_wake(engine, lineage->keys[i].publisher_id);
-  engine_resource_wake(engine, lineage->publisher_id);
+  engine_resource_wake(engine, lineage);
   return 0;
 }
 

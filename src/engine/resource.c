@@ -175,6 +175,7 @@ void engine_resource_wake(struct engine *engine, const struct lineage *lineage) 
   for (size_t i = 0; i < engine->resource_count; i++) {
     struct engine_resource *resource = &engine->resources[i];
     bool wanted = resource->kind == RESOURCE_PUBLISHER && resource->id == lineage->publisher_id;
+    for (size_t j = 0; j < lineage->key_count; j++) wanted |= resource->kind == RESOURCE_PUBLISHER && resource->id == lineage->keys[j].publisher_id;
     for (size_t j = 0; j < lineage->signer_count; j++) wanted |= resource->kind == RESOURCE_SIGNER && resource->id == lineage->signer_ids[j];
     if (wanted && resource->failures > 0) resource->retry_at = engine->plan_clock.now;
   }

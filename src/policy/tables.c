@@ -231,6 +231,8 @@ const struct schema_table policy_defaults_table = {"defaults", ROWS(defaults_row
 static const struct schema_row file_rows[] = {
     {"state", SCHEMA_VALUE, &schema_text, .offset = offsetof(struct policy_draft, policy.state),
      .standard = "/var/lib/dkimroll/state.db", .check = policy_check_path},
+    {"metrics", SCHEMA_GROUP, .table = &policy_metrics_table},
+    {"hooks", SCHEMA_GROUP, .table = &policy_hooks_table},
     FILE_ENTRIES("policies", rules, rules_count, policy_rules_table),
     FILE_ENTRIES("publishers", publishers, publisher_count, policy_publisher_table),
     FILE_ENTRIES("signers", signers, signer_count, policy_signer_table),

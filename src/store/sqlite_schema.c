@@ -115,7 +115,13 @@ static const char SCHEMA_3[] =
     "UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'request_2') WHERE name = 'request';"
     "INSERT INTO sqlite_sequence (name, seq) SELECT 'request', seq FROM sqlite_sequence WHERE name = 'request_2'"
     " AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'request');"
-    "DROP TABLE request_2;";
+    "DROP TABLE request_2;"
+    /* For metrics: by how much the clock of a publisher's server was ahead of ours, as its last reply with a right TSIG said. */
+    "CREATE TABLE publisher_clock (publisher_id INTEGER PRIMARY KEY REFERENCES publisher, skew INTEGER NOT NULL,"
+    " measured_at INTEGER NOT NULL) STRICT;"
+    /* For hooks: what needs a person, since when, and when a person was told. */
+    "CREATE TABLE alarm (subject TEXT PRIMARY KEY, domain TEXT, since INTEGER NOT NULL, told_at INTEGER, text TEXT NOT NULL)"
+    " STRICT, WITHOUT ROWID;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

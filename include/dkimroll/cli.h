@@ -119,6 +119,7 @@ int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);
 int cli_command_history(const struct cli *cli);
+int cli_command_metrics(const struct cli *cli);
 int cli_command_keeper(const struct cli *cli);
 int cli_command_completion(const struct cli *cli);
 

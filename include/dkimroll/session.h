@@ -13,6 +13,7 @@ struct session {
   struct store *store;
   struct cli_backends backends;
   bool has_backends;
+  bool compiled; /* session_take_over has compiled the policy anew */
   bool writer; /* this command may change the store */
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;

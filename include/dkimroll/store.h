@@ -139,6 +139,7 @@ enum store_select_kind {
   STORE_SELECT_TABLES = 9,   /* row: struct store_tables */
   STORE_SELECT_PUBLISHER_CLOCKS = 10, /* row: struct store_publisher_clock; of a publisher's versions the one that was measured last comes last */
   STORE_SELECT_ALARMS = 11,  /* row: struct store_alarm */
+  STORE_SELECT_LINEAGES_AFTER = 13, /* row: as LINEAGES, by domain then slot, those after filter.domain and slot filter.text, at most limit: pages of all */
   STORE_SELECT_TOLD = 12,    /* row: int64_t: commit.told_event; none before the first */
   STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
 };

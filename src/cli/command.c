@@ -31,6 +31,7 @@ const struct cli_command cli_commands[] = {
     {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", WORKS | CLI_REASON, 1,
      CLI_DOMAINS_MAX, cli_command_forget},
     {"history", "[DOMAIN...]", "everything that happened, with reasons", ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_history},
+    {"metrics", "", "what is known, as metrics for Prometheus", ALWAYS, 0, 0, cli_command_metrics},
     {"keeper", "", "serve one connection to dkimroll-keeper.socket: started by systemd, not by hand", ALWAYS, 0, 0, cli_command_keeper},
     {"completion", "", "print the completion for bash", CLI_HELP, 0, 0, cli_command_completion},
 };

@@ -3,6 +3,7 @@
 #include "dkimroll/engine_clock.h"
 #include "dkimroll/session.h"
 #include "dkimroll/table_stamp.h"
+#include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 
 static void log_event_row(void *context, const struct event *event) { event_log(&((const struct cli *)context)->log, event); }
@@ -50,6 +51,7 @@ static bool nothing_is_due(struct session *session) {
     fprintf(session->cli->out, "Nothing is due.\n");
   else
     fprintf(session->cli->out, "Nothing is due before %s.\n", time_format(next, moment));
+  teller_nothing_due(session, now.wall);
   return true;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 #include "dkimroll/file.h"
 
@@ -198,11 +199,12 @@ static int sync_policy(struct session *session, struct error *error) {
   text_copy(stamp.digest, sizeof stamp.digest, policy->digest);
   result = session->store->ops->sync(session->store, policy, &stamp, loop_wall(session->backends.loop), &report, error);
   free(stamp.files);
+  session->compiled = !result;
   if (!result && report.added + report.changed + report.unmanaged + report.returned > 0) {
     CLEANUP_FREE char *text =
         text_format("policy compiled: %zu domain%s, %zu key%s added, %zu changed, %zu no longer in it, %zu back", report.domains, report.domains == 1 ? "" : "s",
                     report.added, report.added == 1 ? "" : "s", report.changed, report.unmanaged, report.returned);
-    log_write(&session->cli->log, &(struct log_event){.level = LOG_LEVEL_INFO, .reason = text ? text : "policy compiled"});
+    log_write(&session->cli->log, &(struct log_event){.level = LOG_LEVEL_INFO, .kind = "policy", .reason = text ? text : "policy compiled"});
   }
   return result;
 }
@@ -245,7 +247,7 @@ static void signal_arrived(void *context, unsigned events) {
   struct signalfd_siginfo info;
   (void)events;
   if (read(signals->descriptor, &info, sizeof info) != (ssize_t)sizeof info) return;
-  log_write(&signals->cli->log, &(struct log_event){.level = LOG_LEVEL_NOTICE, .reason = "ending: open operations are finished first"});
+  log_write(&signals->cli->log, &(struct log_event){.level = LOG_LEVEL_NOTICE, .kind = "stop", .reason = "ending: open operations are finished first"});
   engine_stop(signals->engine);
 }
 
@@ -280,8 +282,13 @@ int session_run_engine(struct session *session, struct engine_setup *setup, stru
   setup->observer = backends->observer;
   setup->entropy = backends->entropy;
   setup->factory = &backends->factory;
-  int result = engine_new(setup, &engine, error);
-  if (result) return result;
+  struct teller *teller = NULL;
+  int result = teller_new(session, setup, &teller, error);
+  if (!result) result = engine_new(setup, &engine, error);
+  if (result) {
+    teller_free(teller);
+    return result;
+  }
   struct signals signals = {.engine = engine, .loop = backends->loop, .descriptor = -1, .cli = session->cli};
   result = watch_signals(&signals, error);
   if (!result) result = engine_run(engine, error);
@@ -289,5 +296,7 @@ int session_run_engine(struct session *session, struct engine_setup *setup, stru
   if (signals.descriptor >= 0) close(signals.descriptor);
   engine_summarise(engine, ret_summary);
   engine_free(engine);
+  teller_end(teller, ret_summary);
+  teller_free(teller);
   return result;
 }

@@ -133,6 +133,22 @@ static int find_closed(const struct session *session, struct key_roots *roots, s
   return result;
 }
 
+/* The directory of a file that is replaced; one that is not there is told when the file is written. */
+static int allow_directory_of(const char *path, struct landlock *landlock, struct error *error) {
+  CLEANUP_FREE char *directory = text_duplicate(path);
+  char *slash = directory ? strrchr(directory, '/') : NULL;
+  if (!slash) return error_set(error, ERROR_NO_MEMORY, "out of memory");
+  slash[slash == directory] = '\0';
+  return access(directory, F_OK) == 0 ? landlock_allow(landlock, directory, LANDLOCK_ALL, error) : 0;
+}
+
+static int allow_metrics(const char *path, struct landlock *landlock, struct error *error) {
+  CLEANUP_FREE char *target = NULL;
+  int result = allow_directory_of(path, landlock, error);
+  if (!result && file_resolve(path, &target, NULL) == 0) result = allow_directory_of(target, landlock, error);
+  return result;
+}
+
 /* What is needed even if it lies below a closed directory. */
 static int allow_needed(const struct session *session, struct landlock *landlock, struct error *error) {
   static const char *const writable[] = {"/tmp", "/var/tmp", "/dev/null", "/dev/tty"}; /* SQLite sorts in temporary files */
@@ -142,6 +158,7 @@ static int allow_needed(const struct session *session, struct landlock *landlock
   int result = landlock_allow(landlock, directory, LANDLOCK_ALL, error);
   for (size_t i = 0; i < ARRAY_SIZE(writable) && !result; i++)
     if (access(writable[i], F_OK) == 0) result = landlock_allow(landlock, writable[i], LANDLOCK_ALL, error);
+  if (!result && policy->metrics.file) result = allow_metrics(policy->metrics.file, landlock, error);
   for (size_t i = 0; i < policy->file_count && !result; i++) result = landlock_allow(landlock, policy->files[i], LANDLOCK_READING, error);
   for (size_t i = 0; i < policy->publisher_count && !result; i++) {
     const char *file = policy->publishers[i].tsig_file;

@@ -167,6 +167,7 @@ static const struct selection_kind KINDS[] = {
                                               " JOIN publisher ON publisher.id = publisher_id ORDER BY publisher.name, measured_at, publisher_id",
                                        .deliver = publisher_clock_deliver},
     [STORE_SELECT_ALARMS] = {.all = "SELECT subject, domain, since, told_at, text FROM alarm ORDER BY subject", .deliver = alarm_deliver},
+    [STORE_SELECT_LINEAGES_AFTER] = {.all = LINEAGES "(domain, slot) > (?1, ?2) AND forgotten = 0 ORDER BY domain, slot", .deliver = living_deliver},
     [STORE_SELECT_TOLD] = {.all = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'told-event'", .deliver = told_deliver},
     [STORE_SELECT_SIGNERS] = {.all = "SELECT id FROM signer WHERE used = 1 ORDER BY id", .deliver = signer_deliver},
     [STORE_SELECT_SELECTORS] = {.all = "SELECT selector FROM key WHERE domain = ?1 AND (?2 IS NULL OR selector = ?2)",

@@ -88,6 +88,11 @@ struct policy_publisher {
   size_t ignore_server_count;
   char **resolvers; /* for SOA, NS and addresses of name servers; none: /etc/resolv.conf */
   size_t resolver_count;
+  char **command; /* PUBLISHER_COMMAND: program and arguments */
+  size_t command_count;
+  char **reload_command; /* PUBLISHER_ZONEFILE: what is run after the fragment was written; none: nothing */
+  size_t reload_command_count;
+  int64_t timeout; /* seconds: of either command */
 };
 
 /* One entry under signers:. */

@@ -17,6 +17,10 @@ struct session {
   bool writer; /* this command may change the store */
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;
+  /* The runner that session_begin_keeper forked, until it belongs to the back ends. */
+  bool has_runner;
+  int runner_descriptor;
+  pid_t runner_pid;
   /* What session_begin_keeper did, for check. */
   char *keeper_socket; /* owned; NULL: the keeper is a child of this process */
   bool dropped;        /* root became the owner of the state */

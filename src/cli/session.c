@@ -20,6 +20,8 @@ enum { POLICY_PEEK_MAX = 64 * 1024 };
 void session_release(struct session *session) {
   if (session->has_backends) session->cli->wiring->release_backends(&session->backends);
   session->has_backends = false;
+  if (session->has_runner) close(session->runner_descriptor);
+  session->has_runner = false;
   store_close(session->store);
   session->store = NULL;
   policy_free(session->policy);
@@ -171,7 +173,9 @@ static int start_backends(struct session *session, struct error *error) {
   if (!result) result = wiring->make_backends(descriptor, pid, &session->backends, error);
   if (result) return result;
   session->has_backends = true;
-  return 0;
+  if (!session->has_runner) return 0;
+  session->has_runner = false;
+  return wiring->connect_runner(session->runner_descriptor, session->runner_pid, &session->backends, error);
 }
 
 int session_start_backends(struct session *session, struct error *error) {

@@ -188,6 +188,14 @@ static void confine(struct session *session) {
 
 /* ---- all of it ---- */
 
+/* As the user that this process is by now, and before its walls: what the policy names as a command may need more than they leave. */
+static int fork_runner(struct session *session, struct error *error) {
+  if (!session->cli->wiring->start_runner) return 0;
+  const int result = session->cli->wiring->start_runner(session->policy, &session->runner_descriptor, &session->runner_pid, error);
+  session->has_runner = result == 0 && session->runner_descriptor >= 0;
+  return result;
+}
+
 int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *ret_pid, struct error *error) {
   CLEANUP_CLOSE int descriptor = -1;
   pid_t pid = 0;
@@ -197,6 +205,7 @@ int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *re
   if (!result && trusted) result = fork_keeper(session, &descriptor, &pid, error);
   if (!result && descriptor < 0) result = fork_granted_keeper(session, &descriptor, &pid, error);
   if (!result) result = session_drop(session, error);
+  if (!result) result = fork_runner(session, error);
   /* The store is read with the rights of its owner; of what it says here only directories are taken, to be closed. */
   if (!result && !trusted) result = session_read_old_signers(session, error);
   if (result) return result;

@@ -100,6 +100,10 @@ struct store_wake {
   int64_t last; /* out: the id of the last one; STORE_ALL_WOKEN: there are no more */
 };
 
+/* Values of told_event: there is no hook, so that nothing is told, which select has no row for; and it begins before the first event. */
+#define STORE_NOTHING_TOLD INT64_MIN
+#define STORE_TOLD_START INT64_C(-1)
+
 /* Everything of one turn, or of the outcomes of one operation: one transaction. Pointers are borrowed. New keys and events get their id. Of a lineage
  * all columns but those that belong to sync (domain, slot, managed, rules, publisher, signers, zone, senders) are written, with all its keys, their sightings and
  * placements; the sightings of a KEY_REMOVED key are dropped. A placement with signer_id 0 is at a signer version that
@@ -123,7 +127,7 @@ struct store_commit {
   const struct store_publisher_clock *publisher_clock; /* NULL: not measured */
   const struct store_alarm *alarms;
   size_t alarm_count;
-  int64_t told_event; /* the hook for transitions has been called for all events up to this; 0: unchanged */
+  int64_t told_event; /* the hook for transitions has been called for all events up to this; 0: unchanged; or one of those above */
 };
 
 enum store_select_kind {

@@ -296,11 +296,12 @@ int session_run_engine(struct session *session, struct engine_setup *setup, stru
   struct signals signals = {.engine = engine, .loop = backends->loop, .descriptor = -1, .cli = session->cli};
   result = watch_signals(&signals, error);
   if (!result) result = engine_run(engine, error);
+  engine_summarise(engine, ret_summary);
+  /* A signal still reaches the engine, which then stops the loop: hooks do not hold up the end. */
+  teller_end(teller, ret_summary);
   loop_cancel(backends->loop, &signals.watch);
   if (signals.descriptor >= 0) close(signals.descriptor);
-  engine_summarise(engine, ret_summary);
   engine_free(engine);
-  teller_end(teller, ret_summary);
   teller_free(teller);
   return result;
 }

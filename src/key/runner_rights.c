@@ -56,5 +56,12 @@ int runner_allow_policy(struct runner_rights *rights, const struct policy *polic
     if (result == 0 && publisher->reload_command_count > 0)
       result = runner_allow(rights, &reload, (const char *const *)publisher->reload_command, publisher->reload_command_count, error);
   }
+  const struct policy_hooks *hooks = &policy->hooks;
+  const struct runner_command transition = {.purpose = RUNNER_HOOK, .name = (char *)"transition", .timeout = hooks->timeout};
+  const struct runner_command needs_person = {.purpose = RUNNER_HOOK, .name = (char *)"needs-person", .timeout = hooks->timeout};
+  if (result == 0 && hooks->transition_count > 0)
+    result = runner_allow(rights, &transition, (const char *const *)hooks->transition, hooks->transition_count, error);
+  if (result == 0 && hooks->needs_person_count > 0)
+    result = runner_allow(rights, &needs_person, (const char *const *)hooks->needs_person, hooks->needs_person_count, error);
   return result;
 }

@@ -79,6 +79,13 @@ int sqlite_alarm_write(struct sqlite_store *store, const struct store_alarm *ala
   return sqlite_query_run(&query, NULL, error);
 }
 
+static int told_forget(struct sqlite_store *store, struct error *error) {
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  const int code = sqlite_query_begin(store, "DELETE FROM meta WHERE key = 'told-event'", &query, error);
+  return code ? code : sqlite_query_run(&query, NULL, error);
+}
+
 int sqlite_told_write(struct sqlite_store *store, int64_t event, struct error *error) {
+  if (event == STORE_NOTHING_TOLD) return told_forget(store, error);
   return meta_write_number(store, "told-event", event, error);
 }

@@ -131,7 +131,7 @@ static int alarm_deliver(struct selection *selection) {
 }
 
 static int told_deliver(struct selection *selection) {
-  const int64_t event = sqlite_read_number(&selection->query, 0, INT64_MAX);
+  const int64_t event = sqlite_read_number(&selection->query, STORE_TOLD_START, INT64_MAX);
   const int code = sqlite_query_check(&selection->query, "meta", 0, selection->error);
   return code ? code : selection->row(selection->context, &event);
 }

@@ -126,6 +126,7 @@ packages-demo:
 	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO)
 packages-check:
 	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO) $(PACKAGES_CHECK)
+	@tests/tools/promtool fetch
 
 # pkg-config may be missing when make starts, so everything after an installation runs in a make of its own.
 demo: packages-demo

@@ -23,6 +23,7 @@ enum {
 struct cli_backends {
   struct loop *loop;
   struct keeper *keeper;
+  struct keeper *runner; /* runs the commands that the policy names (runner.h); NULL: it names none */
   struct transport *transport;
   struct connector *connector;
   struct observer *observer;
@@ -38,6 +39,10 @@ struct cli_wiring {
                       pid_t *ret_pid, struct error *error);
   int (*make_backends)(int keeper_descriptor, pid_t keeper_pid, struct cli_backends *ret_backends, struct error *error);
   void (*release_backends)(struct cli_backends *backends);
+  /* Forks the runner with the commands that policy names, as whom this process is by now; *ret_descriptor is -1 if it names none. NULL: no runner in this program. */
+  int (*start_runner)(const struct policy *policy, int *ret_descriptor, pid_t *ret_pid, struct error *error);
+  /* After make_backends: fills in backends->runner, which release_backends releases. The descriptor is taken over, also on failure. */
+  int (*connect_runner)(int descriptor, pid_t pid, struct cli_backends *backends, struct error *error);
 };
 
 /* The same for the separation of rights. Without it, as in tests, whose process has other plans afterwards, nothing is given up. */
@@ -127,6 +132,7 @@ int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);
 int cli_command_revoke(const struct cli *cli);
 int cli_command_history(const struct cli *cli);
+int cli_command_metrics(const struct cli *cli);
 int cli_command_keeper(const struct cli *cli);
 int cli_command_daemon(const struct cli *cli);
 int cli_command_reload(const struct cli *cli);

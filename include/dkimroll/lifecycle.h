@@ -301,6 +301,8 @@ struct event {
   char *from;     /* state names for kind "state"; else NULL */
   char *to;
   char *reason;
+  int error;      /* enum error_code of what failed; 0 none. This and the server are for the log alone: the store does not keep them */
+  char server[DNS_NAME_TEXT_SIZE]; /* name server that it is about, host or address; empty: none */
 };
 void event_release(struct event *event);
 struct event_list {

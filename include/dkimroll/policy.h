@@ -25,6 +25,7 @@ enum {
   POLICY_KEY_NAME_MAX = 1021, /* octets of a key name: OpenDKIM reads lines into 1,024 (table.h) */
   POLICY_NAME_MAX = 63,       /* octets of the name of a policy, publisher, signer or slot: what a column of status holds */
   POLICY_STORED_MAX = 1024 * 1024, /* octets of what a key remembers of one of its parts; eight keys with 64 servers each stay far below */
+  POLICY_METRICS_DOMAINS_MAX = 10000, /* with series of their own in the metrics: 20 each, which a Prometheus still takes from one host */
   POLICY_STANDBY_MAX = 4,     /* keys ready in advance; each is a record and a file more */
   POLICY_LIVING_KEYS_MAX = 24, /* keys of one slot that the policy's times keep alive at once; below LINEAGE_KEYS_MAX (lifecycle.h), so
                                   that `rotate` always finds room */
@@ -97,6 +98,11 @@ struct policy_publisher {
   size_t ignore_server_count;
   char **resolvers; /* for SOA, NS and addresses of name servers; none: /etc/resolv.conf */
   size_t resolver_count;
+  char **command; /* PUBLISHER_COMMAND: program and arguments */
+  size_t command_count;
+  char **reload_command; /* PUBLISHER_ZONEFILE: what is run after the fragment was written; none: nothing */
+  size_t reload_command_count;
+  int64_t timeout; /* seconds: of either command */
 };
 
 /* One entry under signers:. */
@@ -144,12 +150,29 @@ struct policy_limits {
   unsigned failures;    /* more than that, or than that per cent, stop the wave */
 };
 
+/* metrics: what is written for node_exporter. */
+struct policy_metrics {
+  char *file;       /* NULL: nothing */
+  unsigned domains; /* up to so many domains have series of their own */
+};
+
+/* hooks: commands that are told what happens, each with its arguments; NULL: none. */
+struct policy_hooks {
+  char **transition; /* a key's state changed */
+  size_t transition_count;
+  char **needs_person; /* something that dkimroll does not mend alone begins, lasts, or is over */
+  size_t needs_person_count;
+  int64_t timeout; /* seconds for one call */
+};
+
 struct policy {
   char *path;
   char *state; /* path of the store */
   char **freezes; /* for all rules; they hold them already */
   size_t freeze_count;
   struct policy_limits limits;
+  struct policy_metrics metrics;
+  struct policy_hooks hooks;
   struct policy_rules *rules;
   size_t rules_count;
   struct policy_publisher *publishers;

@@ -30,6 +30,8 @@ extern const struct schema_table policy_publisher_table;
 extern const struct schema_table policy_signer_table;
 extern const struct schema_table policy_defaults_table; /* into struct policy_draft */
 extern const struct schema_table policy_domain_table;   /* into struct policy_domain_draft */
+extern const struct schema_table policy_metrics_table;  /* these two into struct policy_draft (tables_see.c) */
+extern const struct schema_table policy_hooks_table;
 extern const struct schema_table policy_table;          /* into struct policy_draft; `domains` is a stream */
 
 /* Lists with one entry, for what the store keeps: into struct policy. */

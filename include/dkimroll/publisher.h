@@ -39,6 +39,8 @@ struct publish_result {
   bool already;          /* the wanted state held before: nothing was sent */
   bool attested;         /* the server sent a reply whose TSIG was verified within its fudge (RFC 8945 5.2.3) during this operation: its clock and
                             ours agree. Also with an error. Always false for an unsigned publisher */
+  bool clock_known;      /* a reply whose TSIG was right told the server's time, also one that is too far from ours ... */
+  int64_t clock_skew;    /* ... by how many seconds it was ahead of ours, when the reply came */
   int64_t completed_at;  /* wall seconds of the read-back that showed it, 0 on error */
   char zone[DNS_NAME_TEXT_SIZE];
   char owner[DNS_NAME_TEXT_SIZE];

@@ -17,7 +17,12 @@ struct session {
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;
   struct store_file_stamp *stamps; /* of the policy's files when they were read; count is that of the policy. Paths are the policy's */
+  bool has_compiled;  /* session_take_over did that */
   char compiled[256]; /* what session_take_over compiled, in words; "" nothing was new */
+  /* The runner that session_begin_keeper forked, until it belongs to the back ends. */
+  bool has_runner;
+  int runner_descriptor;
+  pid_t runner_pid;
   /* What session_begin_keeper did, for check. */
   char *keeper_socket; /* owned; NULL: the keeper is a child of this process */
   bool dropped;        /* root became the owner of the state */

@@ -28,6 +28,10 @@ struct store_policy_stamp {
   struct store_file_stamp *files; /* owned */
   size_t file_count;
   char digest[65];
+  /* What was compiled, and when; sync takes it from the policy itself. */
+  char *metrics_file; /* owned; NULL: no metrics */
+  int64_t metrics_domains;
+  int64_t compiled_at; /* TIME_UNSET: not known */
 };
 void store_policy_stamp_release(struct store_policy_stamp *stamp);
 
@@ -78,6 +82,23 @@ struct store_tables {
 };
 #define STORE_ALL_WOKEN INT64_MAX
 
+/* What a publisher's server said of the time in its last reply whose TSIG was right. */
+struct store_publisher_clock {
+  int64_t publisher_id;
+  const char *publisher; /* its name, only from select; borrowed */
+  int64_t skew;          /* seconds by which its clock was ahead of ours */
+  int64_t measured_at;
+};
+
+/* Something that needs a person. Texts are borrowed. */
+struct store_alarm {
+  const char *subject; /* "example.com main", "dkimroll" */
+  const char *domain;  /* NULL: about no domain */
+  int64_t since;       /* TIME_UNSET, in a commit: it is over */
+  int64_t told_at;     /* when the hook was called for it last; TIME_UNSET: not yet */
+  const char *text;
+};
+
 /* Makes the next `limit` lineages after the one with id `after` due at once. */
 struct store_wake {
   int64_t after;
@@ -85,6 +106,10 @@ struct store_wake {
   int64_t at;
   int64_t last; /* out: the id of the last one; STORE_ALL_WOKEN: there are no more */
 };
+
+/* Values of told_event: there is no hook, so that nothing is told, which select has no row for; and it begins before the first event. */
+#define STORE_NOTHING_TOLD INT64_MIN
+#define STORE_TOLD_START INT64_C(-1)
 
 /* Everything of one turn, or of the outcomes of one operation: one transaction. Pointers are borrowed. New keys and events get their id. Of a lineage
  * all columns but those that belong to sync (domain, slot, managed, rules, publisher, signers, zone, senders) are written, with all its keys, their sightings and
@@ -108,6 +133,10 @@ struct store_commit {
   struct store_wake *wake; /* NULL: none; done after the lineages */
   const struct wave *wave; /* NULL: unchanged; its limits are the policy's, written by sync */
   int64_t wave_waits;      /* a wave goes on: lineages that are due exactly then are due at clock->credited; TIME_UNSET none. Done after the lineages */
+  const struct store_publisher_clock *publisher_clock; /* NULL: not measured */
+  const struct store_alarm *alarms;
+  size_t alarm_count;
+  int64_t told_event; /* the hook for transitions has been called for all events up to this; 0: unchanged; or one of those above */
 };
 
 enum store_select_kind {
@@ -121,7 +150,11 @@ enum store_select_kind {
   STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state; filter: domain (needed), text (only this one, any letter case) */
   STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones, more than LINEAGE_KEYS_MAX of them in several rows; filter: domain */
   STORE_SELECT_TABLES = 9,   /* row: struct store_tables */
-  STORE_SELECT_WAVE = 10,    /* row: struct wave; none before the first sync */
+  STORE_SELECT_WAVE = 14,    /* row: struct wave; none before the first sync */
+  STORE_SELECT_PUBLISHER_CLOCKS = 10, /* row: struct store_publisher_clock; of a publisher's versions the one that was measured last comes last */
+  STORE_SELECT_ALARMS = 11,  /* row: struct store_alarm */
+  STORE_SELECT_LINEAGES_AFTER = 13, /* row: as LINEAGES, by domain then slot, those after filter.domain and slot filter.text, at most limit: pages of all */
+  STORE_SELECT_TOLD = 12,    /* row: int64_t: commit.told_event; none before the first */
   STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
 };
 

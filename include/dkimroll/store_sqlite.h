@@ -9,7 +9,7 @@
 
 enum {
   SQLITE_APPLICATION_ID = 0x444b494d, /* "DKIM", in the file's header, so that no foreign database is taken over */
-  SQLITE_STATEMENTS_MAX = 64,         /* different statements that are kept; all files here have fewer */
+  SQLITE_STATEMENTS_MAX = 96,         /* different statements that are kept; all files here have fewer */
   SQLITE_CACHE_KIB = 16384,           /* page cache: keeps the upper pages of all indexes at a million domains */
   SQLITE_RETRY_MS = 10,               /* between two attempts, where SQLite does not wait by itself */
   SQLITE_WAL_KEPT_MAX = 64 << 20,     /* octets of write-ahead log that stay on disk after a large sync */
@@ -198,6 +198,15 @@ int sqlite_wave_wake(struct sqlite_store *store, int64_t from, int64_t to, struc
 
 int sqlite_stamp_write(struct sqlite_store *store, const struct store_policy_stamp *stamp,
                        struct error *error) ERROR_USE_RESULT;
+
+/* ---- sqlite_see.c ---- */
+
+/* What the policy says of metrics, and when it was compiled, into and out of meta. */
+int sqlite_metrics_write(struct sqlite_store *store, const struct policy *policy, int64_t now, struct error *error) ERROR_USE_RESULT;
+int sqlite_metrics_read(struct sqlite_store *store, struct store_policy_stamp *stamp, struct error *error) ERROR_USE_RESULT;
+int sqlite_publisher_clock_write(struct sqlite_store *store, const struct store_publisher_clock *clock, struct error *error) ERROR_USE_RESULT;
+int sqlite_alarm_write(struct sqlite_store *store, const struct store_alarm *alarm, struct error *error) ERROR_USE_RESULT;
+int sqlite_told_write(struct sqlite_store *store, int64_t event, struct error *error) ERROR_USE_RESULT;
 
 /* ---- the ops ---- */
 

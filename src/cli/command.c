@@ -37,6 +37,7 @@ const struct cli_command cli_commands[] = {
     {"reload", "", "let the daemon read the policy again", ALWAYS, 0, 0, cli_command_reload},
     {"units", "", "drop-ins for the units: what the policy's paths need; with --apply they are written", ALWAYS | CLI_APPLY, 0, 0, cli_command_units},
     {"history", "[DOMAIN...]", "everything that happened, with reasons", ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_history},
+    {"metrics", "", "what is known, as metrics for Prometheus", ALWAYS, 0, 0, cli_command_metrics},
     {"keeper", "", "serve one connection to dkimroll-keeper.socket: started by systemd, not by hand", ALWAYS, 0, 0, cli_command_keeper},
     {"completion", "", "print the completion for bash", CLI_HELP, 0, 0, cli_command_completion},
 };

@@ -9,10 +9,12 @@
 #include "dkimroll/json.h"
 #include "dkimroll/operands.h"
 #include "dkimroll/text.h"
+#include "dkimroll/timeline.h"
 
 enum {
   PLAN_STEPS_MAX = 4000000, /* of all lineages, 24 octets each: 100,000 domains over a year */
   PLAN_STANDSTILLS_SHOWN = 20,
+  PLAN_TIMELINES_MAX = 4, /* without operands: what a screen holds */
   SECONDS_OF_DAY = 86400,
 };
 
@@ -37,6 +39,7 @@ struct planning {
   char *names; /* owned; texts one after the other */
   size_t names_size, names_capacity;
   uint32_t lineage;       /* of the steps that are being found */
+  size_t lineages;
   uint32_t last_selector; /* most keys of a run have the name of their day */
   bool has_slots;
   struct findings standstills;
@@ -128,6 +131,7 @@ static int plan_row(void *context, const void *row) {
   int result = lineage_copy(row, &lineage, planning->error);
   if (!result) result = keep_name(planning, lineage.domain, &planning->lineage);
   if (!result) result = keep_name(planning, lineage.slot, &slot);
+  planning->lineages++;
   planning->has_slots |= !result && !text_equal(lineage.slot, "main");
   if (!result)
     result = forecast_lineage_in(&planning->book, &lineage, planning->now, planning->until, keep_step, planning, planning->error);
@@ -207,6 +211,32 @@ static int print_table(struct planning *planning) {
   return result ? result : columns_end(planning->columns, planning->error);
 }
 
+struct timelines {
+  struct planning *planning;
+  struct timeline_style style;
+};
+
+static int print_timeline(void *context, const void *row) {
+  struct timelines *timelines = context;
+  struct planning *planning = timelines->planning;
+  const struct lineage *lineage = row;
+  FILE *out = planning->cli->out;
+  struct timeline timeline;
+  int result = timeline_make(lineage, planning->now, planning->until, &timeline, planning->error);
+  if (result) return result;
+  fprintf(out, "%s%s%s\n", lineage->domain, planning->has_slots ? ", key " : "", planning->has_slots ? lineage->slot : "");
+  timeline_draw(&timeline, &timelines->style, out);
+  fputc('\n', out);
+  return ferror(out);
+}
+
+static int print_timelines(struct planning *planning) {
+  struct timelines timelines = {.planning = planning};
+  const bool wanted = planning->cli->arguments->operand_count > 0 || planning->lineages <= PLAN_TIMELINES_MAX;
+  if (!wanted || !timeline_style_of(planning->cli->out, &timelines.style)) return 0;
+  return operands_each_lineage(&planning->session, print_timeline, &timelines, planning->error);
+}
+
 static int print_text(struct planning *planning, const char *warning) {
   FILE *out = planning->cli->out;
   char moment[TIME_TEXT_SIZE], wave[WAVE_TEXT_MAX * 2];
@@ -221,7 +251,8 @@ static int print_text(struct planning *planning, const char *warning) {
   if (left > PLAN_STANDSTILLS_SHOWN)
     fprintf(out, "... and %zu more that wait for you: `dkimroll status`\n", left - PLAN_STANDSTILLS_SHOWN);
   fputc('\n', out);
-  return print_table(planning);
+  const int result = print_timelines(planning);
+  return result ? result : print_table(planning);
 }
 
 static int print_json(const struct planning *planning, const char *warning) {

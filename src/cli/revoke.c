@@ -5,6 +5,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "dkimroll/follow.h"
 #include "dkimroll/text.h"
 
 static int refuse_usage(const struct cli *cli, const char *what, const char *remedy) {
@@ -123,7 +124,7 @@ static void follow(void *context) {
   const struct store_filter filter = {.after = follower->after};
   const int result = session->store->ops->select(session->store, STORE_SELECT_EVENTS, &filter, follow_event, follower, &follower->error);
   const bool over = loop_boottime(loop) >= follower->until || is_enough(follower->revoke);
-  if (result || over || loop_at(loop, loop_boottime(loop) + CLI_FOLLOW_MS, follow, follower, NULL)) loop_stop(loop);
+  if (result || over || loop_at(loop, loop_boottime(loop) + FOLLOW_MS, follow, follower, NULL)) loop_stop(loop);
 }
 
 static int follow_other(struct revoke *revoke, int64_t after, const struct error *busy, struct error *error) {

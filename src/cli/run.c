@@ -1,8 +1,10 @@
 #include <sysexits.h>
 
 #include "dkimroll/engine_clock.h"
+#include "dkimroll/hooks.h"
 #include "dkimroll/session.h"
 #include "dkimroll/table_stamp.h"
+#include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 
 static void log_event_row(void *context, const struct event *event) { event_log(&((const struct cli *)context)->log, event); }
@@ -45,11 +47,12 @@ static bool nothing_is_due(struct session *session) {
   if (session_open_for_reading(session, &unused) || session_look(session, &next, &unused)) return false;
   if (clock_went_back(session, now.wall)) return false;
   if (next == TIME_UNSET || next <= time_add(now.wall, session->cli->arguments->budget)) return false;
-  if (!tables_are_as_seen(session)) return false;
+  if (!tables_are_as_seen(session) || hooks_are_behind(session, now.wall)) return false;
   if (next == TIME_NEVER)
     fprintf(session->cli->out, "Nothing is due.\n");
   else
     fprintf(session->cli->out, "Nothing is due before %s.\n", time_format(next, moment));
+  teller_nothing_due(session, now.wall);
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include "dkimroll/engine_clock.h"
 #include "dkimroll/operands.h"
 #include "dkimroll/text.h"
+#include "dkimroll/timeline.h"
 
 static const char *const NAMES[] = {"DOMAIN", "KEY", "SELECTOR", "STATE", "SINCE", "NEXT", "WHEN", "WAITS FOR"};
 enum { COLUMN_KEY = 1, COLUMN_STATE = 3, SUMMARY_MAX = 1024 };
@@ -355,7 +356,15 @@ static int show_row(void *context, const void *row) {
 
 static int show_detail(void *context, const void *row) {
   struct status *status = context;
+  struct timeline_style style;
+  struct timeline timeline;
   fputc('\n', status->cli->out);
+  if (timeline_style_of(status->cli->out, &style)) {
+    int result = timeline_make(row, status->clock.now, TIME_UNSET, &timeline, status->error);
+    if (result) return result;
+    timeline_draw(&timeline, &style, status->cli->out);
+    fputc('\n', status->cli->out);
+  }
   status_print_detail(status->cli->out, row, &status->clock);
   return ferror(status->cli->out);
 }

@@ -51,6 +51,8 @@ struct operation {
   struct loop_source *later;
   void (*release)(struct operation *operation);
   size_t keeper_calls;  /* not answered yet */
+  bool clock_known;     /* the publisher's server told its time, ahead of ours by ... */
+  int64_t clock_skew;   /* ... seconds */
   bool abandoned;       /* the engine is gone; freed with the last keeper call */
   struct operation *previous, *next; /* among the engine's open ones */
 };

@@ -173,8 +173,11 @@ static void operation_commit(struct operation *operation) {
   struct store_resource resources[ENGINE_RESOURCE_ROWS_MAX];
   const size_t resource_count = engine_resource_note(operation, resources);
   if (!result) {
+    const struct store_publisher_clock publisher_clock = {
+        .publisher_id = operation->queue->resource, .skew = operation->clock_skew, .measured_at = engine->plan_clock.now};
     struct store_commit commit = {.lineages = lineages,
                                         .lineage_count = operation->count,
+                                        .publisher_clock = operation->clock_known ? &publisher_clock : NULL,
                                         .events = events.items,
                                         .event_count = events.count,
                                         .clock = &engine->clock,

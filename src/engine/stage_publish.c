@@ -91,6 +91,10 @@ static void published(void *context, const struct publish_result *results, size_
   ((struct publication *)operation->state)->operation = NULL;
   for (size_t i = 0; i < count; i++) {
     if (results[i].attested) engine_clock_attest(&engine->clock, &engine->plan_clock);
+    if (results[i].clock_known) {
+      operation->clock_known = true;
+      operation->clock_skew = results[i].clock_skew;
+    }
     take_result(operation, i, &results[i]);
     if (operation->works[i]->action != PLAN_ATTEST || results[i].attested || results[i].error.code) continue;
     struct error error;

@@ -7,8 +7,25 @@
 #include "dkimroll/timing.h"
 #include "gates.h"
 
+/* The name server that the outcome is about: the one that did not serve the record, or the primary that did not take it. NULL: none. */
+static const char *find_server(const struct application *a, const struct key *key) {
+  const struct outcome *outcome = a->outcome;
+  const enum plan_action action = outcome->action;
+  const bool updates = action == PLAN_PUBLISH || action == PLAN_REVOKE || action == PLAN_DELETE || action == PLAN_ATTEST;
+  for (size_t i = 0; i < outcome->sighting_count; i++)
+    if (!outcome->sightings[i].right && !outcome->sightings[i].no_route) return outcome->sightings[i].host ? outcome->sightings[i].host : outcome->sightings[i].address;
+  if (updates && outcome->primary_server) return outcome->primary_server;
+  return updates && key && key->primary_server[0] ? key->primary_server : NULL;
+}
+
 int application_note(struct application *a, const struct key *key, const char *kind, const char *reason, struct error *error) {
-  return event_list_add(a->events, a->lineage, key, a->outcome->at, kind, reason, error);
+  const int result = event_list_add(a->events, a->lineage, key, a->outcome->at, kind, reason, error);
+  const char *server = result ? NULL : find_server(a, key);
+  if (result) return result;
+  struct event *event = &a->events->items[a->events->count - 1];
+  if (a->failure) event->error = a->failure->code;
+  if (server) text_copy(event->server, sizeof event->server, server);
+  return 0;
 }
 
 int application_name_states(struct application *a, const char *from, const char *to, struct error *error) {

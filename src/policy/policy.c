@@ -38,6 +38,9 @@ static void release_policy(struct policy *policy) {
   free(policy->state);
   for (size_t i = 0; i < policy->freeze_count; i++) free(policy->freezes[i]);
   free(policy->freezes);
+  _Static_assert(offsetof(struct policy_draft, policy) == 0, "the tables' offsets are those of a draft, which begins with its policy");
+  schema_release(&policy_metrics_table, policy);
+  schema_release(&policy_hooks_table, policy);
   schema_release_entries(&policy_rules_table, policy->rules, policy->rules_count);
   schema_release_entries(&policy_publisher_table, policy->publishers, policy->publisher_count);
   schema_release_entries(&policy_signer_table, policy->signers, policy->signer_count);

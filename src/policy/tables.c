@@ -263,6 +263,8 @@ static const struct schema_row file_rows[] = {
     {"max-per-run", SCHEMA_VALUE, &schema_number, .offset = offsetof(struct policy_draft, policy.limits.max_per_run), .minimum = 1,
      .maximum = POLICY_DOMAINS_MAX},
     {"failure-budget", SCHEMA_VALUE, &policy_budget_type, .offset = offsetof(struct policy_draft, policy.limits)},
+    {"metrics", SCHEMA_GROUP, .table = &policy_metrics_table},
+    {"hooks", SCHEMA_GROUP, .table = &policy_hooks_table},
     FILE_ENTRIES("policies", rules, rules_count, policy_rules_table),
     FILE_ENTRIES("publishers", publishers, publisher_count, policy_publisher_table),
     FILE_ENTRIES("signers", signers, signer_count, policy_signer_table),

@@ -132,7 +132,13 @@ static const char SCHEMA_3[] =
     "ALTER TABLE key ADD COLUMN compromised_at INTEGER;"
     "ALTER TABLE key ADD COLUMN revoke_now INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1));"
     "ALTER TABLE key ADD COLUMN lingers_until INTEGER;"
-    "ALTER TABLE key ADD COLUMN files_seen_at INTEGER;";
+    "ALTER TABLE key ADD COLUMN files_seen_at INTEGER;"
+    /* For metrics: by how much the clock of a publisher's server was ahead of ours, as its last reply with a right TSIG said. */
+    "CREATE TABLE publisher_clock (publisher_id INTEGER PRIMARY KEY REFERENCES publisher, skew INTEGER NOT NULL,"
+    " measured_at INTEGER NOT NULL) STRICT;"
+    /* For hooks: what needs a person, since when, and when a person was told. */
+    "CREATE TABLE alarm (subject TEXT PRIMARY KEY, domain TEXT, since INTEGER NOT NULL, told_at INTEGER, text TEXT NOT NULL)"
+    " STRICT, WITHOUT ROWID;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

@@ -118,6 +118,33 @@ static int selector_deliver(struct selection *selection) {
   return code ? code : selection->row(selection->context, selector);
 }
 
+static int publisher_clock_deliver(struct selection *selection) {
+  struct sqlite_query *query = &selection->query;
+  struct store_publisher_clock clock = {.publisher_id = sqlite_read_number(query, 1, INT64_MAX)};
+  clock.publisher = sqlite_read_borrowed(query);
+  clock.skew = sqlite_read_number(query, INT64_MIN, INT64_MAX);
+  clock.measured_at = sqlite_read_moment(query);
+  const int code = sqlite_query_check(query, "publisher_clock", clock.publisher_id, selection->error);
+  return code ? code : selection->row(selection->context, &clock);
+}
+
+static int alarm_deliver(struct selection *selection) {
+  struct sqlite_query *query = &selection->query;
+  struct store_alarm alarm = {.subject = sqlite_read_borrowed(query)};
+  alarm.domain = sqlite_read_borrowed(query);
+  alarm.since = sqlite_read_moment(query);
+  alarm.told_at = sqlite_read_moment(query);
+  alarm.text = sqlite_read_borrowed(query);
+  const int code = sqlite_query_check(query, "alarm", 0, selection->error);
+  return code ? code : selection->row(selection->context, &alarm);
+}
+
+static int told_deliver(struct selection *selection) {
+  const int64_t event = sqlite_read_number(&selection->query, STORE_TOLD_START, INT64_MAX);
+  const int code = sqlite_query_check(&selection->query, "meta", 0, selection->error);
+  return code ? code : selection->row(selection->context, &event);
+}
+
 /* One kind: SQL for all rows, and where an index helps for one domain, and their descending forms. ?1 is filter.domain, ?2 text, ?3 after. */
 struct selection_kind {
   const char *all, *domain, *all_descending, *domain_descending;
@@ -146,6 +173,12 @@ static const struct selection_kind KINDS[] = {
                                     " ORDER BY key_table, signing_table",
                              .deliver = tables_deliver},
     [STORE_SELECT_WAVE] = {.all = "SELECT " SQLITE_WAVE_COLUMNS " FROM wave WHERE id = 1", .deliver = wave_deliver},
+    [STORE_SELECT_PUBLISHER_CLOCKS] = {.all = "SELECT publisher_id, publisher.name, skew, measured_at FROM publisher_clock"
+                                              " JOIN publisher ON publisher.id = publisher_id ORDER BY publisher.name, measured_at, publisher_id",
+                                       .deliver = publisher_clock_deliver},
+    [STORE_SELECT_ALARMS] = {.all = "SELECT subject, domain, since, told_at, text FROM alarm ORDER BY subject", .deliver = alarm_deliver},
+    [STORE_SELECT_LINEAGES_AFTER] = {.all = LINEAGES "(domain, slot) > (?1, ?2) AND forgotten = 0 ORDER BY domain, slot", .deliver = living_deliver},
+    [STORE_SELECT_TOLD] = {.all = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'told-event'", .deliver = told_deliver},
     [STORE_SELECT_SIGNERS] = {.all = "SELECT id FROM signer WHERE used = 1 ORDER BY id", .deliver = signer_deliver},
     [STORE_SELECT_SELECTORS] = {.all = "SELECT selector FROM key WHERE domain = ?1 AND (?2 IS NULL OR selector = ?2)",
                                 .deliver = selector_deliver},

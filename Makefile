@@ -1,4 +1,4 @@
-# dkimroll. `make demo` shows the main job on loopback, `make check` builds and passes all tests; both install what is missing. docs/architecture.md, section 13,
+# dkimroll. `make demo` shows the main job on loopback, `make check` builds and passes all tests, `make deb` makes a Debian package; each installs what it misses. docs/architecture.md, section 13,
 # tells of the tests that go on for longer: sim, crash, faults, fuzz, check-host, bench, coverage.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -19,6 +19,7 @@ JOBS := $(shell nproc)
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
 PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_DEB := debhelper dpkg-dev lintian
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
@@ -48,7 +49,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage sim crash faults fuzz check-host install clean packages-build packages-demo packages-check lint unit integration \
+.PHONY: all check demo bench coverage sim crash faults fuzz check-host deb install clean packages-build packages-demo packages-check packages-deb lint unit integration \
   tests-build tests-run crash-build crash-sample faults-build faults-sample simulated-lives fuzz-build fuzz-smoke
 
 all: $(BUILD)/dkimroll
@@ -127,6 +128,8 @@ packages-demo:
 packages-check:
 	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO) $(PACKAGES_CHECK)
 	@tests/tools/promtool fetch
+packages-deb:
+	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEB)
 
 # pkg-config may be missing when make starts, so everything after an installation runs in a make of its own.
 demo: packages-demo
@@ -244,6 +247,10 @@ fuzz-smoke: fuzz-build
 
 # ---- installation ----
 
+# A package for Debian 12 in $(BUILD); lintian has nothing to say about it.
+deb: packages-deb
+	@systemd/debian/make-package $(BUILD) $(VERSION) "$(PACKAGES_BUILD)"
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/man/man5 \
 	  $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
@@ -264,4 +271,4 @@ install: all
 clean:
 	rm -rf build build-*
 
--include $(shell find $(BUILD) $(FUZZ_BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(FUZZ_BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -print 2>/dev/null)

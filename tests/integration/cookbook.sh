@@ -61,7 +61,7 @@ in_this_world() {
     -e "s|/etc/bind|$world/primary|g; s|/var/lib/bind|$world/primary|g; s|/etc/knot|$world/primary|g; s|/var/lib/knot|$world/primary|g" \
     -e "s|server 192\.0\.2\.53\$|server 127.0.0.1 $primary_port|; s|@192\.0\.2\.53|@127.0.0.1 -p $primary_port|; s|@198\.51\.100\.53|@127.0.0.2 -p $secondary_port|" \
     -e "s|also-notify { 198\.51\.100\.53; }|also-notify { 127.0.0.2 port $secondary_port; }|; s|\"192\.0\.2\.53\"|\"$primary\"|g; s|\"198\.51\.100\.53\"|\"$secondary\"|g" \
-    -e "s|\"203\.0\.113\.53\"|\"127.0.0.9:$secondary_port\"|g" \
+    -e "s|ignore-servers: \[\"203\.0\.113\.53\"\]|ignore-servers: [\"127.0.0.9\"]|" -e "s|\"203\.0\.113\.53\"|\"127.0.0.9:$secondary_port\"|g" \
     -e "s|192\.0\.2\.53|127.0.0.1|g; s|198\.51\.100\.53|127.0.0.2|g; s|192\.0\.2\.25|127.0.0.1|g" \
     -e "s|inet:8891@127.0.0.1|$milter|; s|reload: {unit: opendkim.service}|reload: {pid-file: $host/opendkim/opendkim.pid}|; s|-g dkimroll|-g root|g" \
     -e "s| 3600 | 1 |; s|TTL 3600\$|TTL 1|; s| 1209600 300\$| 1209600 1|"
@@ -82,8 +82,10 @@ masked() {
     -e 's/(process|pid|user) [0-9]+/\1 <number>/g; s/[[:space:]]+/ /g; s/^ //; s/ $//'
 }
 
-# shows NAME: what the last recipe printed has these lines, in this order; where there is no line of `...` between them, nothing else.
+# shows NAME: what the last recipe printed has these lines, in this order; where there is no line of `...` between them, nothing else. In a line `...` stands for anything.
+# With COOKBOOK_PRINT set, what it printed is shown whole, in the words of the page: for whoever writes a recipe.
 shows() {
+  [[ -z ${COOKBOOK_PRINT:-} ]] || { echo "--- $1"; in_the_page <"$world/run.log"; }
   block_raw shown "$1" | masked >"$world/shown.want"
   in_the_page <"$world/run.log" | masked >"$world/shown.got"
   "$python" - "$world/shown.want" "$world/shown.got" <<'PY' || fail "it does not show what docs/cookbook.md shows as $1"
@@ -140,7 +142,7 @@ sections.setdefault("signers", 'signers:\n  local:\n    key-table: {0}/opendkim/
     '    key-directory: {0}/opendkim/keys/%d\n    reload: {{pid-file: {0}/opendkim/opendkim.pid}}\n    milter: "{1}"\n'.format(host, milter))
 sections.setdefault("domains", "domains:\n  example.com: {policy: standard, publisher: primary, signers: [local]}\n")
 print("state: %s/state/state.db" % host)
-for name in sections:
+for name in sorted(sections, key=lambda name: name == "domains"):
     print(sections[name], end="")
 PY
 }
@@ -226,7 +228,8 @@ rights() {
 }
 
 txt() { dig +tcp +time=2 +tries=1 +short @127.0.0.1 -p "$primary_port" "$1" TXT; }
-signed_by() { # SENDER: the selector that signs her mail, and it verifies at the secondary
+signed_by() { # SENDER [SERVER]: the selector that signs her mail, and it verifies at the secondary
   mail sign "$milter" "$1" >"$world/proof.eml" || fail "opendkim did not sign for $1"
-  mail verify "$secondary" "$world/proof.eml" || fail "the signature for $1 does not verify"
+  mail verify "${2:-$secondary}" "$world/proof.eml" >"$world/selector" || fail "the signature for $1 does not verify"
+  cat "$world/selector"
 }

@@ -28,7 +28,7 @@ expect_log 'moved to another provider'
 echo "  all leave"
 expect recipe leave-list
 shows leave-list
-expect_log 'will be +revoked'
+expect_log 'will be +F3 revoke 20'
 expect recipe leave-stop
 first=$(states | sed -n 's/ 5$//p')
 expect eval "$(block leave-delete | sed "s/server-20261124/$first/")"

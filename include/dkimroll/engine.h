@@ -19,6 +19,7 @@ enum {
   ENGINE_GENERATE_PARALLEL = 8,     /* so 128 keys wait for the keeper at most: RSA-4096 at 4 s each on one slow core ends before the deadline */
   ENGINE_GENERATE_SECONDS = 600,    /* deadlines of operations */
   ENGINE_PUBLISH_SECONDS = 60,
+  ENGINE_SURVEY_SECONDS = 10, /* so long after its survey a key's zone is believed; publication follows it at once, unless something was wrong */
   ENGINE_CONFIRM_SECONDS = 30,
   ENGINE_SIGN_SECONDS = 120,
   ENGINE_KEEPER_SECONDS = 60,

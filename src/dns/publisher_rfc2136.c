@@ -119,6 +119,8 @@ static void found(void *context, const struct zone_answer *answer) {
                                  .owner = item->owner ? item->owner : answer->owner,
                                  .server = answer->primary_address};
   find->search = NULL;
+  operation->results[find->index].ttl_negative = answer->ttl_negative > 0 ? answer->ttl_negative : 0;
+  operation->results[find->index].ttl_alias = answer->ttl_alias > 0 ? answer->ttl_alias : 0;
   if (answer->error.code != 0)
     update_run_fail(operation->run, find->index, &answer->error);
   else if (answer->primary_address.size == 0 && !known_server(operation, item))

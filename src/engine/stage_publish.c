@@ -34,6 +34,13 @@ static int find_publisher(struct operation *operation, struct publisher **ret_pu
   return engine_find_publisher(operation->engine, id, policy, ret_publisher, error);
 }
 
+/* The survey of a key that was not published at once may be of a zone that does not hold its name any more: a delegation, an alias, or zone: of the policy was put right
+ * since. So its place is looked for anew; the TTLs found there count, too. */
+static bool place_is_doubtful(const struct operation *operation, const struct work *work, const struct key *key) {
+  if (work->action != PLAN_PUBLISH || key->state != KEY_GENERATED) return false;
+  return work->lineage.failure || loop_wall(operation->engine->setup.loop) > time_add(key->generated_at, ENGINE_SURVEY_SECONDS);
+}
+
 /* The exchange that attests the clock may belong to no key; any name below the domain serves, because nothing is changed there. */
 static int fill_item(const struct operation *operation, size_t i, struct publish_item *item, struct error *error) {
   const struct work *work = operation->works[i];
@@ -44,8 +51,9 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
       .change = PUBLISH_ATTEST, .name = work->lineage.domain, .ttl = work->lineage.rules->publish_ttl, .zone = work->lineage.zone};
   if (!key) return 0;
   item->name = key->owner_name;
-  if (key->zone[0]) item->zone = key->zone;
-  if (key->owner[0]) item->owner = key->owner;
+  const bool doubtful = place_is_doubtful(operation, work, key);
+  if (key->zone[0] && !doubtful) item->zone = key->zone;
+  if (key->owner[0] && !doubtful) item->owner = key->owner;
   if (undoes && key->primary_server[0]) item->primary_server = key->primary_server;
   int result = undoes ? record_build_revoked(key->algorithm, &own->revoked, error) : 0;
   switch (work->action) {
@@ -83,6 +91,8 @@ static void take_result(struct operation *operation, size_t i, const struct publ
   outcome->zone = own->zone[0] ? own->zone : NULL;
   outcome->owner = own->owner[0] ? own->owner : NULL;
   outcome->primary_server = own->primary_server[0] ? own->primary_server : NULL;
+  if (own->ttl_negative) outcome->ttl_negative = own->ttl_negative;
+  if (own->ttl_alias) outcome->ttl_old = own->ttl_alias;
 }
 
 static void published(void *context, const struct publish_result *results, size_t count) {

@@ -173,6 +173,7 @@ void sim_host_free(struct sim *sim);
 void sim_host_run(struct sim *sim, int64_t horizon);
 /* When the store wants the next run, in true time; SIM_START if now. */
 int64_t sim_host_next(struct sim *sim);
+void sim_host_revoke(struct sim *sim, const char *domain, const char *selector, unsigned options);
 void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until);
 struct store *sim_host_store(struct sim *sim); /* borrowed; NULL: it cannot be opened */
 void sim_host_close(struct sim *sim);
@@ -238,6 +239,14 @@ void sim_oracle_store(struct sim *sim);
 /* NULL: every lineage is well; else what is wrong. */
 const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size);
 
+/* ---- sim_emergency.c: `revoke` ---- */
+
+/* An operator asks for the end of a key: options of enum store_request_option. */
+void sim_emergency_ask(struct sim *sim, size_t domain, const char *selector, unsigned options);
+void sim_emergency_event(struct sim *sim, const struct event *event);
+/* Whether mail of that key need not verify any more; with unsigned_mail: whether what it signed for may go unsigned. */
+bool sim_emergency_waives(struct sim *sim, const char *selector, const char *domain, bool unsigned_mail);
+
 /* ---- sim_actions.c ---- */
 
 struct sim_action {
@@ -283,6 +292,8 @@ struct sim_name { /* one selector's life, as the world saw it */
   const char *name;
   const char *first; /* content of its first record */
   bool ours;
+  bool compromised;  /* an operator asked for its end */
+  bool ends_at_once; /* even if no other key can sign */
 };
 
 struct sim_secret {
@@ -315,6 +326,7 @@ struct sim {
   struct tsig_key tsig;
   int64_t rejects_until, primary_clock_until, primary_clock_error;
   struct sim_name names[SIM_NAMES_MAX];
+  unsigned whole_host; /* domains (bits) of which all keys were said to be compromised */
   size_t name_count;
   char **arena;
   size_t arena_count, arena_capacity;

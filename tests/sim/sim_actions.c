@@ -19,7 +19,7 @@ const char *const sim_fault_kinds[] = {
     "outage",       "refusal",  "servfail",  "truncation", "contradiction", "lost-request", "lost-reply", "lag",    "backup",   "primary-backup",
     "update-refused", "primary-clock", "record-deleted", "record-edited", "record-beside", "name-servers", "zone-ttl", "policy", "domain", "hold",
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
-    "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", NULL};
+    "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", "revoke", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -250,6 +250,25 @@ static bool request(struct call *call, enum store_request_kind kind, const char 
 static bool do_hold(struct call *call) { return request(call, REQUEST_HOLD, "hold"); }
 static bool do_release(struct call *call) { return request(call, REQUEST_RELEASE, "hold"); }
 static bool do_rotate(struct call *call) { return request(call, REQUEST_ROTATE, "rotate"); }
+/* The operator names a key by what she sees: in the mail, or in DNS. */
+static bool do_revoke(struct call *call) {
+  struct sim *sim = call->sim;
+  char selector[DNS_NAME_TEXT_SIZE];
+  size_t domain = 0;
+  unsigned options = 0;
+  if (call->count < 3 || !take_domain(call, call->words[1], &domain)) return fail(call, "revoke DOMAIN signing|newest|oldest [host] [now]");
+  for (size_t i = 3; i < call->count; i++) options |= text_equal(call->words[i], "host") ? REQUEST_WHOLE_HOST : text_equal(call->words[i], "now") ? REQUEST_NOW : 0;
+  const struct sim_content *content = sim_zone_at(&sim->zones[domain], 0);
+  const size_t record = find_record(sim, domain, content, call->words[2]);
+  if (record == SIZE_MAX) return true;
+  text_copy(selector, sizeof selector, content->records[record].name);
+  selector[strcspn(selector, ".")] = '\0';
+  sim_trace(sim, "somebody has the key %s of %s", selector, call->words[1]);
+  sim_emergency_ask(sim, domain, selector, options);
+  count_fault(call, "revoke");
+  sim_loop_interrupt(sim->clock);
+  return true;
+}
 static bool do_forget(struct call *call) { return request(call, REQUEST_FORGET, "domain"); }
 
 /* ---- clocks, crashes, keeper ---- */
@@ -551,7 +570,7 @@ static const struct {
   bool (*run)(struct call *call);
 } rows[] = {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
-    {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget},
+    {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };

@@ -97,16 +97,27 @@ int64_t sim_host_next(struct sim *sim) {
   return time_max(SIM_START, (next - sim_loop_wall_error(sim->clock)) * 1000);
 }
 
-void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until) {
+static void put_request(struct sim *sim, struct store_request *request) {
   struct store *store = sim_host_store(sim);
   struct error error = {0};
-  struct store_request request = {.kind = kind,
-                                  .domain = (char *)(uintptr_t)domain,
-                                  .until = until,
-                                  .asked_at = sim_loop_wall(sim->clock),
-                                  .asked_by = (char[]){"operator"}};
-  if (store && store->ops->request(store, &request, &error)) sim_trace(sim, "the request is refused: %s", error.message);
+  request->asked_at = sim_loop_wall(sim->clock);
+  char who[] = "operator";
+  request->asked_by = who;
+  if (store && store->ops->request(store, request, &error)) sim_trace(sim, "the request is refused: %s", error.message);
+  request->asked_by = NULL;
   sim->dirty = true;
+}
+
+void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until) {
+  put_request(sim, &(struct store_request){.kind = kind, .domain = (char *)(uintptr_t)domain, .until = until});
+}
+
+void sim_host_revoke(struct sim *sim, const char *domain, const char *selector, unsigned options) {
+  put_request(sim, &(struct store_request){.kind = REQUEST_REVOKE,
+                                           .domain = (char *)(uintptr_t)domain,
+                                           .selector = (char *)(uintptr_t)selector,
+                                           .until = TIME_NEVER,
+                                           .options = options});
 }
 
 /* ---- one run ---- */

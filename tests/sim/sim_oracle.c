@@ -119,6 +119,7 @@ void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, s
 void sim_oracle_event(struct sim *sim, const struct event *event) {
   sim_trace(sim, "event: %s %s%s%s%s%s%s: %s", event->domain[0] ? event->domain : "host", event->selector ? event->selector : "", event->selector ? " " : "",
             event->kind, event->from ? " " : "", event->from ? event->to : "", "", event->reason ? event->reason : "");
+  sim_emergency_event(sim, event);
   if (event->reason) sim_oracle_octets(sim, "an event", event->reason, strlen(event->reason));
   if (event->reason && strstr(event->reason, "defect of dkimroll")) sim_violate(sim, "defect", "%s: %s", event->domain, event->reason);
 }
@@ -172,6 +173,10 @@ static int examine(void *context, const void *row) {
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
     if (key->state == KEY_ACTIVE) active = key;
+    if (key->compromised_at != TIME_UNSET && key->state < KEY_REVOKED && !lineage->held) {
+      snprintf(e->why, e->size, "%s: %s is compromised and %s: %s", lineage->domain, key->selector, key_state_name(key->state), lineage->failure ? lineage->failure : "no failure");
+      return 1;
+    }
     /* Long after its time an old key is still there. */
     const int64_t end = key->revoked_at != TIME_UNSET ? time_add(key->revoked_at, lineage->rules->tombstone) : key->revoke_at;
     if (key->state >= KEY_RETIRED && !lineage->held && time_add(end, 4 * 86400) < now) {

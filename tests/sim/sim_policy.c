@@ -85,9 +85,9 @@ static void write_signers(const struct sim *sim, FILE *file) {
   for (size_t s = 0; s < sim->signer_count; s++)
     fprintf(file,
             "  s%zu: {key-table: %s/s%zu/KeyTable, signing-table: \"%s:%s/s%zu/SigningTable\", key-directory: %s/s%zu/keys/%%d, owner: \"%s:%s\", "
-            "reload: {pid-file: %s/s%zu/pid}, milter: \"unix:%s/s%zu/socket\"}\n",
+            "reload: {pid-file: %s/s%zu/pid}, milter: \"unix:%s/s%zu/socket\"%s%s%s}\n",
             s + 1, sim->root, s + 1, s % 2 ? "file" : "refile", sim->root, s + 1, sim->root, s + 1, user->pw_name, group->gr_name, sim->root, s + 1,
-            sim->root, s + 1);
+            sim->root, s + 1, s ? "" : ", restart: {command: [", s ? "" : sim->root, s ? "" : "/s1/pid]}");
 }
 
 void sim_policy_write(struct sim *sim) {

@@ -91,6 +91,9 @@ static void hold(struct dice *dice, const char *at) {
   else
     sim_script_add(dice->script, "at %s %s %s", at, PICK(dice, "hold", "release"), domain_of(dice));
 }
+static void revoke_key(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s revoke %s %s%s", at, domain_of(dice), PICK(dice, "signing", "signing", "newest", "oldest"), PICK(dice, "", "", " now", " host"));
+}
 static void rotate(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s rotate %s", at, domain_of(dice)); }
 static void clock_jump(struct dice *dice, const char *at) {
   sim_script_add(dice->script, "at %s clock jumps %s", at, PICK(dice, "+2m", "-2m", "+5h", "-5h", "+30d", "-30d", "+3650d"));
@@ -149,6 +152,7 @@ static const struct {
     {"signer-down", signer_down, 10}, {"signer-refuses", signer_refuses, 15}, {"signer-hangs", signer_hangs, 15}, {"signer-cuts", signer_cuts, 12},
     {"signer-loses", signer_loses, 12}, {"reload-fails", reload_fails, 12}, {"reload-lost", reload_lost, 12},
     {"tables", tables, 15}, {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15}, {"keeper-killed", keeper_killed, 10},
+    {"revoke", revoke_key, 15},
 };
 
 static void write_world(struct dice *dice) {

@@ -18,7 +18,7 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
 PACKAGES_DEB := debhelper dpkg-dev lintian
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp

@@ -94,6 +94,9 @@ struct world {
   unsigned commits_left; /* 0: no limit; at 1 the next commit fails */
   unsigned
       steps_left;     /* 0: no limit; at 1 the loop stops after the present callback, which makes engine_free a crash */
+  bool unwatched;     /* so many domains that to look at all of them at each event would take minutes */
+  const char *limits; /* lines of the policy at its top; NULL none */
+  const char *rules;  /* of the policy instead of "rotate-every: 30d" */
   bool stop_at_event; /* the listener stops the engine */
   struct observe_server crowd[KEY_SIGHTINGS_MAX + 1]; /* too_many_servers */
   size_t violations;

@@ -31,6 +31,10 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
   key->contested_at = 31;
   key->proof_failures = 32;
   key->proof_retry_at = 33;
+  key->compromised_at = 34;
+  key->lingers_until = 35;
+  key->files_seen_at = 36;
+  key->revoke_now = true;
   text_copy(key->zone, sizeof key->zone, "zone.example");
   text_copy(key->owner, sizeof key->owner, "owner.zone.example");
   text_copy(key->primary_server, sizeof key->primary_server, "192.0.2.53:53");

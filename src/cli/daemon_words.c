@@ -45,13 +45,13 @@ static const char *step_in_words(const char *action) {
   return NULL;
 }
 
-/* The step of lineage that comes first. false: none that a moment opens. */
+/* The step of lineage that comes first; of two at once that of the newer key, whose turn ends that of the older one. false: none that a moment opens. */
 static bool first_step(const struct lineage *lineage, const struct plan_clock *clock, size_t *ret_key, struct status_step *ret_step) {
   bool found = false;
   for (size_t i = 0; i < status_row_count(lineage); i++) {
     struct status_step step;
     status_next_step(lineage, i, clock, &step);
-    if (step.at == TIME_NEVER || !step_in_words(step.action) || (found && step.at >= ret_step->at)) continue;
+    if (step.at == TIME_NEVER || !step_in_words(step.action) || (found && step.at > ret_step->at)) continue;
     *ret_step = step;
     *ret_key = i;
     found = true;

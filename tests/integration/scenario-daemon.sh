@@ -41,7 +41,7 @@ deadline 10 more_than 2 '^WATCHDOG=1' notify.log
 
 echo "- rotate beside it is as quick as alone"
 begin=$(milliseconds)
-said dkimroll rotate "$zone" --budget 8s || fail rotate
+said dkimroll rotate "$zone" --budget 6s || fail rotate
 took=$(seconds_since "$begin")
 expect_log 'in use by dkimroll daemon, pid .*asked it to rotate'
 expect_log 'rotation requested'
@@ -49,7 +49,7 @@ expect_log 'ready -> active'
 expect_log 'the daemon does it'
 second=$(signing_selector)
 [[ $first != "$second" ]] || fail "the selector did not change"
-# The request itself is carried out at once: its event has the second in which it was asked for, or the next.
+# A request alone: the daemon rests, and would look again by itself after seconds.
 begin=$(milliseconds)
 said dkimroll hold "$zone" --reason "frozen" || fail hold
 expect_log "^$zone: held"
@@ -91,7 +91,7 @@ sed -i "s|key-directory: .*|key-directory: $world/opendkim/keys/new/%d|; s/^doma
 said dkimroll reload || fail reload
 expect_log 'policy compiled: 2 domains, 1 key added'
 [[ $(life_of) != "$life" ]] || fail "the old life goes on"
-said dkimroll rotate "$zone" --budget 10s || fail "rotate after the reload"
+said dkimroll rotate "$zone" --budget 6s || fail "rotate after the reload"
 third=$(signing_selector)
 [[ -e $world/opendkim/keys/new/$zone/$third.private ]] || fail "the new key is not where the new policy says"
 echo "- also by SIGHUP"
@@ -142,7 +142,7 @@ kill -TERM "$daemon_pid"
 gone 0
 expect noted '^STOPPING=1'
 [[ ! -e $world/state/state.db.wake ]] || fail "the socket is still there"
-[[ $(sqlite_query "SELECT count(*) FROM key WHERE intent IS NOT NULL AND intent_open") == 0 ]] 2>/dev/null || :
+[[ $(sqlite_query "SELECT count(*) FROM key WHERE intent_open") == 0 ]] || fail "something is open"
 expect_status 66 said dkimroll reload
 expect_log 'no daemon is at work'
 
@@ -153,7 +153,7 @@ expect_log "$world/policy.yaml:[0-9]+:[0-9]+: "
 cp "$world/good.yaml" "$world/policy.yaml"
 
 echo "- while a run is at work the daemon waits for it"
-"$DKIMROLL" run -p "$world/policy.yaml" --budget 6s >"$world/beside.log" 2>&1 &
+"$DKIMROLL" run -p "$world/policy.yaml" --budget 4s >"$world/beside.log" 2>&1 &
 beside=$!
 deadline 10 test -s "$world/state/state.db.lock"
 start

@@ -106,6 +106,7 @@ static void put_request(struct sim *sim, struct store_request *request) {
   if (store && store->ops->request(store, request, &error)) sim_trace(sim, "the request is refused: %s", error.message);
   request->asked_by = NULL;
   sim->dirty = true;
+  if (sim->stays && sim->engine) engine_wake(sim->engine);
 }
 
 void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until) {

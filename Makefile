@@ -87,6 +87,9 @@ $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 $(BUILD)/tests/unit/test_lifecycle_memory: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup vasprintf __vasprintf_chk \
   lineage_copy lifecycle_apply lifecycle_reserve)
 
+# What would go to the journal.
+$(BUILD)/tests/unit/test_log: LDFLAGS += -Wl,--wrap=sd_journal_sendv
+
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
 
@@ -260,6 +263,7 @@ install: all
 	install -m 644 docs/dkimroll-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5/dkimroll-policy.5
 	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
 	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
+	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/hook-mail.sh
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll.service.in >$(DESTDIR)$(UNITDIR)/dkimroll.service

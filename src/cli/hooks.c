@@ -27,6 +27,7 @@ struct hooks {
   struct hooks_alarm waiting[HOOKS_CALLS_MAX];
   size_t waiting_count;
   struct loop_source *pump;
+  struct loop_source *deadline; /* of draining */
   bool draining;
 };
 
@@ -307,19 +308,19 @@ void hooks_wake(struct hooks *hooks) {
 
 static void drain_over(void *context) {
   struct hooks *hooks = context;
+  hooks->deadline = NULL;
   say(hooks, LOG_LEVEL_WARNING, NULL, "hooks take too long: what they were not told yet they are told by the next run");
   loop_stop(loop_of(hooks));
 }
 
 void hooks_drain(struct hooks *hooks) {
-  struct loop_source *deadline = NULL;
   struct error error = {0};
   if (!hooks) return;
   hooks->draining = true;
   hooks_wake(hooks);
-  if (loop_at(loop_of(hooks), loop_boottime(loop_of(hooks)) + HOOKS_DRAIN_MS, drain_over, hooks, &deadline) == 0 && loop_run(loop_of(hooks), &error))
+  if (loop_at(loop_of(hooks), loop_boottime(loop_of(hooks)) + HOOKS_DRAIN_MS, drain_over, hooks, &hooks->deadline) == 0 && loop_run(loop_of(hooks), &error))
     say(hooks, LOG_LEVEL_WARNING, &error, NULL);
-  loop_cancel(loop_of(hooks), &deadline);
+  loop_cancel(loop_of(hooks), &hooks->deadline);
   remember_told(hooks);
 }
 

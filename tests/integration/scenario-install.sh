@@ -26,6 +26,8 @@ cat >"$world/expected" <<'FILES'
 ./usr/share/doc/dkimroll/README.md
 ./usr/share/doc/dkimroll/architecture.md
 ./usr/share/doc/dkimroll/examples/customers.list
+./usr/share/doc/dkimroll/examples/dkimroll-alerts.yaml
+./usr/share/doc/dkimroll/examples/hook-mail.sh
 ./usr/share/doc/dkimroll/examples/provider.yaml
 ./usr/share/doc/dkimroll/examples/several-domains.yaml
 ./usr/share/doc/dkimroll/examples/small-server.yaml
@@ -64,7 +66,7 @@ complete_words() { # WORD...: what the last word is completed to
 [[ $(complete_words dkimroll rot) == rotate ]] || fail "rot is not completed: $(complete_words dkimroll rot)"
 [[ $(complete_words dkimroll rotate --no) == --no-wait ]] || fail "--no is not completed"
 [[ -z $(complete_words dkimroll run --js) ]] || fail "run has no --json"
-[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|completion\|daemon\|reload\|units') == 15 ]] || fail "not all commands are offered"
+[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|completion\|daemon\|reload\|units\|metrics\|revoke') == 17 ]] || fail "not all commands are offered"
 
 echo "- the manual and --help"
 manual() { mandoc -Tutf8 "$top/docs/dkimroll.8" | sed 's/.\x08//g'; }

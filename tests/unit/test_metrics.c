@@ -196,6 +196,18 @@ static void test_metrics__the_file_is_replaced_for_everybody_and_touched(void **
   assert_int_equal(count_lines(written), count_lines(desk.out));
 }
 
+static void test_metrics__the_manual_tells_of_each(void **state) {
+  (void)state;
+  CLEANUP_FREE char *manual = NULL;
+  size_t size = 0;
+  struct error error = {0};
+  assert_int_equal(file_read("docs/dkimroll.8", 1 << 20, &manual, &size, NULL, &error), 0);
+  for (int name = 0; name < METRICS_NAMES; name++) {
+    CLEANUP_FREE char *item = text_format(".It Va dkimroll_%s\n", metrics_family_name((enum metrics_name)name));
+    assert_contains(manual, item);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_metrics__a_key_has_the_moment_of_each_state_and_its_next_step),
@@ -206,6 +218,7 @@ int main(void) {
       cmocka_unit_test(test_metrics__each_name_is_told_once_with_help_and_type),
       cmocka_unit_test(test_metrics__labels_are_escaped_and_always_utf8),
       cmocka_unit_test(test_metrics__the_file_is_replaced_for_everybody_and_touched),
+      cmocka_unit_test(test_metrics__the_manual_tells_of_each),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

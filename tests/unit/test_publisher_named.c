@@ -235,6 +235,7 @@ static void test_publisher_named__our_clock_is_behind(void **state) {
   struct rig rig;
   publish_one("example.com", RIG_KEY, -7200, "w._domainkey.example.com", &rig);
   rig_assert_failure(&rig, 0, ERROR_REFUSED, "behind; allowed are 300 seconds");
+  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew - 7200) <= 5);
   rig_close(&rig);
 }
 
@@ -244,6 +245,8 @@ static void test_publisher_named__a_clock_a_little_off_is_fine(void **state) {
   publish_one("example.com", RIG_KEY, 250, "little._domainkey.example.com", &rig);
   rig_assert_success(&rig, 0, false);
   assert_true(rig.results[0].attested);
+  /* Signed by the second. */
+  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew + 250) <= 5);
   rig_close(&rig);
 }
 
@@ -309,6 +312,7 @@ static void test_publisher_named__unsigned_updates_where_the_server_allows_them(
   publish_one("open.example", NULL, 0, "s._domainkey.open.example", &rig);
   rig_assert_success(&rig, 0, false);
   assert_false(rig.results[0].attested);
+  assert_false(rig.results[0].clock_known);
   rig_close(&rig);
   publish_one("example.com", NULL, 0, "w._domainkey.example.com", &rig);
   rig_assert_failure(&rig, 0, ERROR_REFUSED, "The publisher has no tsig-file:");

@@ -741,6 +741,80 @@ static void test_store__contradictions_are_named_with_table_and_row(void **state
   }
 }
 
+static int note_alarm(void *context, const void *row) {
+  const struct store_alarm *alarm = row;
+  buffer_format(context, "%s %s %lld %lld %s;", alarm->subject, alarm->domain ? alarm->domain : "-", (long long)alarm->since,
+                alarm->told_at == TIME_UNSET ? -1 : (long long)alarm->told_at, alarm->text);
+  return 0;
+}
+
+static void assert_alarms(struct rig *rig, const char *expected) {
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1024);
+  static const struct store_filter all;
+  struct error error = {0};
+  buffer_add_text(&text, "");
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_ALARMS, &all, note_alarm, &text, &error), &error);
+  assert_string_equal((const char *)text.data, expected);
+}
+
+static void test_store__alarms_are_kept_until_they_are_over(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  struct store_alarm alarms[] = {{.subject = "b main", .domain = "b", .since = 5, .told_at = TIME_UNSET, .text = "one"},
+                                 {.subject = "a", .since = 6, .told_at = 7, .text = "two"}};
+  const struct store_commit commit = {.alarms = alarms, .alarm_count = 2};
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_alarms(rig, "a - 6 7 two;b main b 5 -1 one;");
+  alarms[0].told_at = 9;
+  alarms[1].since = TIME_UNSET;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_alarms(rig, "b main b 5 9 one;");
+}
+
+static int take_told(void *context, const void *row) {
+  *(int64_t *)context = *(const int64_t *)row;
+  return 0;
+}
+
+static void test_store__what_hooks_were_told_is_kept_until_there_are_none(void **state) {
+  struct rig *rig = *state;
+  static const struct store_filter all;
+  static const int64_t values[] = {STORE_TOLD_START, 17, 18, STORE_NOTHING_TOLD};
+  struct error error = {0};
+  for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+    const struct store_commit commit = {.told_event = values[i]};
+    int64_t told = STORE_NOTHING_TOLD;
+    rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+    rig_check(rig->store->ops->select(rig->store, STORE_SELECT_TOLD, &all, take_told, &told, &error), &error);
+    assert_true(told == values[i]);
+    /* A commit that says nothing of it changes nothing. */
+    rig_check(rig->store->ops->commit(rig->store, &(struct store_commit){.told_event = 0}, &error), &error);
+    rig_check(rig->store->ops->select(rig->store, STORE_SELECT_TOLD, &all, take_told, &told, &error), &error);
+    assert_true(told == values[i]);
+  }
+}
+
+static int note_name(void *context, const void *row) {
+  const struct lineage *lineage = row;
+  buffer_format(context, "%s/%s ", lineage->domain, lineage->slot);
+  return 0;
+}
+
+static void test_store__lineages_come_in_pages_by_name(void **state) {
+  struct rig *rig = *state;
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1024);
+  struct error error = {0};
+  rig_sync(rig->store, "b.example: {policy: two}, c.example: {}", RIG_NOW);
+  rig_sync(rig->store, "a.example: {}, b.example: {policy: two}, c.example: {}", RIG_NOW);
+  struct store_filter filter = {.domain = "", .text = "", .limit = 2};
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_LINEAGES_AFTER, &filter, note_name, &text, &error), &error);
+  assert_string_equal((const char *)text.data, "a.example/main b.example/extra ");
+  filter.domain = "b.example";
+  filter.text = "extra";
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_LINEAGES_AFTER, &filter, note_name, &text, &error), &error);
+  assert_string_equal((const char *)text.data, "a.example/main b.example/extra b.example/main c.example/main ");
+}
+
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(test_store__##name, rig_setup, rig_teardown)
 
 int main(void) {
@@ -769,6 +843,9 @@ int main(void) {
       STORE_TEST(signers_that_keys_were_made_with_are_remembered_in_every_version),
       STORE_TEST(a_key_file_is_known_to_be_in_use_while_a_living_key_names_it),
       STORE_TEST(a_row_may_be_answered_with_another_select),
+      STORE_TEST(alarms_are_kept_until_they_are_over),
+      STORE_TEST(what_hooks_were_told_is_kept_until_there_are_none),
+      STORE_TEST(lineages_come_in_pages_by_name),
       cmocka_unit_test(test_store__contradictions_are_named_with_table_and_row),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

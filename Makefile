@@ -19,6 +19,7 @@ JOBS := $(shell nproc)
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
 PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_HOST := debootstrap iproute2
 PACKAGES_DEB := debhelper dpkg-dev lintian
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp
@@ -149,9 +150,11 @@ sim: packages-build
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(SIMULATE)
 	@$(SIMULATE) --hours $(HOURS) --seed $(SEED)
 
-# A Debian 12 of its own is installed and booted in a folder, by tools that lie beside the checkout: not a part of check.
+# A Debian 12 of its own is made and booted in a folder, and gets the package.
 check-host: packages-demo
-	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
+	@tests/tools/install-packages $(PACKAGES_HOST)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
+	@$(MAKE) --no-print-directory -s deb
 	@BUILD=$(abspath $(BUILD)) tests/host/check-host.sh
 
 bench: packages-demo

@@ -24,6 +24,7 @@ cat >"$world/expected" <<'FILES'
 ./usr/share/doc/dkimroll/LICENSE
 ./usr/share/doc/dkimroll/README.md
 ./usr/share/doc/dkimroll/architecture.md
+./usr/share/doc/dkimroll/cookbook.md
 ./usr/share/doc/dkimroll/examples/customers.list
 ./usr/share/doc/dkimroll/examples/provider.yaml
 ./usr/share/doc/dkimroll/examples/several-domains.yaml

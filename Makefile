@@ -18,7 +18,7 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev sqlite3 dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
 PACKAGES_HOST := debootstrap iproute2
 PACKAGES_DEB := debhelper dpkg-dev lintian
 
@@ -264,7 +264,7 @@ install: all
 	install -m 755 $(BUILD)/dkimroll $(DESTDIR)$(PREFIX)/sbin/dkimroll
 	install -m 644 docs/dkimroll.8 $(DESTDIR)$(PREFIX)/share/man/man8/dkimroll.8
 	install -m 644 docs/dkimroll-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5/dkimroll-policy.5
-	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
+	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md docs/cookbook.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
 	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
 	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/hook-mail.sh
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll

@@ -12,6 +12,7 @@
 #   servers      a publisher that names none gets the list of both servers, because the ports of this world cannot be found in DNS
 #   reload       {unit: opendkim.service}: the pid file of this world's opendkim
 #   group        dkimroll: root, because a machine that runs tests need not have the group
+#   days         20261124 in a selector: today
 #   TTLs         3600, and 300 in a SOA record: 1
 #   rules        a policy that a recipe shows gets short times and Ed25519 beside what it says (COOKBOOK_RULES), and parts that it does not show
 #   programs     dkimroll gets -p and a budget, rndc and knotc their configuration, systemctl is played (see below)
@@ -64,7 +65,7 @@ in_this_world() {
     -e "s|ignore-servers: \[\"203\.0\.113\.53\"\]|ignore-servers: [\"127.0.0.9\"]|" -e "s|\"203\.0\.113\.53\"|\"127.0.0.9:$secondary_port\"|g" \
     -e "s|192\.0\.2\.53|127.0.0.1|g; s|198\.51\.100\.53|127.0.0.2|g; s|192\.0\.2\.25|127.0.0.1|g" \
     -e "s|inet:8891@127.0.0.1|$milter|; s|reload: {unit: opendkim.service}|reload: {pid-file: $host/opendkim/opendkim.pid}|; s|-g dkimroll|-g root|g" \
-    -e "s| 3600 | 1 |; s|TTL 3600\$|TTL 1|; s| 1209600 300\$| 1209600 1|"
+    -e "s|-20261124|-$(date -u +%Y%m%d)|g; s| 3600 | 1 |; s|TTL 3600\$|TTL 1|; s| 1209600 300\$| 1209600 1|"
 }
 block() {
   local text

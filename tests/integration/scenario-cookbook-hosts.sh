@@ -16,8 +16,11 @@ on() { host=$world/$1 milter=inet:${ports[${1#mx} - 1]}@127.0.0.1; }
 for name in mx1 mx2; do
   on "$name"
   cp "$world/primary/dkimroll-$name.key" "$host/etc/tsig.key"
-  policy_of bind-policy "hosts-$name"
 done
+on mx1
+policy_of bind-policy hosts-mx1
+on mx2
+policy_of bind-policy hosts-mx2
 # Both at once, as they would be.
 (on mx1; BUDGET=5s dkimroll run >"$host/run.log" 2>&1) &
 first=$!

@@ -25,6 +25,7 @@ cat >"$world/expected" <<'FILES'
 ./usr/share/doc/dkimroll/LICENSE
 ./usr/share/doc/dkimroll/README.md
 ./usr/share/doc/dkimroll/architecture.md
+./usr/share/doc/dkimroll/cookbook.md
 ./usr/share/doc/dkimroll/examples/customers.list
 ./usr/share/doc/dkimroll/examples/dkimroll-alerts.yaml
 ./usr/share/doc/dkimroll/examples/hook-mail.sh

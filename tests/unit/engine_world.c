@@ -175,6 +175,13 @@ static void publish_one(struct world *world, const struct publish_item *item, st
     error_set(&result->error, world->publish_code, "the fake primary says no");
     return;
   }
+  if (world->moved && strstr(item->name, world->moved)) {
+    if (item->owner || item->zone) {
+      error_set(&result->error, ERROR_REFUSED, "the name does not lie in the zone any more");
+      return;
+    }
+    result->ttl_negative = WORLD_FOUND_TTL;
+  }
   result->completed_at = loop_wall(world->loop);
   text_copy(result->zone, sizeof result->zone, "example");
   text_copy(result->owner, sizeof result->owner, item->name);

@@ -23,6 +23,7 @@ enum {
   WORLD_SERVERS = 2,
   WORLD_SIGNERS_MAX = 3,
   WORLD_NEGATIVE_TTL = 300,
+  WORLD_FOUND_TTL = 5 * 3600,
   WORLD_NAMES_MAX = 4096,
   WORLD_WINDOW = 5 * WORLD_DAY + 4300 + 2 * WORLD_DAY, /* Dq + Dver of the standard policy, WORLD_POLICY uses them */
 };
@@ -81,6 +82,7 @@ struct world {
   bool wrong[WORLD_SERVERS];    /* serves something else */
   const char *publish_fails;    /* text in the name */
   int publish_code;             /* why */
+  const char *moved;            /* text in the name: it is in another zone than its survey found, whose negative TTL is WORLD_FOUND_TTL */
   bool publish_hangs;           /* answers at the deadline only, with ERROR_TIMEOUT */
   const char *no_publisher;     /* name of the publisher that cannot be made */
   const char *signer_fails;     /* name of the signer whose activations fail */

@@ -112,7 +112,18 @@ enum store_select_kind {
   STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state; filter: domain (needed), text (only this one, any letter case) */
   STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones, more than LINEAGE_KEYS_MAX of them in several rows; filter: domain */
   STORE_SELECT_TABLES = 9,   /* row: struct store_tables */
+  STORE_SELECT_RECORDS = 10, /* row: struct store_record, of each living key that was made and published through a publisher of a name, in any version, into a zone, and is not deleted; filter: domain
+                                (here the publisher's name) and text (the zone), both needed */
   STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
+};
+
+/* A record that belongs into a zone by what the store knows. */
+struct store_record {
+  const char *owner; /* its name there; borrowed */
+  uint32_t ttl;
+  const char *record; /* of the key before a revocation; borrowed */
+  enum key_algorithm algorithm;
+  bool revoked; /* what stands there is the record with empty p= */
 };
 
 struct store_filter {

@@ -131,6 +131,7 @@ static bool read_strings(const char *text, struct buffer *content) {
         text += 3;
       } else if (octet == '\\') {
         octet = (unsigned char)*++text;
+        if (octet != '"' && octet != '\\') return false;
       }
       if (octet == 0 || octet > UINT8_MAX) return false;
       buffer_add_u8(content, (uint8_t)octet);

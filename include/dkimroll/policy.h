@@ -22,6 +22,7 @@ enum {
   POLICY_ENTRIES_MAX = 1000,  /* policies, publishers, signers: named by people, and found by walking through them */
   POLICY_FILES_MAX = 256,     /* domains-from: each is looked at on every run */
   POLICY_COMMAND_MAX = 32,    /* words of a reload command; a longer one is better a script */
+  POLICY_PARALLEL_MAX = 8,    /* calls of a publisher's command at once: as many as the runner has workers (runner.h) */
   POLICY_KEY_NAME_MAX = 1021, /* octets of a key name: OpenDKIM reads lines into 1,024 (table.h) */
   POLICY_NAME_MAX = 63,       /* octets of the name of a policy, publisher, signer or slot: what a column of status holds */
   POLICY_STORED_MAX = 1024 * 1024, /* octets of what a key remembers of one of its parts; eight keys with 64 servers each stay far below */
@@ -33,7 +34,7 @@ enum {
 
 enum key_algorithm { KEY_ALGORITHM_RSA = 1, KEY_ALGORITHM_ED25519 = 2 };
 enum private_key_end { PRIVATE_KEY_DESTROY = 1, PRIVATE_KEY_ARCHIVE = 2 };
-enum publisher_type { PUBLISHER_RFC2136 = 1 };
+enum publisher_type { PUBLISHER_RFC2136 = 1, PUBLISHER_COMMAND = 2, PUBLISHER_ZONEFILE = 3 };
 enum signer_type { SIGNER_OPENDKIM = 1 };
 enum signing_table_format { SIGNING_TABLE_REFILE = 1, SIGNING_TABLE_FILE = 2 };
 enum reload_kind { RELOAD_NONE = 0, RELOAD_UNIT = 1, RELOAD_PID_FILE = 2, RELOAD_COMMAND = 3 };
@@ -85,7 +86,7 @@ struct policy_rules {
   struct schedule schedule; /* what these say; made by policy_load and policy_rules_parse */
 };
 
-/* One entry under publishers:. Server texts are "192.0.2.53", "192.0.2.53:5300", "[2001:db8::53]:5300". */
+/* One entry under publishers:. Server texts are "192.0.2.53", "192.0.2.53:5300", "[2001:db8::53]:5300". Its type decides which of them there are. */
 struct policy_publisher {
   char *name;
   enum publisher_type type;
@@ -100,9 +101,14 @@ struct policy_publisher {
   size_t resolver_count;
   char **command; /* PUBLISHER_COMMAND: program and arguments */
   size_t command_count;
+  unsigned parallel; /* PUBLISHER_COMMAND: calls at once */
+  char *file;        /* PUBLISHER_ZONEFILE: template of the fragment's path, with %z for the zone in its last part, or of one zone alone */
+  char *owner;       /* of it, "user:group"; NULL: who writes it */
+  mode_t mode;
   char **reload_command; /* PUBLISHER_ZONEFILE: what is run after the fragment was written; none: nothing */
   size_t reload_command_count;
-  int64_t timeout; /* seconds: of either command */
+  int64_t timeout; /* seconds: of either command; 0 for rfc2136, as the next */
+  int64_t wait;    /* seconds within which the zone's servers have to show a change */
 };
 
 /* One entry under signers:. */
@@ -224,6 +230,15 @@ unsigned policy_living_keys(const struct policy_rules *rules);
 
 /* A key-directory or archive-directory with %d replaced by domain. Caller frees. ERROR_INVALID: another % in it; ERROR_LIMIT over PATH_MAX. */
 int policy_directory(const char *directory_template, const char *domain, char **ret_path, struct error *error)
+    ERROR_USE_RESULT;
+
+/* The path of the fragment of a PUBLISHER_ZONEFILE: its file with %z replaced by zone. Caller frees. ERROR_LIMIT over PATH_MAX. */
+int policy_publisher_file(const struct policy_publisher *publisher, const char *zone, char **ret_path, struct error *error)
+    ERROR_USE_RESULT;
+/* Whether a publisher has a primary whose signed reply attests the clock (RFC 8945 5.2.3): else time synchronisation alone does. */
+bool policy_publisher_attests(const struct policy_publisher *publisher);
+/* The directories that publishers of the policy write to, for a unit's ReadWritePaths=: each once, borrowed by nobody. Caller frees each and the array. */
+int policy_publisher_directories(const struct policy *policy, char ***ret_directories, size_t *ret_count, struct error *error)
     ERROR_USE_RESULT;
 
 /* The parts that keys remember of what they were made with: written as one line of JSON from the schema's tables (the same content

@@ -12,6 +12,8 @@ int policy_check_name(const char *text, struct error *error) ERROR_USE_RESULT;
 int policy_check_path(const char *text, struct error *error) ERROR_USE_RESULT;
 /* The same with %d in it, which stands for the domain, below at least one fixed directory. */
 int policy_check_directory(const char *text, struct error *error) ERROR_USE_RESULT;
+/* A path with %z or nothing of that kind in its last part, which stands for the zone. */
+int policy_check_zone_file(const char *text, struct error *error) ERROR_USE_RESULT;
 /* A path, or credential:NAME (systemd.exec(5)). */
 int policy_check_tsig_file(const char *text, struct error *error) ERROR_USE_RESULT;
 /* "192.0.2.53", "192.0.2.53:53", "2001:db8::53", "[2001:db8::53]:53". */

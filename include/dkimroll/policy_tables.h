@@ -57,6 +57,9 @@ void policy_archive_check(const struct policy_node *node, void *record, struct p
 void policy_signer_tables_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_mode_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_restart_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_publisher_keys_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_publisher_command_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_publisher_file_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report);
 
 #endif

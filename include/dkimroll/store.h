@@ -155,7 +155,18 @@ enum store_select_kind {
   STORE_SELECT_ALARMS = 11,  /* row: struct store_alarm */
   STORE_SELECT_LINEAGES_AFTER = 13, /* row: as LINEAGES, by domain then slot, those after filter.domain and slot filter.text, at most limit: pages of all */
   STORE_SELECT_TOLD = 12,    /* row: int64_t: commit.told_event; none before the first */
+  STORE_SELECT_RECORDS = 15, /* row: struct store_record, of each living key that was made and published through a publisher of a name, in any version, into a zone, and is not deleted; filter: domain
+                                (here the publisher's name) and text (the zone), both needed */
   STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
+};
+
+/* A record that belongs into a zone by what the store knows. */
+struct store_record {
+  const char *owner; /* its name there; borrowed */
+  uint32_t ttl;
+  const char *record; /* of the key before a revocation; borrowed */
+  enum key_algorithm algorithm;
+  bool revoked; /* what stands there is the record with empty p= */
 };
 
 struct store_filter {

@@ -14,6 +14,7 @@ enum {
   TIMING_BACKOFF_FIRST = 15,       /* after the first failure of a step; doubles */
   TIMING_BACKOFF_RETRYABLE = 3600, /* at most, where the step may succeed by itself */
   TIMING_BACKOFF_PARKED = 86400,   /* a parked lineage is tried again once a day */
+  TIMING_ATTEST_LOOK = 60,         /* where only the kernel can attest the clock: after a boot that takes seconds to minutes, and a look at it costs nothing */
   TIMING_FAILURES_PARK = 8,        /* failures in a row that park a lineage with an alarm */
 };
 

@@ -169,25 +169,6 @@ static void operation_begin(void *context) {
     find_next(operation);
 }
 
-static int check_item(const struct publish_item *item, struct error *error) {
-  bool record = item->change == PUBLISH_ADD || item->change == PUBLISH_REPLACE;
-  bool before = item->change == PUBLISH_DELETE || item->change == PUBLISH_REPLACE;
-  bool known = record || before || item->change == PUBLISH_ATTEST;
-  if (known && item->name && record == !!item->record && before == !!item->record_before) return 0;
-  return error_set(error, ERROR_INVALID, "publishing %s: change %d without the records that belong to it",
-                   item->name ? item->name : "a record without a name", (int)item->change);
-}
-
-static int check_items(const struct publish_item *items, size_t count, struct error *error) {
-  if (count > PUBLISH_ITEMS_MAX)
-    return error_set(error, ERROR_LIMIT, "publishing %zu records at once, more than %d", count, PUBLISH_ITEMS_MAX);
-  for (size_t i = 0; i < count; i++) {
-    int code = check_item(&items[i], error);
-    if (code < 0) return code;
-  }
-  return 0;
-}
-
 static int operation_prepare(struct publish_operation *operation, struct error *error) {
   struct rfc2136 *owner = operation->owner;
   operation->results = calloc(operation->count ? operation->count : 1, sizeof *operation->results);
@@ -204,7 +185,7 @@ static int operation_prepare(struct publish_operation *operation, struct error *
 static int rfc2136_start(struct publisher *publisher, const struct publish_item *items, size_t count, int64_t deadline,
                          publisher_done *done, void *context, struct publish_operation **ret_operation,
                          struct error *error) {
-  int code = check_items(items, count, error);
+  int code = publish_items_check(items, count, error);
   if (code < 0) return code;
   struct publish_operation *operation = calloc(1, sizeof *operation);
   if (!operation) return error_set(error, ERROR_NO_MEMORY, "publishing: out of memory");

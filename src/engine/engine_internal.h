@@ -129,6 +129,7 @@ struct engine {
   bool clock_went_back; /* what the store has planned by a later clock is to be planned anew, with the next commit */
   int64_t started; /* boottime, milliseconds: the horizon is no matter of the wall clock, which may be set meanwhile */
   char boot_stand_in[CLOCK_BOOT_ID_SIZE]; /* where the kernel does not tell the boot's id: this process lives in one boot */
+  struct publisher_source source; /* what publishers may ask the store for */
   struct engine_publisher publishers[ENGINE_PUBLISHERS_MAX];
   size_t publisher_count;
   struct engine_signer signers[ENGINE_SIGNERS_MAX];
@@ -226,6 +227,8 @@ int engine_find_publisher(struct engine *engine, int64_t id, const struct policy
 int engine_find_signer(struct engine *engine, int64_t id, const struct policy_signer *policy, struct signer **ret_signer,
                        struct error *error) ERROR_USE_RESULT;
 void engine_release_backends(struct engine *engine);
+/* The version of that row that lineage or one of its keys uses; its own where none has that row. */
+const struct policy_publisher *lineage_publisher(const struct lineage *lineage, int64_t id);
 
 /* Observation of a batch, shared by stages: fills *ret_items (caller frees) for the works. */
 struct observe_item *operation_observe_items(const struct operation *operation, enum observe_kind kind);

@@ -109,7 +109,10 @@ bool engine_resource_puts_off(struct engine *engine, enum plan_action action, co
 
 size_t engine_resource_batch(struct engine *engine, const struct queue *queue) {
   const struct engine_resource *resource = queue->stage == &stage_publish ? resource_get(engine, RESOURCE_PUBLISHER, queue->resource, false) : NULL;
-  return resource && resource->failures > 0 ? 1 : queue->stage->batch_maximum;
+  if (resource && resource->failures > 0) return 1;
+  const bool publishes = queue->stage == &stage_publish && queue->first;
+  const size_t most = publishes ? publisher_batch_maximum(lineage_publisher(&queue->first->lineage, queue->resource)) : 0;
+  return most > 0 && most < queue->stage->batch_maximum ? most : queue->stage->batch_maximum;
 }
 
 static bool is_out_of_reach(const struct error *error) {

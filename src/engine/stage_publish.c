@@ -26,11 +26,10 @@ static void publication_free(struct operation *operation) {
 
 /* The publisher that works of this operation share: undoing uses the one that the record was made with. */
 static int find_publisher(struct operation *operation, struct publisher **ret_publisher, struct error *error) {
-  const struct work *work = operation->works[0];
   const int64_t id = operation->queue->resource;
-  const struct policy_publisher *policy = work->lineage.publisher;
-  for (size_t i = 0; i < work->lineage.key_count && work->lineage.publisher_id != id; i++)
-    if (work->lineage.keys[i].publisher_id == id) policy = work->lineage.keys[i].publisher;
+  const struct policy_publisher *policy = lineage_publisher(&operation->works[0]->lineage, id);
+  const int64_t seconds = publisher_seconds(policy);
+  if (seconds > 0) operation->deadline = loop_boottime(operation->engine->setup.loop) + seconds * 1000;
   return engine_find_publisher(operation->engine, id, policy, ret_publisher, error);
 }
 

@@ -69,14 +69,18 @@ static bool gate_look_back_off(const struct gate_view *view, struct plan_reason 
 
 static bool gate_clock_attested(const struct gate_view *view, struct plan_reason *reason) {
   if (view->clock->attested) return true;
+  if (!policy_publisher_attests(view->lineage->publisher))
+    return gate_closed(reason, time_add(view->clock->now, TIMING_ATTEST_LOOK),
+                       "the clock is not attested since this boot: it takes time synchronisation (the kernel's NTP state), because publisher %s asks "
+                       "no primary whose signed reply would do", view->lineage->publisher->name);
   return gate_closed(reason, TIME_NEVER, "the clock is not attested since this boot: it takes time synchronisation (the kernel's NTP state) "
                      "or a TSIG reply of the primary");
 }
 
 /* F1 begins with a look by an attested clock (sightings.c), so a record waits for one. */
 static bool gate_clock_doubtful(const struct gate_view *view, struct plan_reason *reason) {
-  if (!view->clock->attested) return true;
-  return gate_closed(reason, TIME_NEVER, "the clock is attested");
+  if (!view->clock->attested && policy_publisher_attests(view->lineage->publisher)) return true;
+  return gate_closed(reason, TIME_NEVER, "the clock is attested, or nobody is asked who could attest it");
 }
 
 static bool gate_room(const struct gate_view *view, struct plan_reason *reason) {

@@ -47,8 +47,9 @@ static void step_judge(const struct step *step, const struct gate_view *base, st
       ret_verdict->applies = false;
       return;
     }
-    /* Attestation is a step of its own (PLAN_ATTEST), taken when the other gates are open: it puts the moment off by nothing. */
-    const bool attestation = text_equal(gate->name, "clock_attested");
+    /* Attestation is a step of its own (PLAN_ATTEST), taken when the other gates are open: it puts the moment off by nothing. Where the publisher has nobody to
+     * ask it is a wait for the kernel, like any other. */
+    const bool attestation = text_equal(gate->name, "clock_attested") && policy_publisher_attests(view->lineage->publisher);
     if (!attestation) ret_verdict->opens = time_max(ret_verdict->opens, reason.opens);
     ret_verdict->only_attestation = ret_verdict->reason_count == 0 && attestation;
     ret_verdict->reasons[ret_verdict->reason_count++] = reason;

@@ -17,7 +17,6 @@
 static const struct schema_choice algorithms[] = {{"rsa", KEY_ALGORITHM_RSA}, {"ed25519", KEY_ALGORITHM_ED25519}, {0}};
 static const struct schema_choice private_key_ends[] = {
     {"destroy", PRIVATE_KEY_DESTROY}, {"archive", PRIVATE_KEY_ARCHIVE}, {0}};
-static const struct schema_choice publisher_types[] = {{"rfc2136", PUBLISHER_RFC2136}, {0}};
 static const struct schema_choice signer_types[] = {{"opendkim", SIGNER_OPENDKIM}, {0}};
 
 /* policies: NAME: keys: SLOT: */
@@ -103,25 +102,6 @@ static const struct schema_check rules_checks[] = {
 };
 const struct schema_table policy_rules_table = {"rules", ROWS(rules_rows), sizeof(struct policy_rules), RULE(name),
                                                 CHECKS(rules_checks)};
-
-/* publishers: NAME: */
-#define PUBLISHER(field) offsetof(struct policy_publisher, field)
-static const struct schema_row publisher_rows[] = {
-    {"type", SCHEMA_VALUE, &schema_choice, .offset = PUBLISHER(type), .standard = "rfc2136",
-     .choices = publisher_types},
-    {"server", SCHEMA_VALUE, &schema_text, .offset = PUBLISHER(server), .check = policy_check_address},
-    {"tsig-file", SCHEMA_VALUE, &schema_text, .offset = PUBLISHER(tsig_file), .check = policy_check_tsig_file},
-    {"zone", SCHEMA_VALUE, &schema_text, .offset = PUBLISHER(zone), .check = policy_check_zone,
-     .canonical = policy_canonical_name},
-    {"servers", SCHEMA_LIST, .offset = PUBLISHER(servers), .count_offset = PUBLISHER(server_count), .minimum = 1,
-     .maximum = POLICY_SERVERS_MAX, .check = policy_check_address},
-    {"ignore-servers", SCHEMA_LIST, .offset = PUBLISHER(ignore_servers), .count_offset = PUBLISHER(ignore_server_count),
-     .maximum = POLICY_SERVERS_MAX, .check = policy_check_host, .canonical = policy_canonical_name},
-    {"resolvers", SCHEMA_LIST, .offset = PUBLISHER(resolvers), .count_offset = PUBLISHER(resolver_count), .minimum = 1,
-     .maximum = POLICY_SERVERS_MAX, .check = policy_check_address},
-};
-const struct schema_table policy_publisher_table = {"publisher", ROWS(publisher_rows), sizeof(struct policy_publisher),
-                                                    PUBLISHER(name)};
 
 /* signers: NAME: signing-table: "refile:/path", "file:/path", or a path, which is a refile. */
 static const struct {

@@ -138,7 +138,9 @@ static const char SCHEMA_3[] =
     " measured_at INTEGER NOT NULL) STRICT;"
     /* For hooks: what needs a person, since when, and when a person was told. */
     "CREATE TABLE alarm (subject TEXT PRIMARY KEY, domain TEXT, since INTEGER NOT NULL, told_at INTEGER, text TEXT NOT NULL)"
-    " STRICT, WITHOUT ROWID;";
+    " STRICT, WITHOUT ROWID;"
+    /* What belongs into a zone that is written as a whole. */
+    "CREATE INDEX key_zone ON key (zone) WHERE state BETWEEN 2 AND 6;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

@@ -145,6 +145,23 @@ static int told_deliver(struct selection *selection) {
   return code ? code : selection->row(selection->context, &event);
 }
 
+static int record_deliver(struct selection *selection) {
+  struct sqlite_query *query = &selection->query;
+  struct store_record record = {0};
+  char owner[DNS_NAME_TEXT_SIZE] = "";
+  const char *domain = sqlite_read_borrowed(query);
+  const char *selector = sqlite_read_borrowed(query);
+  record.owner = sqlite_read_borrowed(query);
+  record.ttl = (uint32_t)sqlite_read_number(query, 0, UINT32_MAX);
+  record.record = sqlite_read_borrowed(query);
+  record.algorithm = (enum key_algorithm)sqlite_read_number(query, KEY_ALGORITHM_RSA, KEY_ALGORITHM_ED25519);
+  record.revoked = sqlite_read_number(query, KEY_PUBLISHED, KEY_REVOKED) == KEY_REVOKED;
+  int code = sqlite_query_check(query, "key", 0, selection->error);
+  if (!code && record.owner[0] == '\0') code = selector_owner_name(selector, domain, owner, selection->error);
+  if (!code && record.owner[0] == '\0') record.owner = owner;
+  return code ? code : selection->row(selection->context, &record);
+}
+
 /* One kind: SQL for all rows, and where an index helps for one domain, and their descending forms. ?1 is filter.domain, ?2 text, ?3 after. */
 struct selection_kind {
   const char *all, *domain, *all_descending, *domain_descending;
@@ -185,6 +202,11 @@ static const struct selection_kind KINDS[] = {
     [STORE_SELECT_REMOVED] = {.all = LINEAGES HAS_REMOVED " ORDER BY domain, slot",
                               .domain = LINEAGES "domain = ?1 AND " HAS_REMOVED " ORDER BY slot",
                               .deliver = removed_deliver},
+    [STORE_SELECT_RECORDS] = {.all = "SELECT key.domain, key.selector, key.owner, key.ttl, key.record, key.algorithm, key.state FROM key"
+                                     " JOIN publisher ON publisher.id = key.publisher_id WHERE key.zone = ?2 AND key.state BETWEEN 2 AND 6"
+                                     " AND publisher.name = ?1 AND key.record IS NOT NULL AND key.generated_at IS NOT NULL"
+                                     " AND key.published_at IS NOT NULL AND key.deleted_at IS NULL",
+                              .deliver = record_deliver},
     [STORE_SELECT_KEY_USERS] = {.all = LINEAGES "id IN (SELECT key.lineage_id FROM placement"
                                                 " JOIN key ON key.id = placement.key_id WHERE placement.key_path = ?2"
                                                 " AND placement.destroyed = 0 AND key.state <> 7) ORDER BY id",

@@ -63,7 +63,7 @@ complete_words() { # WORD...: what the last word is completed to
 [[ $(complete_words dkimroll rot) == rotate ]] || fail "rot is not completed: $(complete_words dkimroll rot)"
 [[ $(complete_words dkimroll rotate --no) == --no-wait ]] || fail "--no is not completed"
 [[ -z $(complete_words dkimroll run --js) ]] || fail "run has no --json"
-[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|completion') == 12 ]] || fail "not all commands are offered"
+[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|revoke\|history\|completion') == 13 ]] || fail "not all commands are offered"
 
 echo "- the manual and --help"
 manual() { mandoc -Tutf8 "$top/docs/dkimroll.8" | sed 's/.\x08//g'; }
@@ -71,7 +71,7 @@ manual >"$world/manual"
 sed -n '/^SYNOPSIS/,/^DESCRIPTION/p' "$world/manual" >"$world/synopsis"
 sed -n '/^EXIT STATUS/,/^EXAMPLES/p' "$world/manual" >"$world/exits"
 commands=$("$DKIMROLL" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
-[[ $(wc -w <<<"$commands") -ge 13 ]] || fail "help lists too few commands: $commands"
+[[ $(wc -w <<<"$commands") -ge 14 ]] || fail "help lists too few commands: $commands"
 for command in $commands; do
   grep -qE "^ {5}$command( |$)" <(sed -n '/^   Commands/,/^   Options/p' "$world/manual") || fail "the manual does not tell of $command"
   # The lines of this command in the synopsis, which may be broken.

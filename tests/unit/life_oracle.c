@@ -109,6 +109,8 @@ static void judge_ending(struct life *life, const struct key *key, const struct 
 static void judge_withdrawal(struct life *life, const struct key *key, const struct life_record *record) {
   if (record->now || (record->compromised && key->state < KEY_ACTIVE)) return;
   if (key->state != KEY_PUBLISHED && signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s leaves tables that sign with it", key->selector);
+  /* What connections that are open read is in the signer's memory, and its mail is not verified any more. */
+  if (record->compromised && key->state == KEY_REVOKED) return;
   if (life->moment < record->retired_at + rules_of(life)->drain) oracle_fail(life, "F2: %s leaves while connections may be open", key->selector);
 }
 

@@ -29,6 +29,10 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
   key->intent_open = true;
   key->intent = PLAN_ACTIVATE;
   key->contested_at = 31;
+  key->compromised_at = 34;
+  key->revoke_now = true;
+  key->lingers_until = 35;
+  key->files_seen_at = 36;
   key->proof_failures = 32;
   key->proof_retry_at = 33;
   key->compromised_at = 34;

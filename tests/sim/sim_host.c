@@ -97,12 +97,13 @@ int64_t sim_host_next(struct sim *sim) {
   return time_max(SIM_START, (next - sim_loop_wall_error(sim->clock)) * 1000);
 }
 
-void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until) {
+void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until, enum hold_scope scope) {
   struct store *store = sim_host_store(sim);
   struct error error = {0};
   struct store_request request = {.kind = kind,
                                   .domain = (char *)(uintptr_t)domain,
                                   .until = until,
+                                  .hold_scope = scope,
                                   .asked_at = sim_loop_wall(sim->clock),
                                   .asked_by = (char[]){"operator"}};
   if (store && store->ops->request(store, &request, &error)) sim_trace(sim, "the request is refused: %s", error.message);

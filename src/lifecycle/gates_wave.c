@@ -23,6 +23,6 @@ bool gate_run_room(const struct gate_view *view, struct plan_reason *reason) {
   const unsigned taken = begins ? wave->begun : wave->switched, late = begins ? wave->late_begun : wave->late_switched;
   if (taken < most) return true;
   const int64_t opens = time_add(wave->run, (1 + (int64_t)(late / most)) * WAVE_RUN_SECONDS);
-  return gate_closed(reason, opens, "%u domains %s in this run, as many as max-per-run allows; the next go on at %s", taken,
-                     begins ? "have begun" : "have taken over", time_format(opens, moment));
+  return gate_closed(reason, opens, "%u domain%s %s in this run, as many as max-per-run allows; the next go on at %s", taken,
+                     taken == 1 ? " has" : "s have", begins ? "begun a key" : "taken over", time_format(opens, moment));
 }

@@ -176,7 +176,7 @@ void sim_host_run(struct sim *sim, int64_t horizon);
 /* When the store wants the next run, in true time; SIM_START if now. */
 int64_t sim_host_next(struct sim *sim);
 void sim_host_revoke(struct sim *sim, const char *domain, const char *selector, unsigned options);
-void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until);
+void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until, enum hold_scope scope);
 struct store *sim_host_store(struct sim *sim); /* borrowed; NULL: it cannot be opened */
 void sim_host_close(struct sim *sim);
 const char *sim_host_path(struct sim *sim, const char *name, char *buffer, size_t size);

@@ -242,7 +242,7 @@ static bool request(struct call *call, enum store_request_kind kind, const char 
   int64_t duration = 0, until = TIME_NEVER;
   if (call->count < 2 || !take_domain(call, call->words[1], &domain)) return false;
   if (call->count == 3 && take_duration(call, call->words[2], &duration)) until = sim_loop_wall(call->sim->clock) + duration / 1000;
-  sim_host_request(call->sim, kind, call->words[1], until);
+  sim_host_request(call->sim, kind, call->words[1], until, text_equal(call->words[0], "hold-activation") ? HOLD_ACTIVATION : HOLD_ALL);
   count_fault(call, fault);
   sim_loop_interrupt(call->sim->clock);
   return true;
@@ -588,7 +588,7 @@ static const struct {
   bool (*run)(struct call *call);
 } rows[] = {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
-    {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
+    {"domain", do_domain}, {"hold", do_hold},       {"hold-activation", do_hold}, {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
     {"suspend", do_suspend}, {"away", do_away},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
@@ -651,7 +651,7 @@ void sim_calm(struct sim *sim) {
   sim_loop_set_synchronised(sim->clock, true);
   for (size_t i = 0; i < sim->domain_count; i++) {
     sim->present[i] = true;
-    sim_host_request(sim, REQUEST_RELEASE, sim->zones[i].name, TIME_NEVER);
+    sim_host_request(sim, REQUEST_RELEASE, sim->zones[i].name, TIME_NEVER, HOLD_ALL);
   }
   sim_policy_write(sim);
   sim->is_calm = true;

@@ -109,8 +109,8 @@ static void put_request(struct sim *sim, struct store_request *request) {
   if (sim->stays && sim->engine) engine_wake(sim->engine);
 }
 
-void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until) {
-  put_request(sim, &(struct store_request){.kind = kind, .domain = (char *)(uintptr_t)domain, .until = until});
+void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until, enum hold_scope scope) {
+  put_request(sim, &(struct store_request){.kind = kind, .domain = (char *)(uintptr_t)domain, .until = until, .hold_scope = scope});
 }
 
 void sim_host_revoke(struct sim *sim, const char *domain, const char *selector, unsigned options) {

@@ -178,7 +178,8 @@ static int examine(void *context, const void *row) {
       return 1;
     }
     /* Long after its time an old key is still there. */
-    const int64_t end = key->revoked_at != TIME_UNSET ? time_add(key->revoked_at, lineage->rules->tombstone) : key->revoke_at;
+    int64_t end = key->revoked_at != TIME_UNSET ? time_add(key->revoked_at, lineage->rules->tombstone) : key->revoke_at;
+    end = schedule_next(&lineage->rules->schedule, end, true);
     if (key->state >= KEY_RETIRED && !lineage->held && time_add(end, 4 * 86400) < now) {
       snprintf(e->why, e->size, "%s: %s is %s long after its time: %s", lineage->domain, key->selector, key_state_name(key->state), lineage->failure ? lineage->failure : "no failure");
       return 1;
@@ -204,7 +205,11 @@ static int examine(void *context, const void *row) {
     snprintf(e->why, e->size, "%s failed: %s", lineage->domain, lineage->failure);
     return 1;
   }
-  if (lineage->rules->rotate_every != TIME_NEVER && time_add(active->active_at, lineage->rules->rotate_every + 4 * 86400) < now && !lineage->held) {
+  /* A freeze that is over lets the successor be made, which takes a day and a half at most, and then the window must open. */
+  const struct schedule *schedule = &lineage->rules->schedule;
+  const int64_t life_end = time_add(active->active_at, lineage->rules->rotate_every), thawed = schedule_next(schedule, life_end, false);
+  const int64_t turn = thawed == life_end ? schedule_next(schedule, life_end, true) : schedule_next(schedule, time_add(thawed, 36 * 3600), true);
+  if (lineage->rules->rotate_every != TIME_NEVER && time_add(turn, 4 * 86400) < now && !lineage->held) {
     snprintf(e->why, e->size, "%s: %s has no successor long after its life", lineage->domain, active->selector);
     return 1;
   }

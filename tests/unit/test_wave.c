@@ -46,7 +46,7 @@ static void test_wave__who_comes_too_late_for_a_run_comes_in_his_order(void **st
     }
     assert_int_equal(plan.action, PLAN_NONE);
     assert_int_equal(plan.next, now + expected[i] * WAVE_RUN_SECONDS);
-    assert_non_null(strstr(plan.reasons[0].text, "2 domains have begun in this run, as many as max-per-run allows; the next go on at 2027-01-15 08:"));
+    assert_non_null(strstr(plan.reasons[0].text, "2 domains have begun a key in this run, as many as max-per-run allows; the next go on at 2027-01-15 08:"));
   }
   /* In the next run there is room, and those that are late stay behind those that were before them. */
   assert_int_equal(plan_in(builder, 0, now + WAVE_RUN_SECONDS, &wave).action, PLAN_GENERATE);

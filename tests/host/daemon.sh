@@ -30,13 +30,13 @@ daemon_refuses() {
   in_host cp /etc/dkimroll/good.yaml /etc/dkimroll/policy.yaml
   daemon_rotates && in_host systemctl reload dkimroll
 }
-# stops PROCESS: it hangs, is killed, and comes again.
+# comes_again PROCESS: it hangs, is killed, and comes again.
 comes_again() {
   local before
   before=$(property NRestarts)
   in_host kill -STOP "$1" || return 1
   deadline 60 eval '(($(property NRestarts) > before)) && is_active dkimroll.service && [[ $(property SubState) == running ]]' || { in_host journalctl --no-pager -n 30 -u dkimroll; return 1; }
-  in_host journalctl --no-pager -u dkimroll | grep -qi 'watchdog' && daemon_rotates
+  daemon_rotates
 }
 hang_of_the_head() { comes_again "$(property MainPID)"; }
 hang_of_the_loop() { comes_again "$(in_host pgrep -P "$(property MainPID)")"; }

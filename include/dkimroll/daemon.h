@@ -18,6 +18,7 @@ enum {
   DAEMON_END_SECONDS = 15,   /* more, until a life that was told to end is killed: its keeper has 7 s to come to its end */
   DAEMON_ASKERS_MAX = 16,    /* who wait for the same reload; others see it in the log */
   DAEMON_MESSAGE_MAX = WAKE_ANSWER_MAX + 256,
+  DAEMON_KEEPER_MS = 60000,  /* for the first word of a keeper, which the service manager may have to start */
   DAEMON_LEASE_MS = 100,     /* how often a lease that a run has is tried */
   DAEMON_RIVAL_MS = 2000,    /* a daemon that still has it after that time is another one, and not the rest of one that was killed */
   DAEMON_STATUS_MS = 500,    /* between two words about what comes next */

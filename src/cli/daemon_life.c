@@ -237,6 +237,31 @@ static void try_lease(void *context) {
   }
 }
 
+/* ---- the keeper ---- */
+
+/* A keeper that is a service reads the policy itself, a moment later, and may find a mistake in it; it would refuse every job of this life. */
+static void keeper_answered(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
+  struct life *life = context;
+  (void)reply, (void)reply_size;
+  if (result->code == ERROR_CANCELLED || life->ending) return;
+  if (result->code) {
+    life_fail(life, result);
+    error_context(&life->error, "the keeper does not work");
+    return;
+  }
+  daemon_send(life->start.channel, DAEMON_VALID, NULL, 0);
+  life->lease_tried = loop_boottime(loop_of(life));
+  try_lease(life);
+}
+
+static void ask_keeper(void *context) {
+  struct life *life = context;
+  struct error error = {0};
+  const struct buffer nothing = BUFFER_WITH_MAXIMUM(1);
+  const int64_t deadline = loop_boottime(loop_of(life)) + DAEMON_KEEPER_MS;
+  if (keeper_submit(life->session.backends.keeper, KEEPER_WALLS, &nothing, deadline, keeper_answered, life, &error)) life_fail(life, &error);
+}
+
 /* ---- all of it ---- */
 
 static int begin(struct life *life, struct error *error) {
@@ -245,10 +270,8 @@ static int begin(struct life *life, struct error *error) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (!result) result = watch_signals(life, error);
   if (result) return result;
-  daemon_send(life->start.channel, DAEMON_VALID, NULL, 0);
   if (life->start.alive_ms > 0) alive_tick(life);
-  life->lease_tried = loop_boottime(loop_of(life));
-  result = session_run_loop(&life->session, try_lease, life, &life->error);
+  result = session_run_loop(&life->session, ask_keeper, life, &life->error);
   if (result) *error = life->error;
   return result;
 }

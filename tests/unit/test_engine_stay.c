@@ -137,12 +137,12 @@ static void test_engine_stay__after_a_month_asleep_the_successor_comes_first(voi
 static void test_engine_stay__sleeps_of_any_length_at_any_time_break_nothing(void **state) {
   struct world *world = *state;
   world_make(world, "a.example: {}, b.example: {signers: [first, second]}");
-  struct script sleeps[12];
-  for (int i = 0; i < 12; i++) {
+  struct script sleeps[10];
+  for (int i = 0; i < 10; i++) {
     sleeps[i] = (struct script){.world = world, .act = sleep_long, .seconds = (int64_t)(i * i + 1) * WORLD_DAY / 3};
     at(world, (int64_t)(i + 1) * (11 * WORLD_DAY + 3601), act, &sleeps[i]);
   }
-  stay(world, 400 * WORLD_DAY);
+  stay(world, 200 * WORLD_DAY);
   assert_well(world);
   CLEANUP_FREE char *states = world_states(world, "a.example");
   assert_non_null(strstr(states, "active"));
@@ -210,19 +210,31 @@ static void note_memory(struct script *script) {
   script->memory = memory_in_use();
 }
 
-/* Three years in one engine: beside the store, and what the world remembers of records, memory stays what it was. (With sanitizers malloc is another; there leaks are told.) */
-static void test_engine_stay__memory_does_not_grow_in_years(void **state) {
-  enum { RECORDS_OF_THE_WORLD = 96 * 1024 };
+/* Somebody asks for a turn every ten minutes. */
+static void wake_again(struct script *script) {
+  if (!script->world->engine) return;
+  engine_wake(script->world->engine);
+  at(script->world, 600, act, script);
+}
+
+/* Tens of thousands of turns in one engine: beside the store, and what the world remembers of records, memory stays what it was. (With sanitizers malloc is
+ * another; there leaks are told.) */
+static void test_engine_stay__memory_does_not_grow_with_turns(void **state) {
+  enum { RECORDS_OF_THE_WORLD = 32 * 1024 };
   struct world *world = *state;
+  struct error error = {0};
   struct script first = {.world = world, .act = note_memory}, last = {.world = world, .act = note_memory};
-  world_make(world, "a.example: {}, b.example: {signers: [first, second]}, c.example: {publisher: other}");
-  at(world, 200 * WORLD_DAY, act, &first);
-  at(world, 1200 * WORLD_DAY, act, &last);
-  stay(world, 1201 * WORLD_DAY);
+  static struct script waking; /* its last timer outlives the engine */
+  waking = (struct script){.world = world, .act = wake_again};
+  world_make(world, "a.example: {}, b.example: {signers: [first, second], publisher: other}");
+  at(world, 40 * WORLD_DAY, act, &first);
+  at(world, 200 * WORLD_DAY, act, &last);
+  at(world, WORLD_DAY, act, &waking);
+  at(world, 201 * WORLD_DAY, end, world);
+  assert_int_equal(world_run(world, TIME_NEVER, &error), 0);
   assert_well(world);
-  assert_true(world->summary.turns > 5000);
+  assert_true(world->summary.turns > 25000);
   if (last.memory > first.memory + RECORDS_OF_THE_WORLD) fail_msg("%zu octets have become %zu in %zu turns", first.memory, last.memory, world->summary.turns);
-  assert_true(world->open_back_ends <= 5);
 }
 
 int main(void) {
@@ -235,7 +247,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_engine_stay__sleeps_of_any_length_at_any_time_break_nothing, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_stay__a_clock_that_jumps_a_month_ahead_ends_nothing, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_stay__after_a_month_asleep_many_domains_go_together, world_setup, world_teardown),
-      cmocka_unit_test_setup_teardown(test_engine_stay__memory_does_not_grow_in_years, world_setup, world_teardown),
+      cmocka_unit_test_setup_teardown(test_engine_stay__memory_does_not_grow_with_turns, world_setup, world_teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@ struct hooks_alarm {
   int64_t since;
   const char *reason;
   const char *remedy; /* NULL or "": none */
-  void (*done)(void *context, size_t index);
+  void (*done)(void *context, size_t index, bool succeeded);
   void *context;
   size_t index;
 };

@@ -338,6 +338,22 @@ static void test_alarms__a_failure_must_repeat_itself(void **state) {
   remove_place(place);
 }
 
+/* A person who was not told does not know. */
+static void test_alarms__a_call_that_failed_is_repeated_by_the_next_look(void **state) {
+  (void)state;
+  struct place *place = make_place();
+  const int64_t now = place->desk.now;
+  place->runner.status = 1;
+  LOOK(place, now, {"example.com", "bad", now}, );
+  assert_true(alarms_are_behind(place->session.store, now + ALARMS_PATIENCE));
+  LOOK(place, now + 60, {"example.com", "bad", now}, );
+  place->runner.status = 0;
+  LOOK(place, now + 120, {"example.com", "bad", now}, );
+  LOOK(place, now + 180, {"example.com", "bad", now}, );
+  ASSERT_TOLD(place, "begins example.com 0 bad", "begins example.com 0 bad", "begins example.com 0 bad");
+  remove_place(place);
+}
+
 static void test_alarms__are_forgotten_with_the_hook(void **state) {
   (void)state;
   struct place *place = make_place();
@@ -363,6 +379,7 @@ int main(void) {
       cmocka_unit_test(test_alarms__too_many_different_ones_are_told_as_a_number),
       cmocka_unit_test(test_alarms__what_was_not_told_to_its_end_is_told_again),
       cmocka_unit_test(test_alarms__a_failure_must_repeat_itself),
+      cmocka_unit_test(test_alarms__a_call_that_failed_is_repeated_by_the_next_look),
       cmocka_unit_test(test_alarms__are_forgotten_with_the_hook),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

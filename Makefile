@@ -259,6 +259,7 @@ install: all
 	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/hook-mail.sh
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll.service.in >$(DESTDIR)$(UNITDIR)/dkimroll.service
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-keeper@.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-keeper@.service
 	install -m 644 systemd/dkimroll-run.timer systemd/dkimroll-keeper.socket $(DESTDIR)$(UNITDIR)/
 	install -m 644 systemd/dkimroll.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/dkimroll.conf

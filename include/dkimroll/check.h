@@ -82,6 +82,8 @@ void check_clock(struct check *check);
 
 /* check_walls.c: what stands between the network and the private keys. */
 void check_walls_start(struct check *check);
+/* check_units.c: what the installed units lack for this policy. */
+void check_units(struct check *check);
 
 /* check_dns.c, check_scratch.c: which servers are authoritative and answer; a scratch record in each zone. */
 void check_dns_start(struct check *check);

@@ -16,7 +16,6 @@ enum {
   CLI_REASON_MAX = 500,           /* octets of a reason, which status and history show in one line */
   CLI_PLAN_DAYS = 180,            /* default look-ahead of plan */
   CLI_CHECK_SECONDS = 60,
-  CLI_FOLLOW_MS = 500,            /* how often rotate looks for progress of another process */
 };
 #define CLI_POLICY_DEFAULT "/etc/dkimroll/policy.yaml"
 
@@ -126,6 +125,9 @@ int cli_command_forget(const struct cli *cli);
 int cli_command_history(const struct cli *cli);
 int cli_command_metrics(const struct cli *cli);
 int cli_command_keeper(const struct cli *cli);
+int cli_command_daemon(const struct cli *cli);
+int cli_command_reload(const struct cli *cli);
+int cli_command_units(const struct cli *cli);
 int cli_command_completion(const struct cli *cli);
 
 #endif

@@ -30,6 +30,8 @@ void clock_read(struct clock_reading *ret_reading);
 void clock_refresh(struct clock_reading *reading);
 /* Milliseconds of CLOCK_BOOTTIME alone. */
 int64_t clock_boottime(void);
+/* Microseconds of CLOCK_MONOTONIC, by which systemd tells apart what happened before a reload (MONOTONIC_USEC= of sd_notify(3)). */
+int64_t clock_monotonic(void);
 
 /* moment + seconds; TIME_NEVER and TIME_UNSET stay what they are, overflow saturates to TIME_NEVER (downwards: to the earliest
  * moment that is not TIME_UNSET). */

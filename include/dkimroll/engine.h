@@ -50,6 +50,8 @@ struct engine_setup {
   const struct engine_factory *factory;
   engine_listener *listener; /* may be NULL */
   void *listener_context;
+  void (*turned)(void *context); /* after each turn; may be NULL. It may stop and wake the engine */
+  void *turned_context;
   const char *const *domains; /* only these; NULL: all */
   size_t domain_count;
   bool requests_only; /* carry out what was asked for, and end */
@@ -65,6 +67,13 @@ int engine_new(const struct engine_setup *setup, struct engine **ret_engine, str
 int engine_run(struct engine *engine, struct error *error) ERROR_USE_RESULT;
 /* Starts nothing new; open operations are finished. */
 void engine_stop(struct engine *engine);
+/* The same, but what is still open after so many milliseconds is parked: engine_run returns, the intents stay in the store, and the next start takes them up,
+ * as after a crash. A second call sets a new limit. (stay.c) */
+void engine_stop_within(struct engine *engine, int64_t milliseconds);
+/* A turn at once: somebody has written down a request. From any callback. (stay.c) */
+void engine_wake(struct engine *engine);
+/* The lineage that is due next and not in hand. The caller releases *ret_lineage if *ret_found. (stay.c) */
+int engine_next_lineage(struct engine *engine, struct lineage *ret_lineage, bool *ret_found, struct error *error) ERROR_USE_RESULT;
 void engine_free(struct engine *engine);
 
 /* What came of it, for exit codes and the last line. */
@@ -72,6 +81,8 @@ struct engine_summary {
   size_t steps;    /* outcomes that succeeded */
   size_t failures; /* outcomes that failed */
   int64_t next;    /* when there is something to do again; TIME_NEVER */
+  size_t turns;    /* made so far: a loop that lives makes them */
+  size_t in_hand;  /* lineages that are worked on now */
 };
 void engine_summarise(const struct engine *engine, struct engine_summary *ret_summary);
 

@@ -84,6 +84,8 @@ enum {
 int loop_virtual_new(const struct clock_reading *start, struct loop **ret_loop, struct error *error) ERROR_USE_RESULT;
 /* Sets the wall clock forward or back without moving boottime, as an operator or NTP does. */
 void loop_virtual_set_wall(struct loop *loop, int64_t wall);
+/* The machine sleeps so long: all clocks go on, and nothing is called back meanwhile. From a callback. */
+void loop_virtual_suspend(struct loop *loop, int64_t milliseconds);
 /* How long, in milliseconds of real time, each jump waits before if any descriptor is watched: what is at the other end (a forked
  * keeper) lives in real time and must get a chance before a deadline is jumped to. Tests in which it computes long set more. */
 void loop_virtual_set_patience(struct loop *loop, int milliseconds);

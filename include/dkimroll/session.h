@@ -13,7 +13,6 @@ struct session {
   struct store *store;
   struct cli_backends backends;
   bool has_backends;
-  bool compiled; /* session_take_over has compiled the policy anew */
   bool writer; /* this command may change the store */
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;
@@ -21,6 +20,8 @@ struct session {
   bool has_runner;
   int runner_descriptor;
   pid_t runner_pid;
+  struct store_file_stamp *stamps; /* of the policy's files when they were read; count is that of the policy. Paths are the policy's */
+  char compiled[256]; /* what session_take_over compiled, in words; "" nothing was new */
   /* What session_begin_keeper did, for check. */
   char *keeper_socket; /* owned; NULL: the keeper is a child of this process */
   bool dropped;        /* root became the owner of the state */
@@ -59,8 +60,14 @@ int session_read_old_signers(struct session *session, struct error *error) ERROR
 int session_open(struct session *session, struct error *error) ERROR_USE_RESULT;
 /* Takes the lease and compiles the policy if it changed. ERROR_BUSY: somebody else executes. */
 int session_take_over(struct session *session, const char *holder, struct error *error) ERROR_USE_RESULT;
-/* Writes down a request for each operand. ERROR_NOT_FOUND names a domain that is not managed. */
+/* Writes down a request for each operand, and wakes a daemon that listens. ERROR_NOT_FOUND names a domain that is not managed. */
 int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) ERROR_USE_RESULT;
+/* Is the policy of this session the one of the units, by whatever name? (session_keeper.c) */
+bool session_has_usual_policy(const struct session *session);
+/* Tells a daemon that something was written down. false: no daemon is at work, and who has the lease finds it by himself. */
+bool session_wake(const struct session *session);
+/* The back ends of this session for an engine. */
+void session_fill_setup(struct session *session, struct engine_setup *setup);
 /* Calls begin from the loop of the backends, and runs the loop until it is stopped. The steps that follow put what fails into error themselves; returns its code. */
 int session_run_loop(struct session *session, loop_callback *begin, void *context, struct error *error) ERROR_USE_RESULT;
 /* Runs the engine; SIGINT and SIGTERM end it in order. */

@@ -20,6 +20,12 @@ int64_t clock_boottime(void) {
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+int64_t clock_monotonic(void) {
+  struct timespec now = {0};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 void clock_refresh(struct clock_reading *reading) {
   struct timespec now = {0};
   clock_gettime(CLOCK_REALTIME, &now);

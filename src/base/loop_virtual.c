@@ -196,6 +196,8 @@ void loop_virtual_set_wall(struct loop *loop, int64_t wall) {
   self->wall_offset = time_add(wall, -loop_virtual_elapsed(self));
 }
 
+void loop_virtual_suspend(struct loop *loop, int64_t milliseconds) { loop_virtual_of(loop)->boottime += milliseconds; }
+
 void loop_virtual_set_patience(struct loop *loop, int milliseconds) {
   loop_virtual_of(loop)->patience = milliseconds;
 }

@@ -121,6 +121,7 @@ static int run_works(struct check *check, struct error *error) {
   watch_signals(&interrupt);
   check_begin(check); /* so that the loop does not stop before all have begun */
   check_walls_start(check);
+  check_units(check);
   check_keys_start(check);
   check_signers_start(check);
   check_dns_start(check);

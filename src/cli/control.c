@@ -1,5 +1,6 @@
 #include <sysexits.h>
 
+#include "dkimroll/follow.h"
 #include "dkimroll/session.h"
 #include "dkimroll/text.h"
 
@@ -27,6 +28,24 @@ static int refuse_managed(struct session *session, struct error *error) {
   return result;
 }
 
+static void print_done(const struct cli *cli, const char *done) {
+  for (size_t i = 0; i < cli->arguments->operand_count; i++) fprintf(cli->out, "%s: %s\n", cli->arguments->operands[i], done);
+}
+
+/* Who is at work was asked: a daemon at once, and a run at its next turn. */
+static int await_other(struct session *session, const char *done, const struct error *busy) {
+  const struct cli *cli = session->cli;
+  struct error error = {0};
+  bool carried_out = false;
+  int result = follow_requests(session, &carried_out, &error);
+  if (result) return cli_report(cli, &error);
+  if (carried_out)
+    print_done(cli, done);
+  else
+    fprintf(cli->out, "Asked for; it is carried out by who is at work: %s\n", busy->message);
+  return EX_OK;
+}
+
 /* hold, release and forget are rows in the store; who holds the lease carries them out: this process, if nobody does. */
 static int control(const struct cli *cli, enum store_request_kind kind, int64_t until, const char *done) {
   struct session session = {.cli = cli};
@@ -41,12 +60,12 @@ static int control(const struct cli *cli, enum store_request_kind kind, int64_t 
   const struct error busy = error;
   if (!result || other) result = session_request(&session, kind, until, &error);
   if (!result && other) {
-    fprintf(cli->out, "Asked for; it is carried out by who is at work: %s\n", busy.message);
+    const int status = await_other(&session, done, &busy);
     session_release(&session);
-    return EX_OK;
+    return status;
   }
   if (!result) result = session_run_engine(&session, &setup, &summary, &error);
-  for (size_t i = 0; i < cli->arguments->operand_count && !result; i++) fprintf(cli->out, "%s: %s\n", cli->arguments->operands[i], done);
+  if (!result) print_done(cli, done);
   session_release(&session);
   return result ? cli_report(cli, &error) : EX_OK;
 }

@@ -315,12 +315,12 @@ static void drain_over(void *context) {
   loop_stop(loop_of(hooks));
 }
 
-void hooks_drain(struct hooks *hooks) {
+void hooks_drain(struct hooks *hooks, int64_t patience) {
   struct error error = {0};
   if (!hooks) return;
   hooks->draining = true;
   hooks_wake(hooks);
-  if (loop_at(loop_of(hooks), loop_boottime(loop_of(hooks)) + HOOKS_DRAIN_MS, drain_over, hooks, &hooks->deadline) == 0 && loop_run(loop_of(hooks), &error))
+  if (loop_at(loop_of(hooks), loop_boottime(loop_of(hooks)) + patience, drain_over, hooks, &hooks->deadline) == 0 && loop_run(loop_of(hooks), &error))
     say(hooks, LOG_LEVEL_WARNING, &error, NULL);
   loop_cancel(loop_of(hooks), &hooks->deadline);
   remember_told(hooks);

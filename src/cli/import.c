@@ -7,6 +7,7 @@
 #include "dkimroll/cleanup.h"
 #include "dkimroll/operands.h"
 #include "dkimroll/text.h"
+#include "dkimroll/wake.h"
 
 /* ---- release ---- */
 
@@ -316,8 +317,11 @@ static int open_for_looking(struct import *import, struct error *error) {
 }
 
 static int open_for_writing(struct import *import, struct error *error) {
-  const int result = session_open(&import->session, error);
-  return result ? result : session_take_over(&import->session, "dkimroll import", error);
+  int result = session_open(&import->session, error);
+  if (!result) result = session_take_over(&import->session, "dkimroll import", error);
+  if (result == ERROR_BUSY && wake_is_heard(import->session.state))
+    error_remedy(error, "stop the daemon for it: systemctl stop dkimroll, and start it again afterwards");
+  return result;
 }
 
 static int look(struct import *import, struct error *error) {

@@ -3,9 +3,11 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "dkimroll/follow.h"
 #include "dkimroll/session.h"
 #include "dkimroll/status.h"
 #include "dkimroll/text.h"
+#include "dkimroll/wake.h"
 
 /* On a terminal one line, written over once a second, says what is being waited for. */
 struct progress {
@@ -131,62 +133,16 @@ static int print_all_standing(struct session *session, struct error *error) {
 }
 
 /* Somebody else has the lease and does the work: its events are shown as they come. */
-struct follower {
-  struct session *session;
-  int64_t after;   /* number of the last event that was shown */
-  int64_t until;   /* boottime, milliseconds */
-  size_t shown;
-  struct error error;
-};
-
-static int show_event(void *context, const void *row) {
-  struct follower *follower = context;
-  const struct event *event = row;
-  const struct cli_arguments *arguments = follower->session->cli->arguments;
-  follower->after = event->id;
-  for (size_t i = 0; i < arguments->operand_count; i++)
-    if (text_equal(arguments->operands[i], event->domain)) {
-      event_print(follower->session->cli->out, event);
-      follower->shown++;
-    }
-  return 0;
-}
-
-static void follow(void *context) {
-  struct follower *follower = context;
-  struct loop *loop = follower->session->backends.loop;
-  const struct store_filter filter = {.after = follower->after};
-  struct store *store = follower->session->store;
-  const int64_t now = loop_boottime(loop);
-  int result = store->ops->select(store, STORE_SELECT_EVENTS, &filter, show_event, follower, &follower->error);
-  if (!result && now < follower->until) result = loop_at(loop, now + CLI_FOLLOW_MS, follow, follower, NULL) ? -1 : 0;
-  else result = 1;
-  if (result) loop_stop(loop);
-}
-
-static int last_event(void *context, const void *row) {
-  *(int64_t *)context = ((const struct event *)row)->id;
-  return 1;
-}
-
 static int follow_other(struct session *session, int64_t after, struct error *error) {
-  struct follower follower = {.session = session, .after = after};
-  struct loop *loop = session->backends.loop;
+  const struct cli_arguments *arguments = session->cli->arguments;
   fprintf(session->cli->out, "%s; asked it to rotate. Its progress:\n", error->message);
-  error->code = 0;
-  follower.until = loop_boottime(loop) + (session->cli->arguments->no_wait ? 0 : session->cli->arguments->budget * 1000);
-  if (loop_defer(loop, follow, &follower, NULL)) return error_set(error, ERROR_SYSTEM, "the event loop takes no call");
-  int result = loop_run(loop, error);
-  if (!result && follower.error.code) {
-    *error = follower.error;
-    result = error->code;
-  }
-  return result;
+  fflush(session->cli->out);
+  *error = (struct error){0};
+  return follow_work(session, after, arguments->no_wait ? 0 : arguments->budget, error);
 }
 
 static int rotate(struct session *session, struct engine_summary *summary, struct error *error) {
   const struct cli_arguments *arguments = session->cli->arguments;
-  static const struct store_filter newest = {.limit = 1, .descending = true};
   int64_t after = 0;
   struct progress progress = {.session = session, .terminal = isatty(fileno(session->cli->out)) == 1};
   struct engine_setup setup = {.listener = print_event,
@@ -200,8 +156,8 @@ static int rotate(struct session *session, struct engine_summary *summary, struc
   const struct error busy = *error;
   if (result && !other) return result;
   result = refuse_held(session, error);
-  if (!result) result = session->store->ops->select(session->store, STORE_SELECT_EVENTS, &newest, last_event, &after, error);
-  if (result >= 0) result = session_request(session, REQUEST_ROTATE, TIME_NEVER, error);
+  if (!result) result = follow_last_event(session, &after, error);
+  if (!result) result = session_request(session, REQUEST_ROTATE, TIME_NEVER, error);
   if (result) return result;
   if (other) {
     *error = busy;
@@ -223,7 +179,8 @@ int cli_command_rotate(const struct cli *cli) {
   if (!result) {
     fputc('\n', cli->out);
     result = print_all_standing(&session, &error);
-    fputs("What is left happens by itself at its time: `dkimroll run` does it, from its timer (dkimroll-run.timer).\n", cli->out);
+    fprintf(cli->out, "What is left happens by itself at its time: %s.\n",
+            wake_is_heard(session.state) ? "the daemon does it" : "`dkimroll run` does it, from its timer (dkimroll-run.timer)");
   }
   session_release(&session);
   if (result) return cli_report(cli, &error);

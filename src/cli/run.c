@@ -76,6 +76,11 @@ int cli_command_run(const struct cli *cli) {
   }
   int result = session_open(&session, &error);
   if (!result) result = session_take_over(&session, "dkimroll run", &error);
+  if (result == ERROR_BUSY && session_wake(&session)) {
+    fprintf(cli->out, "The daemon does it: %s.\n", error.message);
+    session_release(&session);
+    return EX_OK;
+  }
   if (!result) result = session_run_engine(&session, &setup, &summary, &error);
   if (!result) print_summary(cli, &summary);
   session_release(&session);

@@ -13,6 +13,7 @@
 #include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 #include "dkimroll/file.h"
+#include "dkimroll/wake.h"
 
 #define STATE_DEFAULT "/var/lib/dkimroll/state.db"
 enum { POLICY_PEEK_MAX = 64 * 1024 };
@@ -30,6 +31,8 @@ void session_release(struct session *session) {
   free(session->old_signers);
   free(session->state);
   free(session->keeper_socket);
+  free(session->stamps);
+  session->stamps = NULL;
   session->old_signers = NULL;
   session->state = session->keeper_socket = NULL;
 }
@@ -113,6 +116,16 @@ int session_look(struct session *session, int64_t *ret_next, struct error *error
   return 0;
 }
 
+/* When they are read, and not when they are compiled: a daemon may wait in between, and what changed meanwhile is not what it read. */
+static int stamp_policy(struct session *session, struct error *error) {
+  const struct policy *policy = session->policy;
+  session->stamps = calloc(policy->file_count + 1, sizeof *session->stamps);
+  if (!session->stamps) return error_set(error, ERROR_NO_MEMORY, "out of memory");
+  for (size_t i = 0; i < policy->file_count; i++)
+    if (!stamp_file(policy->files[i], &session->stamps[i])) session->stamps[i] = (struct store_file_stamp){.path = policy->files[i]};
+  return 0;
+}
+
 int session_read_policy(struct session *session, struct error *error) {
   struct policy_findings findings = {0};
   CLEANUP_FREE char *path = NULL;
@@ -129,7 +142,7 @@ int session_read_policy(struct session *session, struct error *error) {
     fprintf(session->cli->err, "%s:%u:%u: %s\n", finding->file, finding->place.line, finding->place.column, finding->message);
   }
   policy_findings_release(&findings);
-  return result;
+  return result ? result : stamp_policy(session, error);
 }
 
 /* Keys that live are undone with the paths they were made with, so the keeper must be allowed to touch those too. */
@@ -196,21 +209,16 @@ static int sync_policy(struct session *session, struct error *error) {
   int64_t next = TIME_UNSET;
   int result = session_look(session, &next, error);
   if (result || next != TIME_UNSET) return result;
-  stamp.files = calloc(policy->file_count + 1, sizeof *stamp.files);
-  if (!stamp.files) return error_set(error, ERROR_NO_MEMORY, "out of memory");
-  for (; stamp.file_count < policy->file_count; stamp.file_count++)
-    if (!stamp_file(policy->files[stamp.file_count], &stamp.files[stamp.file_count])) break;
+  stamp.files = session->stamps;
+  stamp.file_count = policy->file_count;
   text_copy(stamp.digest, sizeof stamp.digest, policy->digest);
   result = session->store->ops->sync(session->store, policy, &stamp, loop_wall(session->backends.loop), &report, error);
-  free(stamp.files);
-  session->compiled = !result;
-  if (!result && report.added + report.changed + report.unmanaged + report.returned > 0) {
-    CLEANUP_FREE char *text =
-        text_format("policy compiled: %zu domain%s, %zu key%s added, %zu changed, %zu no longer in it, %zu back", report.domains, report.domains == 1 ? "" : "s",
-                    report.added, report.added == 1 ? "" : "s", report.changed, report.unmanaged, report.returned);
-    log_write(&session->cli->log, &(struct log_event){.level = LOG_LEVEL_INFO, .kind = "policy", .reason = text ? text : "policy compiled"});
-  }
-  return result;
+  if (result) return result;
+  snprintf(session->compiled, sizeof session->compiled, "policy compiled: %zu domain%s, %zu key%s added, %zu changed, %zu no longer in it, %zu back",
+           report.domains, report.domains == 1 ? "" : "s", report.added, report.added == 1 ? "" : "s", report.changed, report.unmanaged, report.returned);
+  if (report.added + report.changed + report.unmanaged + report.returned > 0)
+    log_write(&session->cli->log, &(struct log_event){.level = LOG_LEVEL_INFO, .kind = "policy", .reason = session->compiled});
+  return 0;
 }
 
 int session_take_over(struct session *session, const char *holder, struct error *error) {
@@ -235,8 +243,11 @@ int session_request(struct session *session, enum store_request_kind kind, int64
     int result = session->store->ops->request(session->store, &request, error);
     if (result) return result;
   }
+  (void)session_wake(session);
   return 0;
 }
+
+bool session_wake(const struct session *session) { return wake_send(session->state); }
 
 struct signals {
   struct engine *engine;
@@ -277,15 +288,20 @@ int session_run_loop(struct session *session, loop_callback *begin, void *contex
   return result ? result : error->code;
 }
 
-int session_run_engine(struct session *session, struct engine_setup *setup, struct engine_summary *ret_summary, struct error *error) {
+void session_fill_setup(struct session *session, struct engine_setup *setup) {
   struct cli_backends *backends = &session->backends;
-  struct engine *engine = NULL;
   setup->loop = backends->loop;
   setup->store = session->store;
   setup->keeper = backends->keeper;
   setup->observer = backends->observer;
   setup->entropy = backends->entropy;
   setup->factory = &backends->factory;
+}
+
+int session_run_engine(struct session *session, struct engine_setup *setup, struct engine_summary *ret_summary, struct error *error) {
+  struct cli_backends *backends = &session->backends;
+  struct engine *engine = NULL;
+  session_fill_setup(session, setup);
   struct teller *teller = NULL;
   int result = teller_new(session, setup, &teller, error);
   if (!result) result = engine_new(setup, &engine, error);
@@ -298,7 +314,7 @@ int session_run_engine(struct session *session, struct engine_setup *setup, stru
   if (!result) result = engine_run(engine, error);
   engine_summarise(engine, ret_summary);
   /* A signal still reaches the engine, which then stops the loop: hooks do not hold up the end. */
-  teller_end(teller, ret_summary);
+  teller_end(teller, ret_summary, TELLER_ENDS_MS);
   loop_cancel(backends->loop, &signals.watch);
   if (signals.descriptor >= 0) close(signals.descriptor);
   engine_free(engine);

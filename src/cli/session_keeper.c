@@ -47,7 +47,7 @@ int session_drop(struct session *session, struct error *error) {
 /* ---- the keeper ---- */
 
 /* Are both names of one file? A policy that is not there is nobody's. */
-static bool is_default_policy(const struct session *session) {
+bool session_has_usual_policy(const struct session *session) {
   CLEANUP_FREE char *own = NULL;
   CLEANUP_FREE char *usual = NULL;
   return file_resolve(session->cli->arguments->policy, &own, NULL) == 0 && file_resolve(CLI_POLICY_DEFAULT, &usual, NULL) == 0 &&
@@ -58,7 +58,7 @@ static bool is_default_policy(const struct session *session) {
 static int connect_keeper(struct session *session, int *ret_descriptor, struct error *error) {
   const char *given = session->cli->arguments->keeper;
   *ret_descriptor = -1;
-  if (!given && (!session->cli->separation || !is_default_policy(session))) return 0;
+  if (!given && (!session->cli->separation || !session_has_usual_policy(session))) return 0;
   const char *path = given ? given : KEEPER_SOCKET_DEFAULT;
   struct error reason = {0};
   const int result = keeper_socket_connect(path, ret_descriptor, &reason);

@@ -8,6 +8,7 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/columns.h"
+#include "dkimroll/daemon.h"
 #include "dkimroll/engine_clock.h"
 #include "dkimroll/operands.h"
 #include "dkimroll/text.h"
@@ -308,11 +309,12 @@ static void print_findings(const struct status *status, enum finding_level level
   if (left > 0) fprintf(out, "  and %zu more: `dkimroll status --json` tells of each key what is wrong\n", left);
 }
 
-static void print_verdict(const struct status *status) {
+static void print_verdict(struct status *status) {
   FILE *out = status->cli->out;
   const bool colours = columns_colours_wanted(out);
   fprintf(out, "%s%s%s\n", colours ? (status->findings.failed ? "\033[1;31m" : "\033[1;32m") : "", status->summary,
           colours ? "\033[0m" : "");
+  daemon_print_status(&status->session);
   print_findings(status, FINDING_FAILED);
   print_findings(status, FINDING_NOTE);
 }
@@ -397,6 +399,7 @@ static int print_json(struct status *status) {
   json_text(json, "domain", status->next_domain[0] ? status->next_domain : NULL);
   json_text(json, "step", status->next_action[0] ? status->next_action : NULL);
   json_close(json, '}');
+  daemon_json_status(&status->session, json);
   write_json_findings(status, "problems", FINDING_FAILED);
   write_json_findings(status, "notes", FINDING_NOTE);
   json_break(json);

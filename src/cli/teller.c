@@ -199,11 +199,11 @@ void teller_nothing_due(struct session *session, int64_t now) {
 /* Whether a look would find what the last run found. */
 static bool is_quiet(const struct teller *teller, const struct engine_summary *summary) {
   const struct session *session = teller->session;
-  if (teller->looking || teller->news || session->compiled || summary->steps > 0 || summary->failures > 0) return false;
+  if (teller->looking || teller->news || session->compiled[0] || summary->steps > 0 || summary->failures > 0) return false;
   return !hooks_has_alarms(teller->hooks) || !alarms_are_behind(session->store, loop_wall(loop_of(teller)));
 }
 
-void teller_end(struct teller *teller, const struct engine_summary *summary) {
+void teller_end(struct teller *teller, const struct engine_summary *summary, int64_t patience) {
   struct error error = {0};
   bool done = false;
   loop_cancel(loop_of(teller), &teller->timer);
@@ -212,5 +212,5 @@ void teller_end(struct teller *teller, const struct engine_summary *summary) {
   /* What a look would tell while the one before is still being told, the next run tells. */
   if (is_wanted(teller) && !done && !teller->looking && alarms_are_told(teller->alarms)) begin_look(teller);
   while (teller->looking) look_on(teller);
-  hooks_drain(teller->hooks);
+  hooks_drain(teller->hooks, patience);
 }

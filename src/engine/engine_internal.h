@@ -106,6 +106,7 @@ struct engine {
   size_t open_operations;
   size_t works; /* claimed and not committed */
   struct loop_source *timer;
+  struct loop_source *parking; /* ends a stop that takes too long */
   bool stopping;
   bool turn_wanted;
   struct error failure; /* ends the run */
@@ -168,6 +169,8 @@ void engine_abandon_operations(struct engine *engine);
 int engine_execute_requests(struct engine *engine, bool *ret_more, struct error *error) ERROR_USE_RESULT;
 /* The earliest next_moment among setup.domains. */
 int engine_next_of_domains(struct engine *engine, int64_t *ret_next, struct error *error) ERROR_USE_RESULT;
+/* Lineages in hand: ids has room for engine->works of them. Returns their number. */
+size_t engine_collect_in_hand(const struct engine *engine, int64_t *ids);
 bool engine_has_in_hand(const struct engine *engine, int64_t lineage_id);
 
 /* Whether others have changed the tables that signers read (inspect.c). Starts a look at all of them if it is time; works are planned after the first. */

@@ -182,8 +182,7 @@ static int turn_add(struct turn *turn, struct lineage *lineage, struct error *er
   return 0;
 }
 
-/* Lineages in hand: ids has room for engine->works of them. Returns their number. */
-static size_t collect_in_hand(const struct engine *engine, int64_t *ids) {
+size_t engine_collect_in_hand(const struct engine *engine, int64_t *ids) {
   size_t count = 0;
   for (const struct operation *operation = engine->operations; operation; operation = operation->next)
     for (size_t i = 0; i < operation->count; i++) ids[count++] = operation->works[i]->lineage.id;
@@ -208,7 +207,7 @@ static int turn_claim(struct turn *turn, struct error *error) {
   size_t limit = ENGINE_WORKS_MAX - engine->works, open_count = 0, claimed = 0;
   if (limit > ENGINE_CLAIM_MAX) limit = ENGINE_CLAIM_MAX;
   CLEANUP_FREE int64_t *ids = calloc(engine->works + 1, sizeof *ids);
-  if (ids) open_count = collect_in_hand(engine, ids);
+  if (ids) open_count = engine_collect_in_hand(engine, ids);
   if (!ids) return error_set(error, ERROR_NO_MEMORY, "out of memory for a turn");
   struct lineage *lineages = NULL;
   struct store *store = engine->setup.store;
@@ -325,12 +324,9 @@ static void engine_rest(struct engine *engine) {
   engine_arm(engine, delay < 1 ? 1 : (delay > LONGEST_REST ? LONGEST_REST : delay));
 }
 
-static void turn_callback(void *context) {
-  struct engine *engine = context;
+static void make_turn(struct engine *engine) {
   struct error error = {0};
   bool progress = false;
-  engine->timer = NULL;
-  engine->turn_wanted = false;
   if (engine->keeper_failure.code) {
     engine_fail(engine, &engine->keeper_failure);
     return;
@@ -350,6 +346,15 @@ static void turn_callback(void *context) {
     engine_want_turn(engine);
   else
     engine_rest(engine);
+}
+
+static void turn_callback(void *context) {
+  struct engine *engine = context;
+  engine->timer = NULL;
+  engine->turn_wanted = false;
+  engine->summary.turns++;
+  make_turn(engine);
+  if (engine->setup.turned) engine->setup.turned(engine->setup.turned_context);
 }
 
 /* 128 random bits as a stand-in for the boot's id: never equal to that of another process, so that its clock is never taken over by mistake. */
@@ -410,6 +415,7 @@ void engine_free(struct engine *engine) {
   if (!engine) return;
   engine_stop(engine);
   loop_cancel(engine->setup.loop, &engine->timer);
+  loop_cancel(engine->setup.loop, &engine->parking);
   engine_abandon_operations(engine);
   engine_release_looks(engine);
   engine_release_backends(engine);
@@ -417,4 +423,7 @@ void engine_free(struct engine *engine) {
   free(engine);
 }
 
-void engine_summarise(const struct engine *engine, struct engine_summary *ret_summary) { *ret_summary = engine->summary; }
+void engine_summarise(const struct engine *engine, struct engine_summary *ret_summary) {
+  *ret_summary = engine->summary;
+  ret_summary->in_hand = engine->works;
+}

@@ -16,6 +16,7 @@ cat >"$world/expected" <<'FILES'
 ./lib/systemd/system/dkimroll-keeper@.service
 ./lib/systemd/system/dkimroll-run.service
 ./lib/systemd/system/dkimroll-run.timer
+./lib/systemd/system/dkimroll.service
 ./usr/lib/sysusers.d/dkimroll.conf
 ./usr/lib/tmpfiles.d/dkimroll.conf
 ./usr/sbin/dkimroll
@@ -65,7 +66,7 @@ complete_words() { # WORD...: what the last word is completed to
 [[ $(complete_words dkimroll rot) == rotate ]] || fail "rot is not completed: $(complete_words dkimroll rot)"
 [[ $(complete_words dkimroll rotate --no) == --no-wait ]] || fail "--no is not completed"
 [[ -z $(complete_words dkimroll run --js) ]] || fail "run has no --json"
-[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|metrics\|completion') == 13 ]] || fail "not all commands are offered"
+[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|metrics\|completion\|daemon\|reload\|units') == 16 ]] || fail "not all commands are offered"
 
 echo "- the manual and --help"
 manual() { mandoc -Tutf8 "$top/docs/dkimroll.8" | sed 's/.\x08//g'; }

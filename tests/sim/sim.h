@@ -64,6 +64,8 @@ void sim_loop_set_wall_error(struct sim_loop *loop, int64_t seconds);
 void sim_loop_set_synchronised(struct sim_loop *loop, bool synchronised);
 bool sim_loop_is_synchronised(const struct sim_loop *loop);
 void sim_loop_reboot(struct sim_loop *loop);
+/* Until then nothing of the process is called, while the world goes on; the clocks of the host do, too. */
+void sim_loop_suspend(struct sim_loop *loop, int64_t until);
 
 /* ---- sim_zone.c: what the name servers hold, and what caches may hold of it ---- */
 
@@ -169,7 +171,7 @@ struct keeper *sim_keeper_new(struct sim *sim, const struct keeper_handler *hand
 
 void sim_host_init(struct sim *sim);
 void sim_host_free(struct sim *sim);
-/* One `dkimroll run`, also as a daemon that lives for horizon seconds. */
+/* One `dkimroll run`, also as a daemon that lives for horizon seconds (TIME_NEVER: until something ends it). */
 void sim_host_run(struct sim *sim, int64_t horizon);
 /* When the store wants the next run, in true time; SIM_START if now. */
 int64_t sim_host_next(struct sim *sim);
@@ -303,6 +305,8 @@ struct sim {
   int64_t end, calm; /* true moments */
   int64_t run_every, horizon;
   bool daemon;
+  bool stays;         /* a daemon without an end, which requests wake */
+  int64_t away_until; /* nobody starts dkimroll before */
   bool is_signed;
   uint32_t soa_ttl, minimum;
   char wildcard[24]; /* TTL of a wildcard TXT; empty: none */

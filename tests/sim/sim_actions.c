@@ -465,6 +465,24 @@ static bool do_keeper(struct call *call) {
   return fail(call, "keeper fails|hangs PERCENT DURATION, keeper dies, keeper killed after CHANGES");
 }
 
+/* The lid of the machine is closed. */
+static bool do_suspend(struct call *call) {
+  int64_t duration = 0;
+  if (call->count != 2 || !take_duration(call, call->words[1], &duration) || duration <= 0) return fail(call, "suspend DURATION");
+  sim_loop_suspend(call->sim->clock, sim_loop_now(call->sim->clock) + duration);
+  return true;
+}
+
+/* Somebody has stopped it, and starts it again after that time. */
+static bool do_away(struct call *call) {
+  int64_t duration = 0;
+  if (call->count != 2 || !take_duration(call, call->words[1], &duration) || duration <= 0) return fail(call, "away DURATION");
+  call->sim->away_until = sim_loop_now(call->sim->clock) + duration;
+  if (call->sim->engine) engine_stop(call->sim->engine);
+  call->sim->dirty = true;
+  return true;
+}
+
 static bool do_run(struct call *call) {
   call->sim->dirty = true;
   sim_loop_interrupt(call->sim->clock);
@@ -553,6 +571,7 @@ static const struct {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
     {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
+    {"suspend", do_suspend}, {"away", do_away},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 

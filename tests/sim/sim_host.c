@@ -107,6 +107,7 @@ void sim_host_request(struct sim *sim, enum store_request_kind kind, const char 
                                   .asked_by = (char[]){"operator"}};
   if (store && store->ops->request(store, &request, &error)) sim_trace(sim, "the request is refused: %s", error.message);
   sim->dirty = true;
+  if (sim->stays && sim->engine) engine_wake(sim->engine);
 }
 
 /* ---- one run ---- */

@@ -26,6 +26,7 @@ struct sim_loop {
   unsigned boots;
   bool stopped, interrupted, crashed;
   uint64_t callbacks, crash_at;
+  int64_t asleep_until; /* the machine sleeps, and its processes with it */
 };
 
 static bool before(const struct loop_source *a, const struct loop_source *b) {
@@ -119,8 +120,17 @@ static void loop_sim_cancel(struct loop *loop, struct loop_source *source) {
   free(source);
 }
 
+/* Timers of a machine that sleeps fire when it wakes, in their order. */
+static void put_off(struct sim_loop *self) {
+  while (self->count > 0 && !self->heap[1]->world && self->heap[1]->due < self->asleep_until) {
+    self->heap[1]->due = self->asleep_until;
+    sift_down(self, 1);
+  }
+}
+
 /* Fires the next timer that is due by moment. */
 static bool fire(struct sim_loop *self, int64_t moment) {
+  put_off(self);
   if (self->count == 0 || self->heap[1]->due > moment) return false;
   struct loop_source source = *self->heap[1];
   struct loop_source *owned = self->heap[1];
@@ -207,6 +217,7 @@ int64_t sim_loop_wall_error(const struct sim_loop *self) { return self->wall_err
 void sim_loop_set_wall_error(struct sim_loop *self, int64_t seconds) { self->wall_error = seconds; }
 void sim_loop_set_synchronised(struct sim_loop *self, bool synchronised) { self->synchronised = synchronised; }
 bool sim_loop_is_synchronised(const struct sim_loop *self) { return self->synchronised; }
+void sim_loop_suspend(struct sim_loop *self, int64_t until) { self->asleep_until = until; }
 void sim_loop_reboot(struct sim_loop *self) {
   self->booted = self->now - 10 * SIM_SECOND;
   self->boots++;

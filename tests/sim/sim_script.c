@@ -81,6 +81,11 @@ static bool world_line(struct sim *sim, char **words, size_t count) {
 
 static bool run_line(struct sim *sim, char **words, size_t count) {
   int64_t seconds = 0, horizon = 0;
+  if (count == 2 && text_equal(words[1], "daemon")) {
+    sim->daemon = sim->stays = true;
+    sim->horizon = TIME_NEVER;
+    return true;
+  }
   if (count < 3 || !duration_parse(words[2], &seconds) || seconds < 1) return false;
   if (text_equal(words[1], "every")) {
     if (count == 5 && (!text_equal(words[3], "for") || !duration_parse(words[4], &horizon))) return false;
@@ -176,10 +181,12 @@ static int64_t next_tick(struct sim *sim, int64_t moment) {
 static void live(struct sim *sim) {
   while (!sim->over && sim_loop_now(sim->clock) < sim->end) {
     const int64_t due = sim->dirty ? SIM_START : sim_host_next(sim);
-    const int64_t tick = sim->daemon && due <= sim_loop_now(sim->clock) ? sim_loop_now(sim->clock) + SIM_MINUTE : next_tick(sim, due);
+    int64_t tick = sim->daemon && due <= sim_loop_now(sim->clock) ? sim_loop_now(sim->clock) + SIM_MINUTE : next_tick(sim, due);
+    tick = time_max(tick, sim->away_until);
     if (!sim_loop_until(sim->clock, time_min(tick, sim->end))) {
-      if (sim->dirty && !sim->over) sim_loop_until(sim->clock, time_min(next_tick(sim, 0), sim->end));
+      if (sim->dirty && !sim->over) sim_loop_until(sim->clock, time_min(time_max(next_tick(sim, 0), sim->away_until), sim->end));
     }
+    if (sim_loop_now(sim->clock) < sim->away_until) continue;
     if (!sim->over && sim_loop_now(sim->clock) < sim->end) sim_host_run(sim, sim->horizon);
   }
   if (sim->over) return;

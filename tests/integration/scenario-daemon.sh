@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# The daemon beside its commands: what it tells the service manager, requests that wake it, policies that are taken over or refused, and every way to end it.
+. "$(dirname "$0")/world.sh"
+scenario daemon
+export WATCHDOG_USEC=2000000
+world_spawn "$world" "$python" "$here/notify.py" "$world/notify.sock" "$world/notify.log"
+deadline 10 test -S "$world/notify.sock"
+said() { "$@" >"$world/run.log" 2>&1; }
+noted() { grep -qE -- "$1" "$world/notify.log"; }
+count() { grep -cE -- "$1" "$world/$2" || :; }
+more_than() { (($(count "$2" "$3") > $1)); } # NUMBER PATTERN LOG
+seconds_since() { echo $(($(date +%s%N) / 1000000 - $1)); }
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+start() {
+  ready=$(count '^READY=1' notify.log)
+  NOTIFY_SOCKET=$world/notify.sock "$DKIMROLL" daemon -p "$world/policy.yaml" >>"$world/daemon.log" 2>&1 &
+  daemon_pid=$!
+  world_pids+=("$daemon_pid")
+  deadline 20 more_than "$ready" '^READY=1' notify.log || fail "the daemon is not ready"
+}
+gone() { # STATUS
+  wait "$daemon_pid"
+  local got=$?
+  ((got == $1)) || fail "the daemon ended with $got instead of $1"
+}
+life_of() { pgrep -P "$daemon_pid" | head -n 1; }
+
+echo "- it says when it is ready, and what comes next"
+start
+deadline 20 noted "^STATUS=next: $zone at ....-..-.. ..:..:.. UTC"
+deadline 30 grep -q 'ready -> active' "$world/daemon.log"
+first=$(signing_selector)
+expect_log() { grep -qE -- "$1" "$world/run.log" || fail "the output does not say: $1"; }
+said dkimroll status || fail "status"
+expect_log "At work: dkimroll daemon, pid [0-9]+, since ....-..-.. ..:..:.. UTC"
+dkimroll status --json | grep -q '"daemon": *"dkimroll daemon' || fail "status --json does not know it"
+[[ $(stat -c %a "$world/state/state.db.wake") == 600 ]] || fail "others may wake it"
+
+echo "- the watchdog hears of turns"
+deadline 10 more_than 2 '^WATCHDOG=1' notify.log
+
+echo "- check and prove beside it"
+said dkimroll check || fail check
+expect_log 'a daemon is at work'
+said dkimroll prove || fail prove
+
+echo "- rotate beside it is as quick as alone"
+begin=$(milliseconds)
+said dkimroll rotate "$zone" --budget 6s || fail rotate
+took=$(seconds_since "$begin")
+expect_log 'in use by dkimroll daemon, pid .*asked it to rotate'
+expect_log 'rotation requested'
+expect_log 'ready -> active'
+expect_log 'the daemon does it'
+second=$(signing_selector)
+[[ $first != "$second" ]] || fail "the selector did not change"
+# A request alone: the daemon rests, and would look again by itself after seconds.
+begin=$(milliseconds)
+said dkimroll hold "$zone" --reason "frozen" || fail hold
+expect_log "^$zone: held"
+took=$(seconds_since "$begin")
+((took < 3000)) || fail "the hold took $took ms"
+said dkimroll status "$zone"
+expect_log 'frozen'
+expect_status 69 said dkimroll rotate "$zone"
+said dkimroll release "$zone" || fail release
+expect_log "^$zone: released"
+
+echo "- a run beside it has nothing to do, a second daemon nor an import"
+said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"
+deadline 10 runs 0s
+expect_status 75 said dkimroll daemon
+expect_log "in use by dkimroll daemon, pid"
+expect_log 'one daemon is enough'
+expect_status 75 said dkimroll import --apply
+expect_log 'systemctl stop dkimroll'
+
+echo "- a policy with a mistake is refused, and the old one stays"
+cp "$world/policy.yaml" "$world/good.yaml"
+life=$(life_of)
+sed -i 's/tombstone: 2s/tombstone: soon/' "$world/policy.yaml"
+said dkimroll status
+expect_log 'The policy was changed since then'
+expect_status 78 said dkimroll reload
+expect_log "$world/policy.yaml:[0-9]+:[0-9]+: "
+expect_log 'nothing was changed'
+expect grep -q 'the policy is not taken over, the one before stays in force' "$world/daemon.log"
+[[ $(life_of) == "$life" ]] || fail "the daemon did not go on as it was"
+expect noted '^RELOADING=1 \| MONOTONIC_USEC=[0-9]+'
+
+echo "- a good one is taken over, with keys in another place"
+cp "$world/good.yaml" "$world/policy.yaml"
+sed -i "s|key-directory: .*|key-directory: $world/opendkim/keys/new/%d|; s/^domains:/domains:\n  second.test: {policy: standard, publisher: primary, signers: [local]}/" "$world/policy.yaml"
+said dkimroll reload || fail reload
+expect_log 'policy compiled: 2 domains, 1 key added'
+[[ $(life_of) != "$life" ]] || fail "the old life goes on"
+said dkimroll rotate "$zone" --budget 6s || fail "rotate after the reload"
+third=$(signing_selector)
+[[ -e $world/opendkim/keys/new/$zone/$third.private ]] || fail "the new key is not where the new policy says"
+echo "- also by SIGHUP"
+cp "$world/good.yaml" "$world/policy.yaml"
+ready=$(count '^READY=1' notify.log)
+kill -HUP "$daemon_pid"
+deadline 20 more_than "$ready" '^READY=1' notify.log
+expect grep -q 'the policy was read again' "$world/daemon.log"
+said dkimroll forget second.test || fail forget
+
+echo "- what is no request is ignored, and thousands of requests cost nothing"
+life=$(life_of)
+"$python" - "$world/state/state.db.wake" <<'PY'
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for i in range(2000):
+    s.sendto([b"", b"x" * 5000, b"dkimroll turn 2", os.urandom(15), b"dkimroll turn 1"][i % 5], sys.argv[1])
+PY
+said dkimroll hold "$zone" || fail hold
+said dkimroll release "$zone" || fail release
+descriptors() { ls "/proc/$life/fd" | wc -l; }
+memory() { awk '/^RssAnon/ {print $2}' "/proc/$life/status"; }
+descriptors=$(descriptors) memory=$(memory)
+"$python" - "$world/state/state.db.wake" <<'PY'
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for i in range(20000):
+    s.sendto(b"dkimroll turn 1", sys.argv[1])
+PY
+said dkimroll hold "$zone" || fail hold
+said dkimroll release "$zone" || fail release
+deadline 5 eval '(($(descriptors) <= descriptors))' || fail "descriptors grow: $descriptors, $(descriptors)"
+(($(memory) <= memory + 1024)) || fail "memory grows: $memory, $(memory) KiB"
+[[ $(life_of) == "$life" ]] || fail "it did not survive"
+
+echo "- killed and started again"
+said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"
+kill -KILL "$daemon_pid"
+gone 137
+start
+deadline 30 grep -q "$(dkimroll status --json | sed -n 's/.*"selector": *"\([^"]*\)".*/\1/p' | tail -n 1)" "$world/daemon.log"
+newest_signs() { [[ $(signing_selector) != "$third" ]]; }
+deadline 30 newest_signs || fail "what was begun is not finished"
+
+echo "- SIGTERM in the middle of an operation: it is finished, and the end is a success"
+said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"
+kill -TERM "$daemon_pid"
+gone 0
+expect noted '^STOPPING=1'
+[[ ! -e $world/state/state.db.wake ]] || fail "the socket is still there"
+[[ $(sqlite_query "SELECT count(*) FROM key WHERE intent_open") == 0 ]] || fail "something is open"
+expect_status 66 said dkimroll reload
+expect_log 'no daemon is at work'
+
+echo "- a policy with a mistake is no start"
+sed -i 's/tombstone: 2s/tombstone: soon/' "$world/policy.yaml"
+expect_status 78 said dkimroll daemon
+expect_log "$world/policy.yaml:[0-9]+:[0-9]+: "
+cp "$world/good.yaml" "$world/policy.yaml"
+
+echo "- while a run is at work the daemon waits for it"
+"$DKIMROLL" run -p "$world/policy.yaml" --budget 4s >"$world/beside.log" 2>&1 &
+beside=$!
+deadline 10 test -s "$world/state/state.db.lock"
+start
+wait "$beside"
+said dkimroll status
+kill -INT "$daemon_pid"
+gone 0
+exit 0

@@ -12,7 +12,6 @@ enum {
   HOOKS_CALLS_MAX = 21,       /* of needs-person that wait: those of one look (alarms.h) */
   HOOKS_WAIT_SECONDS = 60,    /* how long a call may wait for a free worker of the runner, which publishers use as well */
   HOOKS_LINES_MAX = 20,       /* of output that go into the log for each call */
-  HOOKS_DRAIN_MS = 60 * 1000, /* how long the end of a run waits for hooks; what is left is told by the next one */
   HOOKS_TEXT_MAX = 8192,
 };
 
@@ -26,7 +25,7 @@ struct hooks_alarm {
   int64_t since;
   const char *reason;
   const char *remedy; /* NULL or "": none */
-  void (*done)(void *context, size_t index);
+  void (*done)(void *context, size_t index, bool succeeded);
   void *context;
   size_t index;
 };
@@ -38,8 +37,8 @@ void hooks_wake(struct hooks *hooks);
 bool hooks_has_alarms(const struct hooks *hooks); /* needs-person is given */
 /* false: HOOKS_CALLS_MAX wait already; done does not come. */
 bool hooks_tell(struct hooks *hooks, const struct hooks_alarm *alarm);
-/* Waits until everything is told, HOOKS_DRAIN_MS, or loop_stop. */
-void hooks_drain(struct hooks *hooks);
+/* Waits until everything is told, but at most so many milliseconds, or until loop_stop. */
+void hooks_drain(struct hooks *hooks, int64_t patience);
 /* A call that is under way goes on without being heard. */
 void hooks_free(struct hooks *hooks);
 /* For a run that has nothing else to do: is there something to be told? */

@@ -198,10 +198,12 @@ static bool is_told(const struct alarm *alarm, size_t group, struct store_alarm 
   return true;
 }
 
-static void told(void *context, size_t group) {
+/* Where the hook failed, the next look tries again: a person who was not told does not know. */
+static void told(void *context, size_t group, bool succeeded) {
   struct alarms *alarms = context;
   struct error error = {0};
   alarms->calls--;
+  if (!succeeded) return;
   for (size_t i = 0; i < alarms->count; i++)
     if (alarms->items[i].news != NEWS_NONE && alarms->items[i].group == group) alarms->items[i].told_at = alarms->now;
   if (commit(alarms, is_told, group, &error)) log_write(alarms->log, &(struct log_event){.level = LOG_LEVEL_WARNING, .kind = "hook", .reason = error.message});

@@ -293,9 +293,10 @@ static int work(struct life *life, struct error *error) {
   struct engine_summary summary;
   engine_summarise(life->engine, &summary);
   if (!result && summary.in_hand > 0) life_log(life, LOG_LEVEL_NOTICE, "what is open was parked: the next start looks at it again and goes on");
-  /* What hooks were not told yet the next life tells, as the store knows. */
-  teller_free(teller);
+  /* The next life tells what this one has no time for. */
+  teller_end(teller, &summary, TELLER_LEAVES_MS);
   engine_free(TAKE_PTR(life->engine));
+  teller_free(teller);
   return result;
 }
 

@@ -93,7 +93,8 @@ static void log_output(const struct hooks *hooks, const char *hook, const char *
   }
 }
 
-static void log_end(const struct hooks *hooks, const char *hook, const struct error *result, const uint8_t *octets, size_t size) {
+/* true: it ended well. */
+static bool log_end(const struct hooks *hooks, const char *hook, const struct error *result, const uint8_t *octets, size_t size) {
   CLEANUP(runner_reply_release) struct runner_reply reply = {0};
   char what[64];
   struct error error = *result;
@@ -107,6 +108,7 @@ static void log_end(const struct hooks *hooks, const char *hook, const struct er
     (void)!runner_reply_judge(&reply, what, &error);
   }
   if (error.code) say(hooks, LOG_LEVEL_WARNING, &error, NULL);
+  return error.code == 0;
 }
 
 static void call_ended(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
@@ -114,8 +116,8 @@ static void call_ended(void *context, const struct error *result, const uint8_t 
   struct hooks *hooks = call->hooks;
   if (hooks) {
     hooks->call = NULL;
-    log_end(hooks, call->hook, result, reply, reply_size);
-    if (call->alarm.done) call->alarm.done(call->alarm.context, call->alarm.index);
+    const bool succeeded = log_end(hooks, call->hook, result, reply, reply_size);
+    if (call->alarm.done) call->alarm.done(call->alarm.context, call->alarm.index, succeeded);
     if (call->told) {
       hooks->told = time_max(hooks->told, call->told);
       remember_told(hooks);
@@ -125,7 +127,7 @@ static void call_ended(void *context, const struct error *result, const uint8_t 
   free(call);
 }
 
-/* What could not even be asked for counts as told: nothing may hold up what comes after it. */
+/* A transition that could not even be asked for counts as told: nothing may hold up what comes after it. */
 static void start_call(struct hooks *hooks, const struct hook_call *what, const struct runner_call *how) {
   CLEANUP(buffer_release) struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
   struct error error = {0};
@@ -144,7 +146,7 @@ static void start_call(struct hooks *hooks, const struct hook_call *what, const 
   }
   free(call);
   say(hooks, LOG_LEVEL_WARNING, &error, NULL);
-  if (what->alarm.done) what->alarm.done(what->alarm.context, what->alarm.index);
+  if (what->alarm.done) what->alarm.done(what->alarm.context, what->alarm.index, false);
   hooks->told = time_max(hooks->told, what->told);
   hooks_wake(hooks);
 }
@@ -313,12 +315,12 @@ static void drain_over(void *context) {
   loop_stop(loop_of(hooks));
 }
 
-void hooks_drain(struct hooks *hooks) {
+void hooks_drain(struct hooks *hooks, int64_t patience) {
   struct error error = {0};
   if (!hooks) return;
   hooks->draining = true;
   hooks_wake(hooks);
-  if (loop_at(loop_of(hooks), loop_boottime(loop_of(hooks)) + HOOKS_DRAIN_MS, drain_over, hooks, &hooks->deadline) == 0 && loop_run(loop_of(hooks), &error))
+  if (loop_at(loop_of(hooks), loop_boottime(loop_of(hooks)) + patience, drain_over, hooks, &hooks->deadline) == 0 && loop_run(loop_of(hooks), &error))
     say(hooks, LOG_LEVEL_WARNING, &error, NULL);
   loop_cancel(loop_of(hooks), &hooks->deadline);
   remember_told(hooks);

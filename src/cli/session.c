@@ -340,7 +340,7 @@ int session_run_engine(struct session *session, struct engine_setup *setup, stru
   if (!result) result = engine_run(engine, error);
   engine_summarise(engine, ret_summary);
   /* A signal still reaches the engine, which then stops the loop: hooks do not hold up the end. */
-  teller_end(teller, ret_summary);
+  teller_end(teller, ret_summary, TELLER_ENDS_MS);
   loop_cancel(backends->loop, &signals.watch);
   if (signals.descriptor >= 0) close(signals.descriptor);
   engine_free(engine);

@@ -203,7 +203,7 @@ static bool is_quiet(const struct teller *teller, const struct engine_summary *s
   return !hooks_has_alarms(teller->hooks) || !alarms_are_behind(session->store, loop_wall(loop_of(teller)));
 }
 
-void teller_end(struct teller *teller, const struct engine_summary *summary) {
+void teller_end(struct teller *teller, const struct engine_summary *summary, int64_t patience) {
   struct error error = {0};
   bool done = false;
   loop_cancel(loop_of(teller), &teller->timer);
@@ -212,5 +212,5 @@ void teller_end(struct teller *teller, const struct engine_summary *summary) {
   /* What a look would tell while the one before is still being told, the next run tells. */
   if (is_wanted(teller) && !done && !teller->looking && alarms_are_told(teller->alarms)) begin_look(teller);
   while (teller->looking) look_on(teller);
-  hooks_drain(teller->hooks);
+  hooks_drain(teller->hooks, patience);
 }

@@ -142,7 +142,7 @@ static void label_tick(const struct canvas *canvas, char *line, size_t column, c
   if (start + size > canvas->bar) return;
   for (size_t i = start > 0 ? start - 1 : 0; i < start + size + 1 && i < canvas->bar; i++)
     if (line[i] != ' ') return;
-  memcpy(line + start, text, size);
+  for (size_t i = 0; i < size; i++) line[start + i] = text[i];
 }
 
 static void draw_scale(const struct canvas *canvas) {

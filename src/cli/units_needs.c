@@ -114,6 +114,16 @@ static int need_state(struct units *units, const struct policy *policy, struct e
   return need_directory(units, UNITS_LOOP, directory, "the database", error);
 }
 
+/* A link leads to where node_exporter does not look by itself; the units have the usual places. */
+static int need_metrics(struct units *units, const struct policy *policy, struct error *error) {
+  CLEANUP_FREE char *directory = policy->metrics.file ? text_duplicate(policy->metrics.file) : NULL;
+  char *slash = directory ? strrchr(directory, '/') : NULL;
+  if (!policy->metrics.file) return 0;
+  if (!slash) return no_memory(error);
+  slash[slash == directory] = '\0';
+  return need_directory(units, UNITS_LOOP, directory, "metrics", error);
+}
+
 /* ---- TSIG keys ---- */
 
 static bool has_credential(const struct units_unit *unit, const char *name) {
@@ -197,6 +207,7 @@ static int need_signer(struct units *units, const struct policy *policy, const s
 
 static int need_all(struct units *units, const struct policy *policy, struct error *error) {
   int result = need_state(units, policy, error);
+  if (!result) result = need_metrics(units, policy, error);
   for (size_t i = 0; i < policy->signer_count && !result; i++) result = need_signer(units, policy, &policy->signers[i], error);
   for (size_t i = 0; i < policy->rules_count && !result; i++)
     if (policy->rules[i].archive_directory) result = need_keys(units, policy, policy->rules[i].archive_directory, "archived keys", error);

@@ -4,7 +4,7 @@
 #include "dkimroll/alarms.h"
 #include "dkimroll/hooks.h"
 
-enum { CALLS_MAX = 300 };
+enum { CALLS_MAX = 300, PATIENCE = 60000 };
 
 static const char WITH_HOOKS[] = "  example.com:\n  example.org:\nhooks: {transition: [/bin/true], needs-person: [/bin/true]}\n";
 static const char WITHOUT_HOOKS[] = "  example.com:\n  example.org:\n";
@@ -115,7 +115,7 @@ static void happen(struct place *place, const char *kind, const char *from, cons
 }
 
 static void assert_told(struct place *place, size_t count, const char *const *expected) {
-  hooks_drain(place->hooks);
+  hooks_drain(place->hooks, PATIENCE);
   for (size_t i = 0; i < count && i < place->runner.count; i++) assert_string_equal(place->runner.told[i], expected[i]);
   assert_int_equal(place->runner.count, count);
 }
@@ -196,7 +196,7 @@ static void test_hooks__as_many_as_there_may_be_are_told_one_by_one(void **state
   (void)state;
   struct place *place = make_place();
   happen(place, "state", "published", "ready", HOOKS_BACKLOG_MAX);
-  hooks_drain(place->hooks);
+  hooks_drain(place->hooks, PATIENCE);
   assert_int_equal(place->runner.count, HOOKS_BACKLOG_MAX);
   remove_place(place);
 }
@@ -222,7 +222,7 @@ static void look(struct place *place, int64_t now, const struct trouble *trouble
     alarms_add_lineage(alarms, &lineage, &findings);
   }
   if (alarms_finish(alarms, &error)) fail_msg("%s", error.message);
-  hooks_drain(place->hooks);
+  hooks_drain(place->hooks, PATIENCE);
   assert_true(alarms_are_told(alarms));
   alarms_free(alarms);
 }
@@ -305,7 +305,7 @@ static void test_alarms__what_was_not_told_to_its_end_is_told_again(void **state
   findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .subject = (char *)"domains", .text = (char *)"bad", .remedy = (char *)"", .since = now});
   alarms_add_lineage(alarms, &lineage, &findings);
   assert_int_equal(alarms_finish(alarms, &error), 0);
-  hooks_drain(place->hooks);
+  hooks_drain(place->hooks, PATIENCE);
   assert_false(alarms_are_told(alarms));
   hooks_free(place->hooks);
   place->hooks = NULL;
@@ -331,10 +331,26 @@ static void test_alarms__a_failure_must_repeat_itself(void **state) {
     findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .subject = (char *)"domains", .text = (char *)"publish: refused", .remedy = (char *)"", .since = place->desk.now});
     alarms_add_lineage(alarms, &lineage, &findings);
     assert_int_equal(alarms_finish(alarms, &error), 0);
-    hooks_drain(place->hooks);
+    hooks_drain(place->hooks, PATIENCE);
     alarms_free(alarms);
     assert_int_equal(place->runner.count, failures == TIMING_FAILURES_PARK ? 1 : 0);
   }
+  remove_place(place);
+}
+
+/* A person who was not told does not know. */
+static void test_alarms__a_call_that_failed_is_repeated_by_the_next_look(void **state) {
+  (void)state;
+  struct place *place = make_place();
+  const int64_t now = place->desk.now;
+  place->runner.status = 1;
+  LOOK(place, now, {"example.com", "bad", now}, );
+  assert_true(alarms_are_behind(place->session.store, now + ALARMS_PATIENCE));
+  LOOK(place, now + 60, {"example.com", "bad", now}, );
+  place->runner.status = 0;
+  LOOK(place, now + 120, {"example.com", "bad", now}, );
+  LOOK(place, now + 180, {"example.com", "bad", now}, );
+  ASSERT_TOLD(place, "begins example.com 0 bad", "begins example.com 0 bad", "begins example.com 0 bad");
   remove_place(place);
 }
 
@@ -363,6 +379,7 @@ int main(void) {
       cmocka_unit_test(test_alarms__too_many_different_ones_are_told_as_a_number),
       cmocka_unit_test(test_alarms__what_was_not_told_to_its_end_is_told_again),
       cmocka_unit_test(test_alarms__a_failure_must_repeat_itself),
+      cmocka_unit_test(test_alarms__a_call_that_failed_is_repeated_by_the_next_look),
       cmocka_unit_test(test_alarms__are_forgotten_with_the_hook),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

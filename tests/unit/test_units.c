@@ -170,6 +170,20 @@ static void test_units__a_path_that_no_line_can_carry_is_a_note(void **state) {
   assert_non_null(strstr(host->units.notes[0], "by hand"));
 }
 
+/* Ends the publishers; the braces of the text stand in a comment. */
+#define METRICS "}}\nmetrics: {file: /srv/metrics/dkimroll.prom} # "
+
+static void test_units__metrics_elsewhere_are_opened_for_the_side_that_writes_them(void **state) {
+  struct host *host = *state;
+  install(host);
+  find(host, "/etc/dkimkeys/keys/%d", "/etc/dkimkeys", METRICS);
+  assert_true(has(host, "dkimroll.service", "ReadWritePaths=-/srv/metrics") && has(host, "dkimroll-run.service", "ReadWritePaths=-/srv/metrics"));
+  assert_int_equal(lines(host), 2);
+  put(host, "etc/systemd/system/dkimroll.service.d/a.conf", "[Service]\nReadWritePaths=-/srv/metrics\n");
+  find(host, "/etc/dkimkeys/keys/%d", "/etc/dkimkeys", METRICS);
+  assert_int_equal(lines(host), 1);
+}
+
 /* ---- who may ---- */
 
 static enum units_answer may(const struct host *host, uid_t user, gid_t group, const char *path, unsigned bits, gid_t *ret_group) {
@@ -214,6 +228,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_units__our_own_drop_in_is_made_again_as_it_was, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__a_credential_is_loaded_unless_somebody_does, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__a_path_that_no_line_can_carry_is_a_note, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_units__metrics_elsewhere_are_opened_for_the_side_that_writes_them, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__who_may_read_and_connect, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
 # DIRECTORY/ZONE.in, where @SERIAL@ stands in the place of the serial:
 #
 #   publishers:
-#     files: {type: zonefile, file: /var/lib/dkimroll/zones/%z.dkim, reload: {command: [/usr/local/lib/dkimroll/reload-zone.sh, /etc/bind/zones, /usr/sbin/rndc]}}
+#     files: {type: zonefile, file: /var/lib/bind/dkim/%z.dkim, reload: {command: [/usr/local/lib/dkimroll/reload-zone.sh, /etc/bind/zones, /usr/sbin/rndc]}}
 #
 # What follows DIRECTORY is rndc(8) with its options. dkimroll's user must be able to write in DIRECTORY, and to read the key of rndc (group bind).
 set -eu

@@ -148,7 +148,7 @@ static bool take_answers(struct publish_operation *operation, struct zone_write 
   bool any = false;
   for (size_t i = 0; i < write->count; i++) {
     struct error lost = {0};
-    if (said->count < write->count) error_set(&lost, ERROR_PROTOCOL, "the runner does not say what became of zone %s", write->zone);
+    if (said->count < write->count || !said->errors) error_set(&lost, ERROR_PROTOCOL, "the runner does not say what became of zone %s", write->zone);
     const struct error *error = lost.code ? &lost : &said->errors[kept + i];
     if (error->code) looked_made(operation, write->items[i], error);
     any |= !error->code;

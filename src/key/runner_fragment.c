@@ -162,7 +162,10 @@ static int fragment_file_open(struct fragment_file *file, bool make, bool take_e
 }
 
 static int fragment_file_save(struct fragment_file *file, struct error *error) {
+  struct stat directory;
   struct file_rights rights = {.owner = geteuid(), .group = getegid(), .mode = file->zonefile->mode};
+  /* The group that the directory gives anyhow: to ask for another one would need rights that a unit does not have. */
+  if (fstat(file->lock, &directory) == 0 && (directory.st_mode & S_ISGID) != 0) rights.group = directory.st_gid;
   CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(FRAGMENT_FILE_MAX);
   if (!file->changed && !file->missing) return 0;
   int result = file->zonefile->owner ? file_parse_owner(file->zonefile->owner, &rights.owner, &rights.group, error) : 0;
@@ -172,8 +175,8 @@ static int fragment_file_save(struct fragment_file *file, struct error *error) {
   if (text.failed) return error_set(error, ERROR_LIMIT, "%s: it would have more than %d octets", file->path, FRAGMENT_FILE_MAX);
   result = file_replace(file->path, text.data, text.size, &rights, error);
   if (result == ERROR_PERMISSION)
-    error_remedy(error, "let dkimroll's user write to that directory, and change to owner %s; a unit needs ReadWritePaths= for it",
-                 file->zonefile->owner ? file->zonefile->owner : "(none is given)");
+    error_remedy(error, "let dkimroll's user write to that directory, and its unit (ReadWritePaths=); leave out owner, which no unit may give: a set-group-ID bit "
+                        "of the directory gives the group");
   return result;
 }
 
@@ -259,6 +262,7 @@ int runner_fragment_read(const uint8_t *reply, size_t reply_size, struct runner_
   for (size_t i = 0; i < read.count; i++) read_outcome(&reader, &read.errors[i]);
   if (reader.failed || reader.position != reader.size) return reader_refuse(&reader, "what the runner says of a fragment", error);
   *ret_reply = read;
-  read = (struct runner_fragment_reply){0};
+  read.path = NULL;
+  read.errors = NULL;
   return 0;
 }

@@ -64,7 +64,7 @@ static size_t find_place(const struct fragment *fragment, const char *name, bool
 /* Takes the record over; on failure it is still the caller's. */
 static int insert_record(struct fragment *fragment, size_t place, struct fragment_record *record, struct error *error) {
   if (fragment->count == FRAGMENT_RECORDS_MAX) return error_set(error, ERROR_LIMIT, "more than %d records in one fragment", FRAGMENT_RECORDS_MAX);
-  if (fragment->count == fragment->capacity) {
+  if (fragment->count == fragment->capacity || !fragment->records) {
     const size_t capacity = fragment->capacity ? fragment->capacity * 2 : 64;
     struct fragment_record *grown = reallocarray(fragment->records, capacity, sizeof(*grown));
     if (!grown) return error_set(error, ERROR_NO_MEMORY, "out of memory for a fragment");

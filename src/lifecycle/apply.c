@@ -140,7 +140,7 @@ static int apply_publish(struct application *a, struct error *error) {
   key->published_at = a->outcome->at;
   key->deleted_at = key->absent_at = TIME_UNSET; /* a key that was unwanted for a while */
   key->contested_at = TIME_UNSET;
-  snprintf(reason, sizeof reason, "record in zone %s at %s", key->zone, key->primary_server);
+  snprintf(reason, sizeof reason, "record in zone %s%s%s", key->zone, key->primary_server[0] ? " at " : "", key->primary_server);
   if (key->state != KEY_GENERATED) return apply_healing(a, reason, error);
   return application_set_state(a, key, KEY_PUBLISHED, reason, error);
 }

@@ -78,7 +78,7 @@ int policy_check_zone_file(const char *text, struct error *error) {
     if (field < name) return refuse(text, "has the zone in the name of a directory", "put %z behind the last /", error);
   }
   if (name - text > 1) return 0;
-  return refuse(text, "lies in the root directory", "name a directory for it, as in /var/lib/dkimroll/zones/%z.dkim", error);
+  return refuse(text, "lies in the root directory", "name a directory for it, as in /var/lib/bind/dkim/%z.dkim", error);
 }
 
 int policy_check_tsig_file(const char *text, struct error *error) {

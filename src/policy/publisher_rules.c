@@ -155,7 +155,7 @@ void policy_publisher_file_check(const struct policy_node *node, void *record, s
   policy_node_path(node, path);
   if (publisher->type != PUBLISHER_ZONEFILE) return;
   if (!publisher->file) {
-    policy_report_add(report, node->name_place, "%s: file is missing; say where the records of a zone go, as in /var/lib/dkimroll/zones/%%z.dkim", path);
+    policy_report_add(report, node->name_place, "%s: file is missing; say where the records of a zone go, as in /var/lib/bind/dkim/%%z.dkim", path);
   } else if (!publisher->zone && !strstr(publisher->file, "%z")) {
     policy_report_add(report, policy_node_place(node, "file"),
                       "%s.file: %s is the same for every zone; put %%z into its name, or give the one zone that it is for as zone", path, publisher->file);

@@ -30,6 +30,9 @@ cat >"$world/expected" <<'FILES'
 ./usr/share/doc/dkimroll/examples/dkimroll-alerts.yaml
 ./usr/share/doc/dkimroll/examples/hook-mail.sh
 ./usr/share/doc/dkimroll/examples/provider.yaml
+./usr/share/doc/dkimroll/examples/publisher-nsupdate.sh
+./usr/share/doc/dkimroll/examples/publisher-rest.sh
+./usr/share/doc/dkimroll/examples/reload-zone.sh
 ./usr/share/doc/dkimroll/examples/several-domains.yaml
 ./usr/share/doc/dkimroll/examples/small-server.yaml
 ./usr/share/man/man5/dkimroll-policy.5

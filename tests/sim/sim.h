@@ -14,6 +14,7 @@
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/loop.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/runner_fragment.h"
 #include "dkimroll/transport.h"
 #include "dkimroll/tsig.h"
 #include "sim_disk.h"
@@ -166,6 +167,13 @@ struct transport *sim_transport_new(struct sim *sim);
 /* ---- sim_keeper.c ---- */
 
 struct keeper *sim_keeper_new(struct sim *sim, const struct keeper_handler *handlers, size_t count);
+
+/* ---- sim_runner.c: a provider's tool, and a primary that includes fragments ---- */
+
+enum { SIM_RUNNER_HANDLERS = 2 };
+size_t sim_runner_handlers(struct sim *sim, struct keeper_handler *handlers);
+void sim_runner_policy(const struct sim *sim, FILE *file); /* the publishers of the policy */
+bool sim_runner_lose_fragments(struct sim *sim);           /* false: there are none in this world */
 
 /* ---- sim_host.c: the process ---- */
 
@@ -321,6 +329,7 @@ struct sim {
   bool is_signed;
   uint32_t soa_ttl, minimum;
   char wildcard[24]; /* TTL of a wildcard TXT; empty: none */
+  char publisher[16]; /* command, zonefile; empty: rfc2136 */
   bool over; /* ends at once */
   bool dirty; /* something is new for the next run */
   bool is_calm;
@@ -366,7 +375,12 @@ struct sim {
   struct store *store; /* kept from run to run, opened anew now and then and after each death */
   struct policy *policy; /* as compiled last */
   uint64_t policy_loaded; /* its version */
-  struct keeper *keeper;
+  struct keeper *keeper, *runner;
+  struct observer *observer; /* of the run that goes on */
+  struct runner_zonefiles zonefiles;
+  struct keeper_handler runner_handlers[SIM_RUNNER_HANDLERS];
+  int64_t tool_fails_until, tool_lies_until, tool_hangs_until;
+  unsigned tool_fails, tool_lies, tool_hangs; /* percent */
   struct sim_mail_place places[SIM_SIGNERS_MAX][SIM_DOMAINS_MAX];
   struct sim_secret *secrets;
   size_t secret_count;

@@ -19,7 +19,8 @@ const char *const sim_fault_kinds[] = {
     "outage",       "refusal",  "servfail",  "truncation", "contradiction", "lost-request", "lost-reply", "lag",    "backup",   "primary-backup",
     "update-refused", "primary-clock", "record-deleted", "record-edited", "record-beside", "name-servers", "zone-ttl", "policy", "domain", "hold",
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
-    "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", "revoke", NULL};
+    "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", "revoke",
+    "tool-fails", "tool-lies", "tool-hangs", "fragments-lost", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -502,6 +503,23 @@ static bool do_away(struct call *call) {
   return true;
 }
 
+static bool do_tool(struct call *call) {
+  struct sim *sim = call->sim;
+  if (call->count == 4 && text_equal(call->words[1], "fails"))
+    return take_percent(call, call->words[2], &sim->tool_fails) && server_until(call, &sim->tool_fails_until, call->words[3], "tool-fails");
+  if (call->count == 4 && text_equal(call->words[1], "lies"))
+    return take_percent(call, call->words[2], &sim->tool_lies) && server_until(call, &sim->tool_lies_until, call->words[3], "tool-lies");
+  if (call->count == 4 && text_equal(call->words[1], "hangs"))
+    return take_percent(call, call->words[2], &sim->tool_hangs) && server_until(call, &sim->tool_hangs_until, call->words[3], "tool-hangs");
+  return fail(call, "tool fails|lies|hangs PERCENT DURATION");
+}
+
+static bool do_fragments(struct call *call) {
+  if (call->count != 2 || !text_equal(call->words[1], "lost")) return fail(call, "fragments lost");
+  count_fault(call, "fragments-lost");
+  return sim_runner_lose_fragments(call->sim) || fail(call, "there are none in this world");
+}
+
 static bool do_run(struct call *call) {
   call->sim->dirty = true;
   sim_loop_interrupt(call->sim->clock);
@@ -590,7 +608,7 @@ static const struct {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
     {"domain", do_domain}, {"hold", do_hold},       {"hold-activation", do_hold}, {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
-    {"suspend", do_suspend}, {"away", do_away},
+    {"suspend", do_suspend}, {"away", do_away},     {"tool", do_tool},     {"fragments", do_fragments},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 
@@ -639,6 +657,7 @@ void sim_calm(struct sim *sim) {
   sim_servers_resync(sim);
   sim->rejects_until = sim->primary_clock_until = sim->keeper_fails_until = sim->keeper_hangs_until = 0;
   sim->keeper_dies = false;
+  sim->tool_fails_until = sim->tool_lies_until = sim->tool_hangs_until = 0;
   sim->disk_full_until = sim->disk_write_until = sim->disk_sync_until = 0;
   disk_check(sim);
   sim_files_kill(&sim->files);

@@ -129,7 +129,7 @@ void sim_policy_write(struct sim *sim) {
   write_group(sim, "retire", file);
   write_given(sim, "calendar", "    ", file);
   write_window(sim, file);
-  fprintf(file, "publishers: {primary: {server: \"192.0.2.11\", tsig-file: %s/tsig.key, resolvers: [\"192.0.2.2\", \"192.0.2.3\"]}}\n", sim->root);
+  sim_runner_policy(sim, file);
   write_signers(sim, file);
   fprintf(file, "domain-defaults: {policy: standard, publisher: primary}\ndomains:\n");
   size_t count = 0;

@@ -100,6 +100,22 @@ static void test_runner_fragment__publishers_and_zones_that_the_policy_does_not_
   assert_int_equal(desk->reply.errors[0].code, ERROR_INVALID);
 }
 
+static void test_runner_fragment__the_group_is_that_of_a_directory_with_the_set_group_id_bit(void **state) {
+  struct desk *desk = *state;
+  CLEANUP_FREE char *parent = workplace_path(&desk->place, "new");
+  CLEANUP_FREE char *directory = workplace_path(&desk->place, "new/z");
+  struct stat status;
+  enum { OTHER_GROUP = 4711 };
+  if (geteuid() != 0) skip();
+  assert_int_equal(mkdir(parent, 0755), 0);
+  assert_int_equal(mkdir(directory, 0755), 0);
+  assert_int_equal(chown(directory, 0, OTHER_GROUP), 0);
+  assert_int_equal(chmod(directory, 02755), 0);
+  assert_int_equal(write_record(desk, "files", "example.com", "a"), 0);
+  assert_int_equal(stat(desk->reply.path, &status), 0);
+  assert_int_equal(status.st_gid, OTHER_GROUP);
+}
+
 static void test_runner_fragment__a_link_in_its_place_is_not_followed(void **state) {
   struct desk *desk = *state;
   CLEANUP_FREE char *link = workplace_path(&desk->place, "one");
@@ -141,6 +157,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(file_and_directory_are_made_with_the_policys_rights),
       TEST(publishers_and_zones_that_the_policy_does_not_have_are_refused),
+      TEST(the_group_is_that_of_a_directory_with_the_set_group_id_bit),
       TEST(a_link_in_its_place_is_not_followed),
       TEST(an_owner_that_is_not_there_is_named),
       TEST(broken_requests_and_answers_are_refused),

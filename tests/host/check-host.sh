@@ -287,4 +287,5 @@ say "end"
 echo "[==========] $((passed + failed)) test(s) run."
 echo "[  PASSED  ] $passed test(s)."
 ((failed == 0)) || echo "[  FAILED  ] $failed test(s)."
+echo "$passed $failed" >>"${CHECK_SUMMARY:-/dev/null}"
 ((failed == 0))

@@ -6,6 +6,7 @@
 #   in_host COMMAND...                  in it
 #   beside COMMAND...                   a program of this host, in the network of the other
 #   host_stop
+#   host_is_possible                    whether this machine lets it: root, namespaces, control groups
 #
 # The base lies in $HOST_BASE, default /var/tmp/dkimroll-check-host/bookworm, 360 MB. give_up MESSAGE comes from who includes this.
 HOST_BASE=${HOST_BASE:-/var/tmp/dkimroll-check-host/bookworm}
@@ -67,6 +68,15 @@ host_join_control_groups() { # FOLDER NAME
 }
 host_remove_control_groups() { # FOLDER NAME
   find "$1/v1/$2" "$1/v2/$2" -depth -type d -exec rmdir {} +
+}
+host_is_possible() {
+  local folder status
+  [[ $(id -u) == 0 ]] || return 1
+  folder=$(mktemp -d)
+  unshare --mount --net --pid --uts --ipc --cgroup --fork --propagation private bash -c "$(host_functions); host_in_control_groups \"\$1\" true" bash "$folder" 2>/dev/null
+  status=$?
+  rm -rf --one-file-system "$folder"
+  return "$status"
 }
 host_begin() { # FOLDER NAME ROOT
   host_in_control_groups "$1" host_join_control_groups "$1" "$2" || return 1

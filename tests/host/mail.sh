@@ -60,20 +60,20 @@ by_timer() {
 by_service() { in_host dkimroll rotate --no-wait "$zone" && run_unit; }
 by_hand() { in_host dkimroll rotate "$zone"; }
 
-# The TSIG key as a credential (dkimroll(8), EXAMPLES): nobody but root may read the file, and a command by hand is given it, too.
+# The TSIG key as a credential (dkimroll(8), EXAMPLES): nobody but root may read the file, and commands by hand are given it, too. Keys that live were published with
+# the file that was there before.
 with_credential() {
-  in_host sh -ec 'chown root:root /etc/dkimroll/tsig.key; chmod 0600 /etc/dkimroll/tsig.key
+  in_host sh -ec 'install -m 0600 /etc/dkimroll/tsig.key /etc/dkimroll/tsig-of-root.key
     mkdir -p /etc/systemd/system/dkimroll-run.service.d
-    printf "[Service]\nLoadCredential=dkimroll-tsig:/etc/dkimroll/tsig.key\n" >/etc/systemd/system/dkimroll-run.service.d/credential.conf
+    printf "[Service]\nLoadCredential=dkimroll-tsig:/etc/dkimroll/tsig-of-root.key\n" >/etc/systemd/system/dkimroll-run.service.d/credential.conf
     systemctl daemon-reload
     sed -i "s|tsig-file: .*|tsig-file: credential:dkimroll-tsig|" /etc/dkimroll/policy.yaml'
 }
-without_credential() {
-  in_host sh -ec 'sed -i "s|tsig-file: .*|tsig-file: /etc/dkimroll/tsig.key|" /etc/dkimroll/policy.yaml
-    rm -r /etc/systemd/system/dkimroll-run.service.d; systemctl daemon-reload
-    chgrp dkimroll /etc/dkimroll/tsig.key; chmod 0640 /etc/dkimroll/tsig.key'
-}
-by_hand_with_credential() { in_host systemd-run --quiet --pipe --wait --collect -p LoadCredential=dkimroll-tsig:/etc/dkimroll/tsig.key dkimroll rotate "$@" "$zone"; }
+# The key that signs now was published with the credential, so the unit keeps it until that key is gone.
+without_credential() { in_host sed -i "s|tsig-file: .*|tsig-file: /etc/dkimroll/tsig.key|" /etc/dkimroll/policy.yaml; }
+credential_is_gone() { in_host sh -ec 'rm -r /etc/systemd/system/dkimroll-run.service.d; systemctl daemon-reload'; }
+run_with_credential() { in_host systemd-run --quiet --pipe --wait --collect -p LoadCredential=dkimroll-tsig:/etc/dkimroll/tsig-of-root.key "$@"; }
+by_hand_with_credential() { run_with_credential -p User=dkimroll dkimroll rotate --keeper /run/dkimroll/keeper.sock "$@" "$zone"; }
 by_service_with_credential() { by_hand_with_credential --no-wait && run_unit; }
 
 # A socket that the chrooted smtpd can see, for the group of OpenDKIM.
@@ -101,12 +101,14 @@ mail_tests() {
   test_that "and after one of dkimroll-run.service" mail_rotated_by by_service
   test_that "and after one that dkimroll-run.timer began" mail_rotated_by by_timer
   with_credential
+  test_that "root is told why it cannot use a credential" says 'start it as dkimroll' run_with_credential dkimroll check
   test_that "and after one by hand with a TSIG key that is a credential" mail_rotated_by by_hand_with_credential
   test_that "and after one of dkimroll-run.service with it" mail_rotated_by by_service_with_credential
   without_credential
   socket_below_postfix >"$work/log" 2>&1 || { cat "$work/log"; give_up "no socket below /var/spool/postfix"; }
   test_that "and after one with a socket below /var/spool/postfix" mail_rotated_by by_service
   socket_on_loopback >"$work/log" 2>&1 || { cat "$work/log"; give_up "no socket on loopback"; }
+  credential_is_gone
   test_that "a run takes up the policy again" run_unit
   test_that "prove finds all of it right" in_host dkimroll prove
 }

@@ -47,7 +47,7 @@ struct publish_result {
   char zone[DNS_NAME_TEXT_SIZE];
   char owner[DNS_NAME_TEXT_SIZE];
   char primary_server[ADDRESS_TEXT_SIZE];
-  /* Of a zone that had to be discovered, in seconds (RFC 2308 5), and of the aliases on the way there; 0: none or unknown. */
+  /* Of a zone that had to be discovered, in seconds, at most (RFC 2308 5), and of the aliases on the way there; 0: none or unknown. */
   int64_t ttl_negative;
   int64_t ttl_alias;
 };

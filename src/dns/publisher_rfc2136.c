@@ -119,7 +119,9 @@ static void found(void *context, const struct zone_answer *answer) {
                                  .owner = item->owner ? item->owner : answer->owner,
                                  .server = answer->primary_address};
   find->search = NULL;
-  operation->results[find->index].ttl_negative = answer->ttl_negative > 0 ? answer->ttl_negative : 0;
+  /* The name is not looked at here, so the most that it can be where the server keeps the TTL of its SOA to itself. */
+  const int64_t ttl_negative = answer->ttl_negative > 0 ? answer->ttl_negative : answer->minimum;
+  operation->results[find->index].ttl_negative = ttl_negative > 0 ? ttl_negative : 0;
   operation->results[find->index].ttl_alias = answer->ttl_alias > 0 ? answer->ttl_alias : 0;
   if (answer->error.code != 0)
     update_run_fail(operation->run, find->index, &answer->error);

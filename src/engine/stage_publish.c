@@ -10,6 +10,7 @@ struct publication {
   struct publish_operation *operation;
   struct publication_item {
     char *revoked; /* what the record becomes with PLAN_REVOKE; what it is of a key that was revoked with PLAN_DELETE */
+    bool sought;                  /* its place is looked for anew */
     struct publish_result result; /* outcomes borrow from it */
   } items[];
 };
@@ -50,9 +51,9 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
       .change = PUBLISH_ATTEST, .name = work->lineage.domain, .ttl = work->lineage.rules->publish_ttl, .zone = work->lineage.zone};
   if (!key) return 0;
   item->name = key->owner_name;
-  const bool doubtful = place_is_doubtful(operation, work, key);
-  if (key->zone[0] && !doubtful) item->zone = key->zone;
-  if (key->owner[0] && !doubtful) item->owner = key->owner;
+  own->sought = place_is_doubtful(operation, work, key);
+  if (key->zone[0] && !own->sought) item->zone = key->zone;
+  if (key->owner[0] && !own->sought) item->owner = key->owner;
   if (undoes && key->primary_server[0]) item->primary_server = key->primary_server;
   int result = undoes ? record_build_revoked(key->algorithm, &own->revoked, error) : 0;
   switch (work->action) {
@@ -77,6 +78,7 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
 }
 
 static void take_result(struct operation *operation, size_t i, const struct publish_result *result) {
+  const struct publication_item *item = &((struct publication *)operation->state)->items[i];
   struct publish_result *own = &((struct publication *)operation->state)->items[i].result;
   struct outcome *outcome = &operation->outcomes[i];
   *own = *result;
@@ -90,8 +92,8 @@ static void take_result(struct operation *operation, size_t i, const struct publ
   outcome->zone = own->zone[0] ? own->zone : NULL;
   outcome->owner = own->owner[0] ? own->owner : NULL;
   outcome->primary_server = own->primary_server[0] ? own->primary_server : NULL;
-  if (own->ttl_negative) outcome->ttl_negative = own->ttl_negative;
-  if (own->ttl_alias) outcome->ttl_old = own->ttl_alias;
+  if (item->sought && own->ttl_negative) outcome->ttl_negative = own->ttl_negative;
+  if (item->sought && own->ttl_alias) outcome->ttl_old = own->ttl_alias;
 }
 
 static void published(void *context, const struct publish_result *results, size_t count) {

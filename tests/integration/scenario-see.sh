@@ -107,10 +107,12 @@ echo "- what needs a person is mailed when it begins and when it is over"
 hooks /bin/true "$top/policies/hook-mail.sh, anna@example.test, $world/sendmail"
 sed -i 's/warn-after: 1m/warn-after: 1s/' "$world/policy.yaml"
 world_stop "$knotd_pid"
-dkimroll rotate "$zone" --budget 6s >"$world/run.log" 2>&1
+dkimroll rotate "$zone" --budget 4s >"$world/run.log" 2>&1
+# How long a server may take to be called wrong depends on when it was asked.
+for ((i = 0; i < 5; i++)); do grep -qs ^Subject: "$world/mails" || runs 2s; done
 expect grep -q "^Subject: \[dkimroll\] needs you: $zone" "$world/mails"
 expect grep -q "^To: anna@example.test" "$world/mails"
-expect grep -q "does not serve the record of a new key" "$world/mails"
+expect grep -q "does not serve the record of " "$world/mails"
 [[ $(grep -c ^Subject: "$world/mails") == 1 ]] || fail "told more than once: $(grep ^Subject: "$world/mails")"
 [[ $(value dkimroll_domains_in_trouble) == 1 && $(value "dkimroll_domain_problems{domain=\"$zone\"}") -ge 1 ]] || fail "metrics of trouble"
 secondary_start "

@@ -10,6 +10,7 @@
 #include "dkimroll/keeper_walls.h"
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/runner.h"
+#include "dkimroll/runner_fragment.h"
 #include "dkimroll/survey.h"
 #include "dkimroll/text.h"
 
@@ -118,18 +119,22 @@ static int serve_keeper(const struct policy *policy, const struct policy_signer 
   return keeper_process_serve(&setup, descriptor);
 }
 
-/* The commands that the runner may run, and its handlers. Filled in before the fork and read-only afterwards. */
+/* The commands that the runner may run, the fragments that it may write, and its handlers. Filled in before the fork and read-only afterwards. */
 static struct {
   struct runner_rights commands;
-  struct keeper_handler handlers[RUNNER_JOBS_COUNT];
+  struct runner_zonefiles zonefiles;
+  struct keeper_handler handlers[RUNNER_JOBS_COUNT + 1];
 } runner_rights;
 
 static int start_runner(const struct policy *policy, int *ret_descriptor, pid_t *ret_pid, struct error *error) {
   *ret_descriptor = -1;
   int result = runner_allow_policy(&runner_rights.commands, policy, error);
-  if (result || runner_rights.commands.count == 0) return result;
+  if (!result) result = runner_zonefiles_allow(&runner_rights.zonefiles, policy, error);
+  if (result || runner_rights.commands.count + runner_rights.zonefiles.count == 0) return result;
+  size_t count = runner_handlers(&runner_rights.commands, runner_rights.handlers);
+  runner_rights.handlers[count++] = runner_fragment_handler(&runner_rights.zonefiles);
   const struct keeper_setup setup = {.handlers = runner_rights.handlers,
-                                     .handler_count = runner_handlers(&runner_rights.commands, runner_rights.handlers),
+                                     .handler_count = count,
                                      .workers = RUNNER_WORKERS,
                                      .title = "dkimroll-runner"};
   return keeper_process_fork(&setup, ret_descriptor, ret_pid, error);
@@ -143,6 +148,11 @@ static int connect_runner(int descriptor, pid_t pid, struct cli_backends *backen
 
 static int make_publisher(void *context, const struct policy_publisher *policy, struct publisher **ret_publisher, struct error *error) {
   const struct cli_backends *backends = context;
+  switch (policy->type) {
+  case PUBLISHER_COMMAND: return publisher_command_new(backends->loop, backends->runner, backends->observer, policy, ret_publisher, error);
+  case PUBLISHER_ZONEFILE: return publisher_zonefile_new(backends->loop, backends->runner, backends->observer, policy, ret_publisher, error);
+  case PUBLISHER_RFC2136: break;
+  }
   return publisher_rfc2136_new(backends->loop, backends->transport, backends->entropy, policy, ret_publisher, error);
 }
 
@@ -186,6 +196,7 @@ int main(int argc, char **argv) {
   key_roots_release(&keeper_rights.keys);
   opendkim_roots_release(&keeper_rights.signers);
   runner_rights_release(&runner_rights.commands);
+  runner_zonefiles_release(&runner_rights.zonefiles);
   for (size_t i = 0; i < keeper_rights.writable_count; i++) free(keeper_rights.writable[i]);
   free(keeper_rights.writable);
   return status;

@@ -66,12 +66,20 @@ enum cli_option {
   CLI_APPLY = 1 << 6,
   CLI_HELP = 1 << 7,
   CLI_KEEPER = 1 << 8,
+  CLI_ONLY_ACTIVATION = 1 << 9,
+  CLI_WAVE = 1 << 10,
+  CLI_ALL_ACTIVE = 1 << 11,
+  CLI_HOST_COMPROMISED = 1 << 12,
+  CLI_NOW = 1 << 13,
+  CLI_YES = 1 << 14,
 };
 
 struct cli_arguments {
   const char *policy;
   const char *keeper; /* path of a socket; NULL: not given */
   bool json, no_wait, apply;
+  bool only_activation, wave;
+  bool all_active, host_compromised, now, yes; /* revoke */
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;
@@ -122,6 +130,7 @@ int cli_command_import(const struct cli *cli);
 int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);
+int cli_command_revoke(const struct cli *cli);
 int cli_command_history(const struct cli *cli);
 int cli_command_metrics(const struct cli *cli);
 int cli_command_keeper(const struct cli *cli);

@@ -36,7 +36,8 @@ enum keeper_job {
   KEEPER_KEY_USERS = 20,
   KEEPER_LOOK_TABLES = 21,
   KEEPER_WALLS = 32, /* keeper_walls.h */
-  KEEPER_RUN = 48,   /* of the runner (runner.h), which is no keeper but the same machinery */
+  KEEPER_RUN = 48, /* this and the next: of the runner (runner.h), which is no keeper but the same machinery */
+  KEEPER_WRITE_FRAGMENT = 49,
 };
 
 /* Ends one job: result->code 0 and the reply's octets (borrowed during the call), or the error that the worker reported. */

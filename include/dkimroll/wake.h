@@ -15,6 +15,8 @@ enum {
   WAKE_WORD_MAX = 64,       /* octets of a datagram; longer ones and all that is no word are ignored */
   WAKE_WORDS_OF_CALLBACK = 32, /* taken at once, so that a flood leaves the loop its turn */
   WAKE_ANSWER_MAX = 64 * 1024, /* of a reload: the findings of a policy (POLICY_ERRORS_MAX) */
+  WAKE_GAP_MS = 5000,   /* between two lives of a daemon nobody listens: one keeper ends, and the next life takes the lease */
+  WAKE_GAP_EVERY_MS = 100,
   WAKE_RELOAD_SECONDS = 240, /* for an answer: a stop of the open operations (DAEMON_STOP_SECONDS), the reading of the policy, the sync */
 };
 

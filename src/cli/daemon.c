@@ -32,7 +32,10 @@ struct head {
   bool reloading, again;     /* again: it was asked for once more meanwhile */
   bool stopping;
   int status;                /* exit status */
-  struct wake_asker askers[DAEMON_ASKERS_MAX];
+  struct asker {
+    struct wake_asker address;
+    bool later; /* asked while a reload was under way, which may have read what was there before */
+  } askers[DAEMON_ASKERS_MAX];
   size_t asker_count;
   char said[DAEMON_SENTENCE_MAX]; /* status of the present life */
 };
@@ -118,16 +121,23 @@ static void log_lines(const struct head *head, const char *text) {
   }
 }
 
+/* Those who asked before this reload began; the others wait for the next one. */
 static void answer_askers(struct head *head, const struct body *life, int status, const char *text) {
+  size_t left = 0;
   for (size_t i = 0; i < head->asker_count; i++) {
+    if (head->askers[i].later) {
+      head->askers[left] = head->askers[i];
+      head->askers[left++].later = false;
+      continue;
+    }
     struct buffer message = BUFFER_WITH_MAXIMUM(DAEMON_MESSAGE_MAX);
-    buffer_add(&message, &head->askers[i], sizeof head->askers[i]);
+    buffer_add(&message, &head->askers[i].address, sizeof head->askers[i].address);
     buffer_add_u8(&message, (uint8_t)status);
     buffer_add(&message, text, strnlen(text, WAKE_ANSWER_MAX));
     if (!message.failed) daemon_send(life->channel, DAEMON_ANSWER, message.data, message.size);
     buffer_release(&message);
   }
-  head->asker_count = 0;
+  head->asker_count = left;
 }
 
 static void reload_end(struct head *head, const struct body *life, int status, const char *text) {
@@ -182,8 +192,12 @@ static void body_failed(struct body *body, const char *octets, size_t size) {
 }
 
 static void reload_asked(struct head *head, const char *octets, size_t size) {
-  if (size != sizeof head->askers[0]) return;
-  if (head->asker_count < DAEMON_ASKERS_MAX) memcpy(&head->askers[head->asker_count++], octets, size);
+  if (size != sizeof head->askers[0].address) return;
+  if (head->asker_count < DAEMON_ASKERS_MAX) {
+    struct asker *asker = &head->askers[head->asker_count++];
+    memcpy(&asker->address, octets, size);
+    asker->later = head->reloading;
+  }
   reload_begin(head);
 }
 

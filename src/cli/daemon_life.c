@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "dkimroll/cleanup.h"
-#include "dkimroll/teller.h"
 #include "dkimroll/daemon.h"
 #include "dkimroll/session.h"
+#include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 
 struct life {

@@ -43,6 +43,8 @@ struct planning {
   uint32_t last_selector; /* most keys of a run have the name of their day */
   bool has_slots;
   struct findings standstills;
+  struct wave wave;
+  struct forecast_book book;
   struct columns *columns;
   struct error *error;
 };
@@ -51,6 +53,7 @@ static void release_planning(struct planning *planning) {
   free(planning->steps);
   free(planning->names);
   findings_release(&planning->standstills);
+  forecast_book_release(&planning->book);
   columns_free(planning->columns);
   session_release(&planning->session);
 }
@@ -131,7 +134,7 @@ static int plan_row(void *context, const void *row) {
   planning->lineages++;
   planning->has_slots |= !result && !text_equal(lineage.slot, "main");
   if (!result)
-    result = forecast_lineage(&lineage, planning->now, planning->until, keep_step, planning, planning->error);
+    result = forecast_lineage_in(&planning->book, &lineage, planning->now, planning->until, keep_step, planning, planning->error);
   if (!result) note_standstill(planning, &lineage);
   return result;
 }
@@ -236,10 +239,12 @@ static int print_timelines(struct planning *planning) {
 
 static int print_text(struct planning *planning, const char *warning) {
   FILE *out = planning->cli->out;
-  char moment[TIME_TEXT_SIZE];
+  char moment[TIME_TEXT_SIZE], wave[WAVE_TEXT_MAX * 2];
   fprintf(out, "%zu step%s until %s, if " ASSUMPTION ".\n", planning->count, planning->count == 1 ? "" : "s",
           time_format(planning->until, moment));
   if (warning) fprintf(out, "%s\n", warning);
+  if (wave_is_stopped(&planning->wave))
+    fprintf(out, "Waits for you: %s. This plan is as if it went on now; `dkimroll release --wave`\n", wave_describe(&planning->wave, wave));
   for (size_t i = 0; i < planning->standstills.count && i < PLAN_STANDSTILLS_SHOWN; i++)
     fprintf(out, "Waits for you: %s\n", planning->standstills.items[i].text);
   const size_t left = planning->standstills.dropped + planning->standstills.count;
@@ -258,7 +263,9 @@ static int print_json(const struct planning *planning, const char *warning) {
   json_moment(&json, "until", planning->until);
   json_text(&json, "assumes", ASSUMPTION);
   json_text(&json, "warning", warning);
+  char wave[WAVE_TEXT_MAX * 2];
   json_open(&json, "waits_for_you", '[');
+  if (wave_is_stopped(&planning->wave)) json_text(&json, NULL, wave_describe(&planning->wave, wave));
   for (size_t i = 0; i < planning->standstills.count; i++) json_text(&json, NULL, planning->standstills.items[i].text);
   json_close(&json, ']');
   json_break(&json);
@@ -287,7 +294,10 @@ static int find_steps(struct planning *planning) {
     error_set(planning->error, ERROR_INVALID, "the moment of --until is over");
     return error_remedy(planning->error, "name one to come, in UTC");
   }
-  int result = operands_each_lineage(&planning->session, plan_row, planning, planning->error);
+  int result = session_read_wave(&planning->session, planning->now, &planning->wave, planning->error);
+  if (result) return result;
+  planning->book.max_per_run = planning->wave.limits.max_per_run;
+  result = operands_each_lineage(&planning->session, plan_row, planning, planning->error);
   if (result) return result;
   if (planning->count > 0) qsort(planning->steps, planning->count, sizeof *planning->steps, compare_steps);
   return 0;

@@ -199,7 +199,7 @@ void teller_nothing_due(struct session *session, int64_t now) {
 /* Whether a look would find what the last run found. */
 static bool is_quiet(const struct teller *teller, const struct engine_summary *summary) {
   const struct session *session = teller->session;
-  if (teller->looking || teller->news || session->compiled[0] || summary->steps > 0 || summary->failures > 0) return false;
+  if (teller->looking || teller->news || session->has_compiled || summary->steps > 0 || summary->failures > 0) return false;
   return !hooks_has_alarms(teller->hooks) || !alarms_are_behind(session->store, loop_wall(loop_of(teller)));
 }
 

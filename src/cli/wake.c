@@ -140,6 +140,16 @@ static int no_daemon(const char *state, struct error *error) {
   return ERROR_NOT_FOUND;
 }
 
+/* Again, while a socket is there that nobody listens to. false: errno says why. */
+static bool ask(int descriptor, const char *text, const struct sockaddr_un *address) {
+  const int64_t until = clock_boottime() + WAKE_GAP_MS;
+  while (sendto(descriptor, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)address, sizeof *address) < 0) {
+    if (errno != ECONNREFUSED || clock_boottime() >= until) return false;
+    poll(NULL, 0, WAKE_GAP_EVERY_MS);
+  }
+  return true;
+}
+
 /* Not connected: answers come from other sockets too, those of the next policy. The kernel chooses the address that they go to. */
 static int open_asking(const char *state, int *ret_descriptor, uid_t *ret_owner, struct error *error) {
   static const int on = 1;
@@ -156,7 +166,7 @@ static int open_asking(const char *state, int *ret_descriptor, uid_t *ret_owner,
       bind(descriptor, (const struct sockaddr *)&any, sizeof any.sun_family) < 0)
     return error_set_errno(error, errno, "cannot make a socket for the answer");
   *ret_owner = stat(address.sun_path, &status) == 0 ? status.st_uid : 0;
-  if (sendto(descriptor, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof address) < 0)
+  if (!ask(descriptor, text, &address))
     return errno == ENOENT || errno == ECONNREFUSED ? no_daemon(state, error) : error_set_errno(error, errno, "cannot ask the daemon at %s.wake", state);
   *ret_descriptor = TAKE_FD(descriptor);
   return 0;

@@ -15,6 +15,7 @@ void store_request_release(struct store_request *request) {
   free(request->domain);
   free(request->reason);
   free(request->asked_by);
+  free(request->selector);
   *request = (struct store_request){0};
 }
 

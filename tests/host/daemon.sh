@@ -113,6 +113,7 @@ daemon_part() {
   test_that "and they go when they are not needed" units_undone
   test_that "it stops in order" daemon_ends
   test_that "of two that are enabled one works" daemon_boots
+  in_host systemctl stop dkimroll.service
   test_that "what the loop side cannot do the daemon cannot" in_place_of dkimroll.service dkimroll.service \
     +socket:inet +connect:53 +unix:/run/dkimroll/keeper.sock +make:/var/lib/dkimroll/probe -list:/etc/dkimkeys -make:/etc/dkimkeys/probe -list:/var/lib/dkimroll-keeper \
     -read:/etc/shadow -make:/etc/probe -read:/home/visitor/letter -make:/run/dkimroll/probe -signal:1 -root -gain:/usr/local/bin/probe-suid -socket:netlink -socket:packet -socket:raw \

@@ -2,7 +2,8 @@
 # The daemon beside its commands: what it tells the service manager, requests that wake it, policies that are taken over or refused, and every way to end it.
 . "$(dirname "$0")/world.sh"
 scenario daemon
-export WATCHDOG_USEC=2000000
+# Its ticks are turns, too, and shall not be the ones that carry out requests.
+export WATCHDOG_USEC=120000000
 world_spawn "$world" "$python" "$here/notify.py" "$world/notify.sock" "$world/notify.log"
 deadline 10 test -S "$world/notify.sock"
 said() { "$@" >"$world/run.log" 2>&1; }
@@ -36,13 +37,30 @@ expect_log "At work: dkimroll daemon, pid [0-9]+, since ....-..-.. ..:..:.. UTC"
 dkimroll status --json | grep -q '"daemon": *"dkimroll daemon' || fail "status --json does not know it"
 [[ $(stat -c %a "$world/state/state.db.wake") == 600 ]] || fail "others may wake it"
 
-echo "- the watchdog hears of turns"
-deadline 10 more_than 2 '^WATCHDOG=1' notify.log
+life=$(life_of)
+descriptors() { ls "/proc/$life/fd" | wc -l; }
+memory() { awk '/^RssAnon/ {print $2}' "/proc/$life/status"; }
+young=$(descriptors)
 
 echo "- check and prove beside it"
 said dkimroll check || fail check
 expect_log 'a daemon is at work'
 said dkimroll prove || fail prove
+
+echo "- a request wakes it while it rests: by itself it would look again after minutes"
+at_rest() { (($(date -ud "$(sed -n 's/^STATUS=next: [^ ]* at \(.* UTC\).*/\1/p' "$world/notify.log" | tail -n 1 | cut -c 1-23)" +%s) > $(date +%s) + 60)); }
+deadline 20 at_rest || fail "it does not come to rest"
+begin=$(milliseconds)
+said dkimroll hold "$zone" --reason "frozen" || fail hold
+expect_log "^$zone: held"
+took=$(seconds_since "$begin")
+((took < 3000)) || fail "the hold took $took ms"
+said dkimroll status "$zone"
+expect_log 'frozen'
+expect_status 69 said dkimroll rotate "$zone"
+expect_log "is held: frozen"
+said dkimroll release "$zone" || fail release
+expect_log "^$zone: released"
 
 echo "- rotate beside it is as quick as alone"
 begin=$(milliseconds)
@@ -54,17 +72,6 @@ expect_log 'ready -> active'
 expect_log 'the daemon does it'
 second=$(signing_selector)
 [[ $first != "$second" ]] || fail "the selector did not change"
-# A request alone: the daemon rests, and would look again by itself after seconds.
-begin=$(milliseconds)
-said dkimroll hold "$zone" --reason "frozen" || fail hold
-expect_log "^$zone: held"
-took=$(seconds_since "$begin")
-((took < 3000)) || fail "the hold took $took ms"
-said dkimroll status "$zone"
-expect_log 'frozen'
-expect_status 69 said dkimroll rotate "$zone"
-said dkimroll release "$zone" || fail release
-expect_log "^$zone: released"
 
 echo "- a run beside it has nothing to do, a second daemon nor an import"
 said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"
@@ -74,6 +81,9 @@ expect_log "in use by dkimroll daemon, pid"
 expect_log 'one daemon is enough'
 expect_status 75 said dkimroll import --apply
 expect_log 'systemctl stop dkimroll'
+
+echo "- rotations, checks and refusals leave no descriptor behind"
+deadline 20 eval '(($(descriptors) <= young + 1))' || fail "it had $young descriptors, and has $(descriptors)"
 
 echo "- a policy with a mistake is refused, and the old one stays"
 cp "$world/policy.yaml" "$world/good.yaml"
@@ -97,6 +107,13 @@ expect_log 'policy compiled: 2 domains, 1 key added'
 said dkimroll rotate "$zone" --budget 6s || fail "rotate after the reload"
 third=$(signing_selector)
 [[ -e $world/opendkim/keys/new/$zone/$third.private ]] || fail "the new key is not where the new policy says"
+echo "- two that ask at once are both answered"
+dkimroll reload >"$world/other.log" 2>&1 &
+other=$!
+said dkimroll reload || fail reload
+wait "$other" || fail "the other reload: $(cat "$world/other.log")"
+settled() { (($(count '^RELOADING=1' notify.log) < $(count '^READY=1' notify.log))); }
+deadline 20 settled
 echo "- also by SIGHUP"
 cp "$world/good.yaml" "$world/policy.yaml"
 ready=$(count '^READY=1' notify.log)
@@ -115,8 +132,6 @@ for i in range(2000):
 PY
 said dkimroll hold "$zone" || fail hold
 said dkimroll release "$zone" || fail release
-descriptors() { ls "/proc/$life/fd" | wc -l; }
-memory() { awk '/^RssAnon/ {print $2}' "/proc/$life/status"; }
 descriptors=$(descriptors) memory=$(memory)
 "$python" - "$world/state/state.db.wake" <<'PY'
 import socket, sys
@@ -134,7 +149,10 @@ echo "- killed and started again"
 said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"
 kill -KILL "$daemon_pid"
 gone 137
-start
+ticks=$(count '^WATCHDOG=1' notify.log)
+WATCHDOG_USEC=1000000 start
+echo "- the watchdog hears of turns"
+deadline 10 more_than "$((ticks + 4))" '^WATCHDOG=1' notify.log
 deadline 30 grep -q "$(dkimroll status --json | sed -n 's/.*"selector": *"\([^"]*\)".*/\1/p' | tail -n 1)" "$world/daemon.log"
 newest_signs() { [[ $(signing_selector) != "$third" ]]; }
 deadline 30 newest_signs || fail "what was begun is not finished"

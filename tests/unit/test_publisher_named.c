@@ -176,6 +176,8 @@ static void test_publisher_named__the_zone_is_discovered(void **state) {
   assert_string_equal(rig.results[1].zone, "delegated.example"); /* behind the DNAME */
   assert_string_equal(rig.results[1].owner, "d._domainkey.delegated.example");
   assert_string_equal(rig.results[2].zone, "inline.example");
+  for (size_t i = 0; i < ARRAY_SIZE(items); i++) assert_int_equal(rig.results[i].ttl_negative, 60);
+  assert_int_equal(rig.results[1].ttl_alias, 60);
   rig_assert_text(&named, "d._domainkey.delegated.example", "v=DKIM1; p=BBBB");
   rig_close(&rig);
 }

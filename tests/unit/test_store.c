@@ -29,8 +29,16 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
   key->intent_open = true;
   key->intent = PLAN_ACTIVATE;
   key->contested_at = 31;
+  key->compromised_at = 34;
+  key->revoke_now = true;
+  key->lingers_until = 35;
+  key->files_seen_at = 36;
   key->proof_failures = 32;
   key->proof_retry_at = 33;
+  key->compromised_at = 34;
+  key->lingers_until = 35;
+  key->files_seen_at = 36;
+  key->revoke_now = true;
   text_copy(key->zone, sizeof key->zone, "zone.example");
   text_copy(key->owner, sizeof key->owner, "owner.zone.example");
   text_copy(key->primary_server, sizeof key->primary_server, "192.0.2.53:53");
@@ -673,6 +681,55 @@ static void test_store__a_key_file_is_known_to_be_in_use_while_a_living_key_name
   assert_int_equal(count_users(rig->store, "/k/1"), 0);
 }
 
+static int note_record(void *context, const void *row) {
+  const struct store_record *record = row;
+  buffer_format(context, "%s %u %s%s;", record->owner, (unsigned)record->ttl, record->revoked ? "revoked " : "", record->record);
+  return 0;
+}
+
+static char *records_of(struct store *store, const char *publisher, const char *zone) {
+  const struct store_filter filter = {.domain = publisher, .text = zone};
+  struct buffer text = BUFFER_WITH_MAXIMUM(4096);
+  struct error error = {0};
+  rig_check(store->ops->select(store, STORE_SELECT_RECORDS, &filter, note_record, &text, &error), &error);
+  return buffer_take_text(&text);
+}
+
+static void set_record(struct key *key, const char *zone, const char *owner) {
+  text_copy(key->zone, sizeof key->zone, zone);
+  text_copy(key->owner, sizeof key->owner, owner);
+  free(key->record);
+  key->record = text_duplicate("record");
+  key->ttl = 60;
+  key->generated_at = key->published_at = RIG_NOW;
+}
+
+static void test_store__what_belongs_into_a_zone_is_known(void **state) {
+  struct rig *rig = *state;
+  rig_sync(rig->store, "a.example: {}, b.example: {publisher: second}", RIG_NOW);
+  CLEANUP(rig_claim_release) struct rig_claim a = rig_claim_domain(rig->store, "a.example");
+  CLEANUP(rig_claim_release) struct rig_claim b = rig_claim_domain(rig->store, "b.example");
+  set_record(rig_add_key(&b.items[0], "other", KEY_ACTIVE), "zone", "other.zone");
+  rig_commit(rig->store, &b.items[0]);
+  struct lineage *lineage = &a.items[0];
+  static const struct {
+    const char *selector;
+    enum key_state state;
+  } keys[] = {{"s0", KEY_GENERATED}, {"s1", KEY_PUBLISHED}, {"s2", KEY_ACTIVE}, {"s3", KEY_RETIRED}, {"s4", KEY_REVOKED}, {"s5", KEY_REVOKED}, {"s6", KEY_REMOVED}, {"s7", KEY_READY}};
+  for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+    set_record(rig_add_key(lineage, keys[i].selector, keys[i].state), "zone", keys[i].state == KEY_PUBLISHED ? "behind.zone" : "");
+  lineage->keys[5].deleted_at = RIG_NOW;
+  lineage->keys[7].generated_at = TIME_UNSET; /* adopted: its record stands where somebody else put it */
+  rig_commit(rig->store, lineage);
+  CLEANUP_FREE char *records = records_of(rig->store, "primary", "zone");
+  assert_string_equal(records, "behind.zone 60 record;s2._domainkey.a.example 60 record;s3._domainkey.a.example 60 record;"
+                               "s4._domainkey.a.example 60 revoked record;");
+  CLEANUP_FREE char *others = records_of(rig->store, "second", "zone");
+  assert_string_equal(others, "other.zone 60 record;");
+  CLEANUP_FREE char *none = records_of(rig->store, "primary", "another");
+  assert_string_equal(none, "");
+}
+
 struct nesting {
   struct store *store;
   size_t inner;
@@ -819,6 +876,7 @@ int main(void) {
       STORE_TEST(a_lineage_comes_back_with_all_that_was_committed),
       STORE_TEST(what_was_never_recorded_stays_unset),
       STORE_TEST(what_tables_were_is_kept),
+      STORE_TEST(what_belongs_into_a_zone_is_known),
       STORE_TEST(lineages_are_woken_a_few_at_a_time),
       STORE_TEST(sightings_and_placements_that_are_gone_are_gone),
       STORE_TEST(a_signer_version_that_a_key_was_found_with_is_stored_with_it),

@@ -1,11 +1,16 @@
+#include "dkimroll/cleanup.h"
 #include "dkimroll/session.h"
 #include "dkimroll/text.h"
 
 /* "failed" and "alarm" need a reader, the rest is the ordinary course of things. */
 static enum log_level event_level(const struct event *event) {
-  if (text_equal(event->kind, "alarm") || text_equal(event->kind, "lost") || text_equal(event->kind, "clock")) return LOG_LEVEL_WARNING;
-  if (text_equal(event->kind, "failed")) return LOG_LEVEL_ERROR;
-  if (text_equal(event->kind, "state")) return LOG_LEVEL_NOTICE;
+  static const struct {
+    const char *kind;
+    enum log_level level;
+  } levels[] = {{"failed", LOG_LEVEL_ERROR},       {"alarm", LOG_LEVEL_WARNING},  {"lost", LOG_LEVEL_WARNING},       {"clock", LOG_LEVEL_WARNING},
+                {"compromised", LOG_LEVEL_WARNING}, {"exposure", LOG_LEVEL_NOTICE}, {"connections", LOG_LEVEL_NOTICE}, {"state", LOG_LEVEL_NOTICE}};
+  for (size_t i = 0; i < ARRAY_SIZE(levels); i++)
+    if (text_equal(event->kind, levels[i].kind)) return levels[i].level;
   return LOG_LEVEL_INFO;
 }
 

@@ -62,6 +62,7 @@ deadline() {
 . "$here/host.sh"
 . "$here/package.sh"
 . "$here/mail.sh"
+. "$here/hooks.sh"
 
 # What is there before it is booted.
 install_files() {
@@ -227,6 +228,7 @@ in_host chgrp dkimroll /etc/dkimroll/tsig.key
 
 daemon_part
 mail_tests
+hooks_on_host
 
 say "what the loop side cannot do"
 key=/etc/dkimkeys/keys/$zone/$second.private

@@ -151,7 +151,7 @@ static void test_log__the_journal_gets_each_field_by_its_name(void **state) {
 static void test_log__kinds_have_ids_of_their_own_that_the_manual_lists(void **state) {
   (void)state;
   static const char *const kinds[] = {"state", "failed", "alarm", "recovered", "lost", "healed", "confirmed", "absent", "placed", "withdrawn", "deleted", "reserved",
-                                      "imported", "tables", "clock", "sync", "requested", "held", "released", "forgotten", "policy", "metrics", "hook", "stop"};
+                                      "imported", "tables", "clock", "sync", "requested", "held", "released", "forgotten", "compromised", "connections", "exposure", "policy", "metrics", "hook", "stop"};
   CLEANUP_FREE char *manual = NULL;
   size_t size = 0;
   struct error error = {0};

@@ -1,5 +1,5 @@
-# dkimroll. `make demo` shows the main job on loopback, `make check` builds and passes all tests; both install what is missing. docs/architecture.md, section 13,
-# tells of the tests that go on for longer: sim, crash, faults, fuzz, check-host, bench, coverage.
+# dkimroll. `make demo` shows the main job on loopback, `make check` builds and passes all tests, `make deb` makes a Debian package; each installs what it misses. docs/architecture.md, section 13,
+# tells of the tests that go on for longer: sim, crash, faults, fuzz, bench, coverage.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -18,7 +18,9 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev libopendkim-dev dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev sqlite3 dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_HOST := debootstrap iproute2
+PACKAGES_DEB := debhelper dpkg-dev lintian
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common
@@ -48,7 +50,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage sim crash faults fuzz check-host install clean packages-build packages-demo packages-check lint unit integration \
+.PHONY: all check demo bench coverage sim crash faults fuzz check-host deb install clean packages-build packages-demo packages-check packages-host packages-deb lint unit integration \
   tests-build tests-run crash-build crash-sample faults-build faults-sample simulated-lives fuzz-build fuzz-smoke
 
 all: $(BUILD)/dkimroll
@@ -85,6 +87,9 @@ $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 # Each allocation of the lifecycle fails once, also those of what a whole life does.
 $(BUILD)/tests/unit/test_lifecycle_memory: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup vasprintf __vasprintf_chk \
   lineage_copy lifecycle_apply lifecycle_reserve)
+
+# What would go to the journal.
+$(BUILD)/tests/unit/test_log: LDFLAGS += -Wl,--wrap=sd_journal_sendv
 
 # The second opinion on signatures; no other program is linked with it.
 $(BUILD)/tests/unit/test_dkim_opendkim: LDLIBS += -lopendkim
@@ -125,7 +130,12 @@ packages-build:
 packages-demo:
 	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO)
 packages-check:
-	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO) $(PACKAGES_CHECK)
+	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO) $(PACKAGES_CHECK) $(PACKAGES_HOST) $(PACKAGES_DEB)
+	@tests/tools/promtool fetch
+packages-host:
+	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEMO) $(PACKAGES_HOST) $(PACKAGES_DEB)
+packages-deb:
+	@tests/tools/install-packages $(PACKAGES_BUILD) $(PACKAGES_DEB)
 
 # pkg-config may be missing when make starts, so everything after an installation runs in a make of its own.
 demo: packages-demo
@@ -142,9 +152,10 @@ sim: packages-build
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(SIMULATE)
 	@$(SIMULATE) --hours $(HOURS) --seed $(SEED)
 
-# A Debian 12 of its own is installed and booted in a folder, by tools that lie beside the checkout: not a part of check.
-check-host: packages-demo
-	@$(MAKE) --no-print-directory -s -j$(JOBS) all $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
+# A Debian 12 of its own is made and booted in a folder, and gets the package.
+check-host: packages-host
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
+	@$(MAKE) --no-print-directory -s deb
 	@BUILD=$(abspath $(BUILD)) tests/host/check-host.sh
 
 bench: packages-demo
@@ -243,6 +254,10 @@ fuzz-smoke: fuzz-build
 
 # ---- installation ----
 
+# A package for Debian 12 in $(BUILD); lintian has nothing to say about it.
+deb: packages-deb
+	@systemd/debian/make-package $(BUILD) $(VERSION) "$(PACKAGES_BUILD)"
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/man/man5 \
 	  $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
@@ -250,8 +265,9 @@ install: all
 	install -m 755 $(BUILD)/dkimroll $(DESTDIR)$(PREFIX)/sbin/dkimroll
 	install -m 644 docs/dkimroll.8 $(DESTDIR)$(PREFIX)/share/man/man8/dkimroll.8
 	install -m 644 docs/dkimroll-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5/dkimroll-policy.5
-	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
+	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md docs/cookbook.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
 	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
+	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/hook-mail.sh
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll.service.in >$(DESTDIR)$(UNITDIR)/dkimroll.service
@@ -263,4 +279,4 @@ install: all
 clean:
 	rm -rf build build-*
 
--include $(shell find $(BUILD) $(FUZZ_BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) $(FUZZ_BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -print 2>/dev/null)

@@ -2,12 +2,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "dkimroll/cli.h"
 #include "dkimroll/file.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/keeper_walls.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/runner.h"
+#include "dkimroll/runner_fragment.h"
 #include "dkimroll/survey.h"
 #include "dkimroll/text.h"
 
@@ -116,8 +119,40 @@ static int serve_keeper(const struct policy *policy, const struct policy_signer 
   return keeper_process_serve(&setup, descriptor);
 }
 
+/* The commands that the runner may run, the fragments that it may write, and its handlers. Filled in before the fork and read-only afterwards. */
+static struct {
+  struct runner_rights commands;
+  struct runner_zonefiles zonefiles;
+  struct keeper_handler handlers[RUNNER_JOBS_COUNT + 1];
+} runner_rights;
+
+static int start_runner(const struct policy *policy, int *ret_descriptor, pid_t *ret_pid, struct error *error) {
+  *ret_descriptor = -1;
+  int result = runner_allow_policy(&runner_rights.commands, policy, error);
+  if (!result) result = runner_zonefiles_allow(&runner_rights.zonefiles, policy, error);
+  if (result || runner_rights.commands.count + runner_rights.zonefiles.count == 0) return result;
+  size_t count = runner_handlers(&runner_rights.commands, runner_rights.handlers);
+  runner_rights.handlers[count++] = runner_fragment_handler(&runner_rights.zonefiles);
+  const struct keeper_setup setup = {.handlers = runner_rights.handlers,
+                                     .handler_count = count,
+                                     .workers = RUNNER_WORKERS,
+                                     .title = "dkimroll-runner"};
+  return keeper_process_fork(&setup, ret_descriptor, ret_pid, error);
+}
+
+static int connect_runner(int descriptor, pid_t pid, struct cli_backends *backends, struct error *error) {
+  const int result = keeper_connect(backends->loop, descriptor, pid, &backends->runner, error);
+  if (result) close(descriptor);
+  return result;
+}
+
 static int make_publisher(void *context, const struct policy_publisher *policy, struct publisher **ret_publisher, struct error *error) {
   const struct cli_backends *backends = context;
+  switch (policy->type) {
+  case PUBLISHER_COMMAND: return publisher_command_new(backends->loop, backends->runner, backends->observer, policy, ret_publisher, error);
+  case PUBLISHER_ZONEFILE: return publisher_zonefile_new(backends->loop, backends->runner, backends->observer, policy, ret_publisher, error);
+  case PUBLISHER_RFC2136: break;
+  }
   return publisher_rfc2136_new(backends->loop, backends->transport, backends->entropy, policy, ret_publisher, error);
 }
 
@@ -130,6 +165,7 @@ static void release_backends(struct cli_backends *backends) {
   observer_destroy(backends->observer);
   transport_destroy(backends->transport);
   connector_destroy(backends->connector);
+  keeper_destroy(backends->runner);
   keeper_destroy(backends->keeper);
   loop_destroy(backends->loop);
   memset(backends, 0, sizeof *backends);
@@ -153,12 +189,14 @@ static int make_backends(int keeper_descriptor, pid_t keeper_pid, struct cli_bac
 }
 
 int main(int argc, char **argv) {
-  static const struct cli_wiring wiring = {store_sqlite_open, start_keeper, make_backends, release_backends};
+  static const struct cli_wiring wiring = {store_sqlite_open, start_keeper, make_backends, release_backends, start_runner, connect_runner};
   static const struct cli_separation separation = {allow_archive, serve_keeper};
   signal(SIGPIPE, SIG_IGN);
   const int status = cli_main(&wiring, &separation, argc, argv);
   key_roots_release(&keeper_rights.keys);
   opendkim_roots_release(&keeper_rights.signers);
+  runner_rights_release(&runner_rights.commands);
+  runner_zonefiles_release(&runner_rights.zonefiles);
   for (size_t i = 0; i < keeper_rights.writable_count; i++) free(keeper_rights.writable[i]);
   free(keeper_rights.writable);
   return status;

@@ -23,6 +23,7 @@ enum {
 struct cli_backends {
   struct loop *loop;
   struct keeper *keeper;
+  struct keeper *runner; /* runs the commands that the policy names (runner.h); NULL: it names none */
   struct transport *transport;
   struct connector *connector;
   struct observer *observer;
@@ -38,6 +39,10 @@ struct cli_wiring {
                       pid_t *ret_pid, struct error *error);
   int (*make_backends)(int keeper_descriptor, pid_t keeper_pid, struct cli_backends *ret_backends, struct error *error);
   void (*release_backends)(struct cli_backends *backends);
+  /* Forks the runner with the commands that policy names, as whom this process is by now; *ret_descriptor is -1 if it names none. NULL: no runner in this program. */
+  int (*start_runner)(const struct policy *policy, int *ret_descriptor, pid_t *ret_pid, struct error *error);
+  /* After make_backends: fills in backends->runner, which release_backends releases. The descriptor is taken over, also on failure. */
+  int (*connect_runner)(int descriptor, pid_t pid, struct cli_backends *backends, struct error *error);
 };
 
 /* The same for the separation of rights. Without it, as in tests, whose process has other plans afterwards, nothing is given up. */
@@ -61,12 +66,20 @@ enum cli_option {
   CLI_APPLY = 1 << 6,
   CLI_HELP = 1 << 7,
   CLI_KEEPER = 1 << 8,
+  CLI_ONLY_ACTIVATION = 1 << 9,
+  CLI_WAVE = 1 << 10,
+  CLI_ALL_ACTIVE = 1 << 11,
+  CLI_HOST_COMPROMISED = 1 << 12,
+  CLI_NOW = 1 << 13,
+  CLI_YES = 1 << 14,
 };
 
 struct cli_arguments {
   const char *policy;
   const char *keeper; /* path of a socket; NULL: not given */
   bool json, no_wait, apply;
+  bool only_activation, wave;
+  bool all_active, host_compromised, now, yes; /* revoke */
   int64_t until;  /* TIME_UNSET: not given */
   int64_t budget; /* seconds */
   const char *reason;
@@ -117,7 +130,9 @@ int cli_command_import(const struct cli *cli);
 int cli_command_hold(const struct cli *cli);
 int cli_command_release(const struct cli *cli);
 int cli_command_forget(const struct cli *cli);
+int cli_command_revoke(const struct cli *cli);
 int cli_command_history(const struct cli *cli);
+int cli_command_metrics(const struct cli *cli);
 int cli_command_keeper(const struct cli *cli);
 int cli_command_daemon(const struct cli *cli);
 int cli_command_reload(const struct cli *cli);

@@ -19,6 +19,7 @@ enum {
   ENGINE_GENERATE_PARALLEL = 8,     /* so 128 keys wait for the keeper at most: RSA-4096 at 4 s each on one slow core ends before the deadline */
   ENGINE_GENERATE_SECONDS = 600,    /* deadlines of operations */
   ENGINE_PUBLISH_SECONDS = 60,
+  ENGINE_SURVEY_SECONDS = 10, /* so long after its survey a key's zone is believed; publication follows it at once, unless something was wrong */
   ENGINE_CONFIRM_SECONDS = 30,
   ENGINE_SIGN_SECONDS = 120,
   ENGINE_KEEPER_SECONDS = 60,
@@ -50,6 +51,7 @@ struct engine_setup {
   const struct engine_factory *factory;
   engine_listener *listener; /* may be NULL */
   void *listener_context;
+  bool (*enough)(void *listener_context); /* NULL, or asked before each turn: true ends the run as engine_stop does */
   void (*turned)(void *context); /* after each turn; may be NULL. It may stop and wake the engine */
   void *turned_context;
   const char *const *domains; /* only these; NULL: all */
@@ -81,6 +83,7 @@ struct engine_summary {
   size_t steps;    /* outcomes that succeeded */
   size_t failures; /* outcomes that failed */
   int64_t next;    /* when there is something to do again; TIME_NEVER */
+  char wave[WAVE_TEXT_MAX * 2]; /* why no domain begins anything new: the wave is stopped; "": it is not */
   size_t turns;    /* made so far: a loop that lives makes them */
   size_t in_hand;  /* lineages that are worked on now */
 };

@@ -36,6 +36,8 @@ enum keeper_job {
   KEEPER_KEY_USERS = 20,
   KEEPER_LOOK_TABLES = 21,
   KEEPER_WALLS = 32, /* keeper_walls.h */
+  KEEPER_RUN = 48, /* this and the next: of the runner (runner.h), which is no keeper but the same machinery */
+  KEEPER_WRITE_FRAGMENT = 49,
 };
 
 /* Ends one job: result->code 0 and the reply's octets (borrowed during the call), or the error that the worker reported. */
@@ -82,6 +84,7 @@ struct keeper_setup {
   size_t handler_count;
   unsigned workers; /* 0: one per core */
   struct keeper_walls *walls;
+  const char *title; /* of the supervisor's process, at most 15 octets; NULL: dkimroll-keeper */
 };
 int keeper_process_fork(const struct keeper_setup *setup, int *ret_descriptor, pid_t *ret_pid, struct error *error)
     ERROR_USE_RESULT;

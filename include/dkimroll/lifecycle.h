@@ -17,7 +17,7 @@ enum {
   LINEAGE_KEYS_MAX = 32,       /* living keys of one lineage: 90d life against weeks of retirement need 3; a burst of `rotate` stops here */
   KEY_SIGHTINGS_MAX = 64,      /* server addresses of one zone */
   KEY_PLACEMENTS_MAX = POLICY_SIGNERS_MAX,
-  PLAN_REASONS_MAX = 9, /* gates of one step */
+  PLAN_REASONS_MAX = 12, /* gates of one step */
   PLAN_REASON_TEXT_MAX = 256,
 };
 
@@ -100,6 +100,10 @@ struct key {
   int64_t removed_at;
   int64_t ttl_negative;   /* TTLneg, largest seen; seconds */
   int64_t ttl_old;        /* TTLold, seconds */
+  int64_t compromised_at; /* somebody else may have the private key, as a person said then (`revoke`); TIME_UNSET: no */
+  bool revoke_now;        /* and its record is not to wait for a key that takes over, whatever that costs */
+  int64_t lingers_until;  /* compromised and retired: until then a connection that was open at the switch may sign with it; TIME_UNSET: none is left */
+  int64_t files_seen_at;  /* of a ready key: when the keeper last looked at its private key files; TIME_UNSET never */
   int64_t contested_at;   /* the record of an active key cannot be put back since then, because something else stands at its name; TIME_UNSET: no */
   unsigned proof_failures; /* proofs and repairs of an active key that failed in a row */
   int64_t proof_retry_at; /* the next proof after a failure, not before; TIME_UNSET none */
@@ -118,6 +122,12 @@ struct key {
   size_t placement_count;
 };
 
+/* What a hold keeps back. */
+enum hold_scope {
+  HOLD_ALL = 0,        /* no new key, no switch, nothing is revoked, deleted or destroyed */
+  HOLD_ACTIVATION = 1, /* no switch: the next key is made and waits, and old ones go their way */
+};
+
 struct lineage {
   int64_t id;
   char domain[DNS_NAME_TEXT_SIZE];
@@ -134,6 +144,7 @@ struct lineage {
   char **senders;  /* owned; never empty */
   size_t sender_count;
   bool held;
+  enum hold_scope hold_scope;
   char *hold_reason;       /* owned */
   int64_t hold_until;      /* TIME_NEVER: until released */
   bool rotate_requested;   /* somebody asked for a new key */
@@ -164,14 +175,29 @@ const struct policy_key *lineage_rule(const struct lineage *lineage);
 bool placement_signs(const struct lineage *lineage, const struct key *key, size_t i);
 /* Of those: whether what is wrong there can be mended with what is there, by writing tables again or with a copy of the file from another signer. */
 bool placement_is_repairable(const struct lineage *lineage, const struct key *key, size_t i);
-/* Whether mail that key signs cannot be verified, or is not signed at all, and nothing that dkimroll does with this very key helps: a private key file is lost, or
- * something else stands where its record was. */
+/* Whether mail that key signs cannot be verified, or is not signed at all, or is not to be believed, and nothing that dkimroll does with this very key helps: a
+ * private key file is lost, something else stands where its record was, or somebody else may have the private key. */
 bool key_is_broken(const struct lineage *lineage, const struct key *key);
+/* Whether key is never to sign (again): compromised, or ready and none of its private key files is left. */
+bool key_is_given_up(const struct key *key);
+/* Whether key, which waits to take over, has no private key file any more, as far as the keeper saw. */
+bool key_is_lost(const struct key *key);
+/* The ready key that would take over in an emergency: neither given up nor behind another one that has been ready for longer. NULL: none. */
+const struct key *lineage_standby_key(const struct lineage *lineage);
 /* A file of key that is known to be there and to be right: at path, or with path NULL the first of all. NULL: none. */
 const char *key_find_file(const struct key *key, const char *path);
 
+/* Whether nothing that is planned for quiet times may hold back the next key: what signs is broken. */
+bool lineage_is_urgent(const struct lineage *lineage);
+
+/* Ends a hold whose end has come, with an event of kind "released"; nothing happens before. ERROR_NO_MEMORY. */
+struct event_list;
+int lifecycle_end_hold(struct lineage *lineage, int64_t now, struct event_list *events, struct error *error) ERROR_USE_RESULT;
+
 /* What the planner may count with: now credited to gates, and whether the clock is attested (include/dkimroll/engine_clock.h). */
+struct wave;
 struct plan_clock {
+  const struct wave *wave; /* which limits on waves hold and how far they are used (wave.h); NULL: none */
   int64_t now;
   bool attested;
   bool skip_watch; /* rounds that only watch over records that are right are left out: for look-ahead and status */
@@ -191,6 +217,7 @@ enum plan_action {
   PLAN_DESTROY = 10,       /* private key: destroy or archive, then KEY_REMOVED */
   PLAN_ATTEST = 11,        /* a signed exchange with the primary, to know that the clock is right */
   PLAN_PROVE = 12,         /* a round of observation, the key files, and a proof by signature at every signer of an active key */
+  PLAN_CHECK_FILES = 14,   /* whether the private key files of a key that waits to take over are there and are its own */
   PLAN_REPAIR = 13,        /* writes the tables (and a missing key file that another signer has) of an active key again, with a fresh round first, and proves it */
 };
 /* "generate", "publish", ... for logs, status and the store. */
@@ -239,6 +266,8 @@ struct placement_report {
   int64_t completed_at;  /* wall seconds; 0: failed */
   enum placement_damage damage; /* PROVE that failed: what is wrong */
   const char *failure;   /* NULL: success */
+  const char *restart_failure; /* ACTIVATE, WITHDRAW: why it was not; NULL unknown */
+  bool restarted;        /* ACTIVATE, WITHDRAW: the signer was restarted, so no connection is left that was open before */
   bool kept;             /* DESTROY: the file stays, because others use it */
 };
 
@@ -256,7 +285,7 @@ struct outcome {
   int64_t ttl_negative, ttl_old; /* GENERATE (from the survey before publication): seconds; -1 unknown */
   const struct sighting_report *sightings; /* CONFIRM, ACTIVATE, CONFIRM_ABSENT, PROVE, REPAIR */
   size_t sighting_count;
-  const struct placement_report *placements; /* GENERATE (file made), ACTIVATE, WITHDRAW, DESTROY, PROVE, REPAIR */
+  const struct placement_report *placements; /* GENERATE (file made), ACTIVATE, WITHDRAW, DESTROY, PROVE, REPAIR, CHECK_FILES */
   size_t placement_count;
 };
 
@@ -272,6 +301,8 @@ struct event {
   char *from;     /* state names for kind "state"; else NULL */
   char *to;
   char *reason;
+  int error;      /* enum error_code of what failed; 0 none. This and the server are for the log alone: the store does not keep them */
+  char server[DNS_NAME_TEXT_SIZE]; /* name server that it is about, host or address; empty: none */
 };
 void event_release(struct event *event);
 struct event_list {
@@ -325,6 +356,20 @@ int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, in
                     struct error *error) ERROR_USE_RESULT;
 /* Was the key adopted rather than made here? */
 bool key_is_adopted(const struct key *key);
+
+/* What `revoke` asks for. selector NULL: the active key; whole_host: all living keys, whose private halves lie on one host. */
+struct compromise {
+  const char *selector;
+  bool whole_host;
+  bool now; /* the record goes at once, even if no other key can sign */
+  const char *by, *reason; /* for the log; reason may be NULL */
+};
+/* Takes it into lineage, with one event of kind "compromised" for each key that it is news of: nothing happens to a key that is revoked already, and a second wish
+ * adds to the first. ERROR_NO_MEMORY. */
+int lifecycle_compromise(struct lineage *lineage, const struct compromise *compromise, int64_t now, struct event_list *events,
+                         struct error *error) ERROR_USE_RESULT;
+/* Whether a compromise as wished would be news of the key. */
+bool key_is_meant(const struct key *key, const struct compromise *compromise);
 
 /* Invariants: may this step be started? Independent of the planner, and stricter than nothing it can propose: a refusal is a defect (ERROR_INTERNAL), is
  * logged and parks the lineage. */

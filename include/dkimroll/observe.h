@@ -50,6 +50,7 @@ struct observe_server {
   char answer[OBSERVE_ANSWER_TEXT_MAX]; /* "NXDOMAIN", "2 TXT records", "v=DKIM1; k=rsa; p=MII...", "no answer in 6 s" */
   const char *served;    /* whole content of the only TXT at the name, borrowed as the result is; NULL: none, several, or no usable answer */
   size_t served_size;
+  bool nothing; /* it says for certain that the name has neither a TXT nor an alias */
 };
 
 struct observe_result {

@@ -124,6 +124,11 @@ void opendkim_step_try(struct signer_operation *operation, opendkim_edits *edits
                        opendkim_next *next);
 /* The reload; next at once with code 0 if the policy has none. */
 void opendkim_step_reload(struct signer_operation *operation, bool probe, int64_t deadline, opendkim_next *next);
+/* The restart, which also stands for the reload. wants: whether an open item asks for it, and the policy has a way. note: it was done, for all that are open. */
+void opendkim_step_restart(struct signer_operation *operation, int64_t deadline, opendkim_next *next);
+bool opendkim_wants_restart(const struct signer_operation *operation);
+void opendkim_note_restart(struct signer_operation *operation);
+void opendkim_note_no_restart(struct signer_operation *operation, size_t index, const struct error *error);
 /* Only whether the milter answers. */
 void opendkim_step_reach(struct signer_operation *operation, int64_t deadline, opendkim_next *next);
 /* One message for each sender. before: prove previous_selector instead (items without one are left out). patient: the

@@ -15,6 +15,13 @@ enum {
   OPENDKIM_RELOAD_MS_MAX = 600 * 1000, /* a worker is not held longer by one reload */
 };
 
+/* One way to make a signer read its tables again. All owned. */
+struct opendkim_way {
+  enum reload_kind kind;
+  char *target;   /* unit or pid file */
+  char **command; /* ends with NULL */
+};
+
 /* What a worker may touch for one signer of the policy. All owned. */
 struct opendkim_root {
   char *key_table;
@@ -23,9 +30,8 @@ struct opendkim_root {
   bool multiple_signatures;
   char *key_prefix; /* paths in KeyTable begin with this: key-directory up to its first field */
   bool key_prefix_whole; /* it has no field: what follows is below it */
-  enum reload_kind reload;
-  char *reload_target;
-  char **reload_command; /* ends with NULL */
+  struct opendkim_way reload;
+  struct opendkim_way restart;
 };
 
 /* The allow-list. A job on any other table, key path or reload target is refused with ERROR_PERMISSION: the loop's
@@ -54,6 +60,9 @@ int opendkim_jobs_read_tables(const uint8_t *reply, size_t reply_size, struct ta
  * ERROR_CONFLICT (the pid is another program's), ERROR_TIMEOUT, ERROR_REFUSED (the job or command failed: with what it
  * wrote), ERROR_UNREACHABLE (no system bus). */
 void opendkim_jobs_reload(struct buffer *payload, const struct policy_signer *signer, bool probe, int64_t timeout_ms);
+
+/* Payload of RELOAD for a restart, as policy_signer_restart says (not RELOAD_NONE): it ends every connection. The same errors. */
+void opendkim_jobs_restart(struct buffer *payload, const struct policy_signer *signer, int64_t timeout_ms);
 
 /* Payload of LOOK_TABLES, and the reader of its reply. */
 void opendkim_jobs_look(struct buffer *payload, const struct policy_signer *signer, const char *known_state);

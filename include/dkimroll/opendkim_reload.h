@@ -20,6 +20,9 @@ enum {
  * wait for the job's end. probe: the unit is loaded and active. */
 int reload_unit(const char *unit, bool probe, int64_t deadline, struct error *error) ERROR_USE_RESULT;
 
+/* RestartUnit, and the wait for the job's end: connections that were open are gone then. */
+int restart_unit(const char *unit, int64_t deadline, struct error *error) ERROR_USE_RESULT;
+
 /* SIGUSR1 to the process whose id is in the file, after a look that it is an opendkim. */
 int reload_pid_file(const char *path, bool probe, struct error *error) ERROR_USE_RESULT;
 

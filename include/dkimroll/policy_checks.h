@@ -12,6 +12,8 @@ int policy_check_name(const char *text, struct error *error) ERROR_USE_RESULT;
 int policy_check_path(const char *text, struct error *error) ERROR_USE_RESULT;
 /* The same with %d in it, which stands for the domain, below at least one fixed directory. */
 int policy_check_directory(const char *text, struct error *error) ERROR_USE_RESULT;
+/* A path with %z or nothing of that kind in its last part, which stands for the zone. */
+int policy_check_zone_file(const char *text, struct error *error) ERROR_USE_RESULT;
 /* A path, or credential:NAME (systemd.exec(5)). */
 int policy_check_tsig_file(const char *text, struct error *error) ERROR_USE_RESULT;
 /* "192.0.2.53", "192.0.2.53:53", "2001:db8::53", "[2001:db8::53]:53". */
@@ -30,6 +32,11 @@ int policy_check_key_name(const char *text, struct error *error) ERROR_USE_RESUL
 int policy_check_unit(const char *text, struct error *error) ERROR_USE_RESULT;
 /* A pattern that stands in a refile: SigningTable. */
 int policy_check_sender(const char *text, struct error *error) ERROR_USE_RESULT;
+/* Days, hours and dates of windows and freezes (schedule.h), and a time zone that this host knows. */
+int policy_check_day(const char *text, struct error *error) ERROR_USE_RESULT;
+int policy_check_hours(const char *text, struct error *error) ERROR_USE_RESULT;
+int policy_check_dates(const char *text, struct error *error) ERROR_USE_RESULT;
+int policy_check_time_zone(const char *text, struct error *error) ERROR_USE_RESULT;
 /* Whether a file: SigningTable knows the pattern ("*@D" counts, because it is written as D there). */
 bool policy_sender_fits_file(const char *pattern);
 

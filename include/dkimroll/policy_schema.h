@@ -83,7 +83,7 @@ struct schema_row {
 
 /* A rule between values of one mapping. It is tried if the rows that it needs had no findings and the mapping holds no key that is unknown or given twice: so
  * one mistake hides no other, and is not told a second time by its consequences. */
-enum { SCHEMA_NEEDS_MAX = 5 };
+enum { SCHEMA_NEEDS_MAX = 6 };
 struct schema_check {
   void (*check)(const struct policy_node *node, void *record, struct policy_report *report);
   const char *needs[SCHEMA_NEEDS_MAX]; /* names of rows; NULL behind the last */

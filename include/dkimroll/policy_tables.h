@@ -30,6 +30,8 @@ extern const struct schema_table policy_publisher_table;
 extern const struct schema_table policy_signer_table;
 extern const struct schema_table policy_defaults_table; /* into struct policy_draft */
 extern const struct schema_table policy_domain_table;   /* into struct policy_domain_draft */
+extern const struct schema_table policy_metrics_table;  /* these two into struct policy_draft (tables_see.c) */
+extern const struct schema_table policy_hooks_table;
 extern const struct schema_table policy_table;          /* into struct policy_draft; `domains` is a stream */
 
 /* Lists with one entry, for what the store keeps: into struct policy. */
@@ -37,13 +39,27 @@ extern const struct schema_row policy_rules_row;
 extern const struct schema_row policy_publishers_row;
 extern const struct schema_row policy_signers_row;
 
+/* Types of policies: (schedule_read.c) a duration that is left out of what is stored while it is 0, as in what earlier versions stored, and a time zone. */
+extern const struct schema_type policy_jitter_type;
+extern const struct schema_type policy_time_zone_type;
+extern const struct schema_type policy_budget_type; /* struct policy_limits: "5%" or "12" */
+/* What the texts of rules say, for the planner; those that say nothing are passed over. */
+void policy_schedule_compile(struct policy_rules *rules);
+/* Each of the draft's rules gets the freezes for all. freeze: where they stand. */
+void policy_freezes_join(struct policy_draft *draft, const struct policy_node *freeze, struct policy_report *report);
+
 /* Rules between the values of one mapping (struct schema_check). */
+void policy_window_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_bits_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_slots_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_life_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_archive_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_signer_tables_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_mode_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_restart_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_publisher_keys_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_publisher_command_check(const struct policy_node *node, void *record, struct policy_report *report);
+void policy_publisher_file_check(const struct policy_node *node, void *record, struct policy_report *report);
 void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report);
 
 #endif

@@ -1,9 +1,11 @@
-/* Publishers: how records get into DNS. An ops table; rfc2136 is the first. */
+/* Publishers: how records get into DNS. An ops table, with rfc2136 for zones that take updates, and command and zonefile for those that take none. */
 #ifndef DKIMROLL_PUBLISHER_H
 #define DKIMROLL_PUBLISHER_H
 
 #include "dkimroll/error.h"
+#include "dkimroll/keeper.h"
 #include "dkimroll/loop.h"
+#include "dkimroll/observe.h"
 #include "dkimroll/policy.h"
 #include "dkimroll/selector.h"
 #include "dkimroll/transport.h"
@@ -39,10 +41,15 @@ struct publish_result {
   bool already;          /* the wanted state held before: nothing was sent */
   bool attested;         /* the server sent a reply whose TSIG was verified within its fudge (RFC 8945 5.2.3) during this operation: its clock and
                             ours agree. Also with an error. Always false for an unsigned publisher */
+  bool clock_known;      /* a reply whose TSIG was right told the server's time, also one that is too far from ours ... */
+  int64_t clock_skew;    /* ... by how many seconds it was ahead of ours, when the reply came */
   int64_t completed_at;  /* wall seconds of the read-back that showed it, 0 on error */
   char zone[DNS_NAME_TEXT_SIZE];
   char owner[DNS_NAME_TEXT_SIZE];
   char primary_server[ADDRESS_TEXT_SIZE];
+  /* Of a zone that had to be discovered, in seconds, at most (RFC 2308 5), and of the aliases on the way there; 0: none or unknown. */
+  int64_t ttl_negative;
+  int64_t ttl_alias;
 };
 
 typedef void publisher_done(void *context, const struct publish_result *results, size_t count);
@@ -61,8 +68,17 @@ struct publisher_ops {
   void (*destroy)(struct publisher *publisher);
 };
 
+/* What the store knows, for publishers that write all records of a zone at once. */
+struct publisher_source {
+  /* Calls take for each record of a living key that was published through a publisher of that name and lives in zone. An error of take ends it and comes back. */
+  int (*records)(void *context, const char *publisher, const char *zone, int (*take)(void *take_context, const char *owner, uint32_t ttl, const char *record),
+                 void *take_context, struct error *error);
+  void *context;
+};
+
 struct publisher {
   const struct publisher_ops *ops;
+  const struct publisher_source *source; /* set by the owner, who outlives it; NULL: it knows of nothing but its items */
 };
 
 int publisher_start(struct publisher *publisher, const struct publish_item *items, size_t count, int64_t deadline,
@@ -75,5 +91,21 @@ void publisher_destroy(struct publisher *publisher);
 int publisher_rfc2136_new(struct loop *loop, struct transport *transport, struct entropy *entropy,
                           const struct policy_publisher *policy, struct publisher **ret_publisher, struct error *error)
     ERROR_USE_RESULT;
+
+/* Items of one operation that make sense for that publisher, at most PUBLISH_ITEMS_MAX; 0: any number. And seconds that its operation may take; 0: as any. */
+size_t publisher_batch_maximum(const struct policy_publisher *policy);
+int64_t publisher_seconds(const struct policy_publisher *policy);
+
+/* Those whose zones take no updates: a tool of somebody's is run for each change (dkimroll-policy(5) has its contract), or a fragment of the zone is written and the name server told. There are no
+ * prerequisites, and no primary to ask. So both look at the zone's servers: before, whether what a prerequisite would ask for holds at every server that answers, and afterwards, within policy->wait, until one shows
+ * the change. The rest of the servers are for the rounds of confirmation. Between the look and the change somebody else may have changed the name: that is where I3 and I4 are weaker than with rfc2136.
+ * runner and observer are borrowed. */
+int publisher_command_new(struct loop *loop, struct keeper *runner, struct observer *observer, const struct policy_publisher *policy,
+                          struct publisher **ret_publisher, struct error *error) ERROR_USE_RESULT;
+int publisher_zonefile_new(struct loop *loop, struct keeper *runner, struct observer *observer, const struct policy_publisher *policy,
+                           struct publisher **ret_publisher, struct error *error) ERROR_USE_RESULT;
+
+/* Whether items can be started at all: ERROR_INVALID, ERROR_LIMIT. For implementations. */
+int publish_items_check(const struct publish_item *items, size_t count, struct error *error) ERROR_USE_RESULT;
 
 #endif

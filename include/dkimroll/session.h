@@ -17,7 +17,12 @@ struct session {
   struct policy_signer **old_signers; /* copies: versions that keys were made with */
   size_t old_signer_count;
   struct store_file_stamp *stamps; /* of the policy's files when they were read; count is that of the policy. Paths are the policy's */
+  bool has_compiled;  /* session_take_over did that */
   char compiled[256]; /* what session_take_over compiled, in words; "" nothing was new */
+  /* The runner that session_begin_keeper forked, until it belongs to the back ends. */
+  bool has_runner;
+  int runner_descriptor;
+  pid_t runner_pid;
   /* What session_begin_keeper did, for check. */
   char *keeper_socket; /* owned; NULL: the keeper is a child of this process */
   bool dropped;        /* root became the owner of the state */
@@ -58,6 +63,8 @@ int session_open(struct session *session, struct error *error) ERROR_USE_RESULT;
 int session_take_over(struct session *session, const char *holder, struct error *error) ERROR_USE_RESULT;
 /* Writes down a request for each operand, and wakes a daemon that listens. ERROR_NOT_FOUND names a domain that is not managed. */
 int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) ERROR_USE_RESULT;
+/* One request, whose asked_at and asked_by this fills in. */
+int session_request_one(struct session *session, struct store_request *request, struct error *error) ERROR_USE_RESULT;
 /* Is the policy of this session the one of the units, by whatever name? (session_keeper.c) */
 bool session_has_usual_policy(const struct session *session);
 /* Tells a daemon that something was written down. false: no daemon is at work, and who has the lease finds it by himself. */
@@ -74,5 +81,8 @@ int session_run_engine(struct session *session, struct engine_setup *setup, stru
 void event_print(FILE *out, const struct event *event);
 /* The same into the log, with its fields. */
 void event_log(const struct log *log, const struct event *event);
+
+/* How the wave of rotations stands, moved on to now: for clocks of plans (plan_clock.wave), and for what a person is told. */
+int session_read_wave(struct session *session, int64_t now, struct wave *ret_wave, struct error *error) ERROR_USE_RESULT;
 
 #endif

@@ -25,6 +25,7 @@ struct signer_item {
   bool adopted;                  /* CHECK, WITHDRAW: `import` took the key over, so its entry may be of another form ("%", the key itself), and then stays, and other lines may
                                   * go on naming its file, which is looked after when it is to be destroyed */
   const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
+  bool restart;                  /* ACTIVATE, WITHDRAW: connections that are open must not go on with the tables as they were: the signer is restarted, if it can be, once the new key is proved */
   bool stays;                    /* ACTIVATE: the key signs already by what dkimroll knows, and its lines are put right: nothing is taken back */
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
   size_t sender_count;
@@ -32,6 +33,8 @@ struct signer_item {
 
 struct signer_result {
   struct error error;    /* code 0: done and proved */
+  bool restarted;        /* as the item asked for */
+  char restart_failure[256]; /* it was tried, and this came of it; empty: else */
   bool rolled_back;      /* ACTIVATE failed, and the tables of this item are as before and proved on the old key */
   int64_t switched_at;   /* wall seconds: tables on disk with the new entry; 0 never */
   int64_t completed_at;  /* wall seconds: proof arrived (ACTIVATE, PROVE), or tables written and reload asked for (WITHDRAW) */

@@ -22,6 +22,9 @@ struct status_step {
   size_t reason_count;
 };
 
+/* The state, and of a key that waits for an emergency that it does. (status_step.c) */
+const char *status_state_name(const struct lineage *lineage, const struct key *key);
+
 enum { STATUS_SERVER_MAX = DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE + 4 };
 /* "ns2.example.net (192.0.2.2:53)"; the address alone where the policy names no host. Returns buffer. (status_step.c) */
 const char *status_server_name(const char *host, const char *address, char buffer[STATUS_SERVER_MAX]);

@@ -10,6 +10,7 @@
 #include "dkimroll/error.h"
 #include "dkimroll/lifecycle.h"
 #include "dkimroll/policy.h"
+#include "dkimroll/wave.h"
 
 enum {
   STORE_CLAIM_MAX = 2000,      /* lineages at once */
@@ -27,6 +28,10 @@ struct store_policy_stamp {
   struct store_file_stamp *files; /* owned */
   size_t file_count;
   char digest[65];
+  /* What was compiled, and when; sync takes it from the policy itself. */
+  char *metrics_file; /* owned; NULL: no metrics */
+  int64_t metrics_domains;
+  int64_t compiled_at; /* TIME_UNSET: not known */
 };
 void store_policy_stamp_release(struct store_policy_stamp *stamp);
 
@@ -39,7 +44,10 @@ struct store_clock {
   bool attested;     /* the wall clock was attested in this boot */
 };
 
-enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4 };
+enum store_request_kind { REQUEST_ROTATE = 1, REQUEST_HOLD = 2, REQUEST_RELEASE = 3, REQUEST_FORGET = 4, REQUEST_REVOKE = 5, REQUEST_RELEASE_WAVE = 6 /* domain is "" */ };
+
+/* Of REQUEST_REVOKE (struct compromise). */
+enum store_request_option { REQUEST_WHOLE_HOST = 1 << 0, REQUEST_NOW = 1 << 1 };
 
 struct store_request {
   int64_t id;
@@ -47,8 +55,11 @@ struct store_request {
   char *domain; /* owned */
   char *reason; /* owned; NULL */
   int64_t until; /* HOLD: end, or TIME_NEVER */
+  enum hold_scope hold_scope; /* HOLD */
   int64_t asked_at;
   char *asked_by; /* "root (pid 4711)"; owned */
+  char *selector; /* REVOKE: the key; NULL: the active one; owned */
+  unsigned options; /* REVOKE: of enum store_request_option */
 };
 void store_request_release(struct store_request *request);
 
@@ -71,6 +82,23 @@ struct store_tables {
 };
 #define STORE_ALL_WOKEN INT64_MAX
 
+/* What a publisher's server said of the time in its last reply whose TSIG was right. */
+struct store_publisher_clock {
+  int64_t publisher_id;
+  const char *publisher; /* its name, only from select; borrowed */
+  int64_t skew;          /* seconds by which its clock was ahead of ours */
+  int64_t measured_at;
+};
+
+/* Something that needs a person. Texts are borrowed. */
+struct store_alarm {
+  const char *subject; /* "example.com main", "dkimroll" */
+  const char *domain;  /* NULL: about no domain */
+  int64_t since;       /* TIME_UNSET, in a commit: it is over */
+  int64_t told_at;     /* when the hook was called for it last; TIME_UNSET: not yet */
+  const char *text;
+};
+
 /* Makes the next `limit` lineages after the one with id `after` due at once. */
 struct store_wake {
   int64_t after;
@@ -78,6 +106,10 @@ struct store_wake {
   int64_t at;
   int64_t last; /* out: the id of the last one; STORE_ALL_WOKEN: there are no more */
 };
+
+/* Values of told_event: there is no hook, so that nothing is told, which select has no row for; and it begins before the first event. */
+#define STORE_NOTHING_TOLD INT64_MIN
+#define STORE_TOLD_START INT64_C(-1)
 
 /* Everything of one turn, or of the outcomes of one operation: one transaction. Pointers are borrowed. New keys and events get their id. Of a lineage
  * all columns but those that belong to sync (domain, slot, managed, rules, publisher, signers, zone, senders) are written, with all its keys, their sightings and
@@ -99,6 +131,12 @@ struct store_commit {
   const struct store_tables *tables; /* rows to write */
   size_t tables_count;
   struct store_wake *wake; /* NULL: none; done after the lineages */
+  const struct wave *wave; /* NULL: unchanged; its limits are the policy's, written by sync */
+  int64_t wave_waits;      /* a wave goes on: lineages that are due exactly then are due at clock->credited; TIME_UNSET none. Done after the lineages */
+  const struct store_publisher_clock *publisher_clock; /* NULL: not measured */
+  const struct store_alarm *alarms;
+  size_t alarm_count;
+  int64_t told_event; /* the hook for transitions has been called for all events up to this; 0: unchanged; or one of those above */
 };
 
 enum store_select_kind {
@@ -112,7 +150,23 @@ enum store_select_kind {
   STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state; filter: domain (needed), text (only this one, any letter case) */
   STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones, more than LINEAGE_KEYS_MAX of them in several rows; filter: domain */
   STORE_SELECT_TABLES = 9,   /* row: struct store_tables */
+  STORE_SELECT_WAVE = 14,    /* row: struct wave; none before the first sync */
+  STORE_SELECT_PUBLISHER_CLOCKS = 10, /* row: struct store_publisher_clock; of a publisher's versions the one that was measured last comes last */
+  STORE_SELECT_ALARMS = 11,  /* row: struct store_alarm */
+  STORE_SELECT_LINEAGES_AFTER = 13, /* row: as LINEAGES, by domain then slot, those after filter.domain and slot filter.text, at most limit: pages of all */
+  STORE_SELECT_TOLD = 12,    /* row: int64_t: commit.told_event; none before the first */
+  STORE_SELECT_RECORDS = 15, /* row: struct store_record, of each living key that was made and published through a publisher of a name, in any version, into a zone, and is not deleted; filter: domain
+                                (here the publisher's name) and text (the zone), both needed */
   STORE_SELECT_KEY_USERS = 8,/* row: struct lineage that has a living key whose path is filter.text and not destroyed (I4: is a key file still named?) */
+};
+
+/* A record that belongs into a zone by what the store knows. */
+struct store_record {
+  const char *owner; /* its name there; borrowed */
+  uint32_t ttl;
+  const char *record; /* of the key before a revocation; borrowed */
+  enum key_algorithm algorithm;
+  bool revoked; /* what stands there is the record with empty p= */
 };
 
 struct store_filter {

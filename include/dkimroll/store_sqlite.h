@@ -9,7 +9,7 @@
 
 enum {
   SQLITE_APPLICATION_ID = 0x444b494d, /* "DKIM", in the file's header, so that no foreign database is taken over */
-  SQLITE_STATEMENTS_MAX = 64,         /* different statements that are kept; all files here have fewer */
+  SQLITE_STATEMENTS_MAX = 96,         /* different statements that are kept; all files here have fewer */
   SQLITE_CACHE_KIB = 16384,           /* page cache: keeps the upper pages of all indexes at a million domains */
   SQLITE_RETRY_MS = 10,               /* between two attempts, where SQLite does not wait by itself */
   SQLITE_WAL_KEPT_MAX = 64 << 20,     /* octets of write-ahead log that stay on disk after a large sync */
@@ -155,7 +155,7 @@ int sqlite_keys_write(struct sqlite_store *store, const struct lineage *lineage,
   "lineage.id, lineage.domain, lineage.slot, lineage.managed, lineage.forgotten, lineage.rules_id, "                   \
   "lineage.publisher_id, lineage.signers, lineage.zone, lineage.senders, lineage.held, lineage.hold_reason, "          \
   "lineage.hold_until, lineage.rotate_requested, lineage.failures, lineage.retry_at, lineage.parked_at, "              \
-  "lineage.failure, lineage.next_moment"
+  "lineage.failure, lineage.next_moment, lineage.hold_scope"
 /* Reads the present row without keys. Caller releases *ret_lineage, also on failure. */
 int sqlite_lineage_read(struct sqlite_query *query, struct lineage *ret_lineage, struct error *error) ERROR_USE_RESULT;
 /* By row id, with its living keys. Caller releases *ret_lineage, also on failure. */
@@ -184,8 +184,29 @@ int sqlite_event_insert(struct sqlite_store *store, const struct event *event, i
 /* *ret_stamp as sync was given it last; file_count 0: never. Caller releases it, also on failure. */
 int sqlite_stamp_read(struct sqlite_store *store, struct store_policy_stamp *ret_stamp,
                       struct error *error) ERROR_USE_RESULT;
+/* ---- sqlite_wave.c ---- */
+#define SQLITE_WAVE_COLUMNS                                                                                                                     \
+  "max_per_run, budget, percent, failures, run, begun, switched, late_begun, late_switched, period, ended, failed, first, first_action, stopped_at, " \
+  "stopped_ended, stopped_failed, probe_at, probes"
+int sqlite_wave_read(struct sqlite_query *query, struct wave *ret_wave, struct error *error) ERROR_USE_RESULT;
+/* All but the limits. */
+int sqlite_wave_write(struct sqlite_store *store, const struct wave *wave, struct error *error) ERROR_USE_RESULT;
+/* The limits alone. */
+int sqlite_wave_limit(struct sqlite_store *store, const struct policy_limits *limits, struct error *error) ERROR_USE_RESULT;
+/* Lineages that are due exactly at `from` are due at `to`. */
+int sqlite_wave_wake(struct sqlite_store *store, int64_t from, int64_t to, struct error *error) ERROR_USE_RESULT;
+
 int sqlite_stamp_write(struct sqlite_store *store, const struct store_policy_stamp *stamp,
                        struct error *error) ERROR_USE_RESULT;
+
+/* ---- sqlite_see.c ---- */
+
+/* What the policy says of metrics, and when it was compiled, into and out of meta. */
+int sqlite_metrics_write(struct sqlite_store *store, const struct policy *policy, int64_t now, struct error *error) ERROR_USE_RESULT;
+int sqlite_metrics_read(struct sqlite_store *store, struct store_policy_stamp *stamp, struct error *error) ERROR_USE_RESULT;
+int sqlite_publisher_clock_write(struct sqlite_store *store, const struct store_publisher_clock *clock, struct error *error) ERROR_USE_RESULT;
+int sqlite_alarm_write(struct sqlite_store *store, const struct store_alarm *alarm, struct error *error) ERROR_USE_RESULT;
+int sqlite_told_write(struct sqlite_store *store, int64_t event, struct error *error) ERROR_USE_RESULT;
 
 /* ---- the ops ---- */
 

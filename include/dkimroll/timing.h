@@ -9,10 +9,12 @@ enum {
   TIMING_WATCH_SLOWEST = 3600,     /* a key that is ready is watched at least every hour */
   TIMING_WATCH_SIGNED = 21600,     /* a record that mail needs (active, retired) is looked at every 6 hours: a million domains are 46 rounds a second */
   TIMING_PROOF_PAUSE = 10,         /* a key is not proved more often than that, unless prove-every is shorter */
+  TIMING_LOST_FOR_GOOD = 86400,    /* a private key file that is not there for a day does not come back by itself: a folder that was not mounted does */
   TIMING_HEAL_SLOWEST = 86400,     /* a record that some server lacks is published again, or the alarm repeated, at least once a day */
   TIMING_BACKOFF_FIRST = 15,       /* after the first failure of a step; doubles */
   TIMING_BACKOFF_RETRYABLE = 3600, /* at most, where the step may succeed by itself */
   TIMING_BACKOFF_PARKED = 86400,   /* a parked lineage is tried again once a day */
+  TIMING_ATTEST_LOOK = 60,         /* where only the kernel can attest the clock: after a boot that takes seconds to minutes, and a look at it costs nothing */
   TIMING_FAILURES_PARK = 8,        /* failures in a row that park a lineage with an alarm */
 };
 
@@ -32,9 +34,12 @@ int64_t timing_ready(const struct key *key, const struct policy_rules *rules);
 /* Ipub as expected for the successor of active: Dprp + max(TTLneg, TTLold) + Spub + the sightings, from what the active key measured, at most
  * half of a key's life. */
 int64_t timing_publication_interval(const struct key *active, const struct policy_rules *rules);
+/* How long a key of lineage signs: rotate-every, less a part of the jitter that is the lineage's own. The part comes from the names of domain and slot, so that it
+ * is the same after a store was lost, and parts of many lineages are spread evenly. TIME_NEVER: on demand only. */
+int64_t timing_life(const struct lineage *lineage);
 /* When a successor of active is to be generated, and when it is to take over. TIME_NEVER: on demand only. */
-int64_t timing_generate(const struct key *active, const struct policy_rules *rules);
-int64_t timing_turn(const struct key *active, const struct policy_rules *rules);
+int64_t timing_generate(const struct lineage *lineage, const struct key *active);
+int64_t timing_turn(const struct lineage *lineage, const struct key *active);
 /* F2: last signature of a retired key. */
 int64_t timing_last_signature(const struct key *key, const struct policy_rules *rules);
 /* F3; never earlier than what was stored in key->revoke_at. */

@@ -46,6 +46,8 @@ struct update_reply {
   struct error error; /* code 0: message is a believed reply. Else what the transport said */
   bool doubted;       /* with error: a reply came that was not believed, answer is what it said */
   bool attested;      /* a believed TSIG was within its fudge: our clock is right */
+  bool clock_known;   /* a TSIG with a right MAC told the server's time ... */
+  int64_t clock_skew; /* ... seconds by which it was ahead of ours */
   struct update_answer answer;
   struct message *message; /* may be taken with TAKE_PTR; NULL with error */
 };

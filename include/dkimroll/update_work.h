@@ -33,6 +33,8 @@ struct update_server {
   size_t in_flight;
   bool answered;             /* the window is open */
   bool attested;             /* a believed TSIG within its fudge came */
+  bool clock_known;          /* and what the last one said of the time */
+  int64_t clock_skew;
   bool pumping;              /* guards against sending from inside sending */
   unsigned failures;         /* in a row: no answer, or none that counts */
   struct loop_source *pause; /* until it ends nothing is sent */
@@ -119,7 +121,7 @@ void update_zone_check(struct update_zone *zone);
 /* Sends what may be sent. */
 void update_server_pump(struct update_server *server);
 /* A reply that counts came. */
-void update_server_answered(struct update_server *server, bool attested);
+void update_server_answered(struct update_server *server, const struct update_reply *reply);
 /* The remedy of a server that does not answer, unless there is a better one. */
 void update_server_remedy(const struct update_server *server, struct error *error);
 /* No reply came, or none that counts: pauses, and after too many of them ends all items of the server. */

@@ -31,7 +31,9 @@ struct zone_answer {
   char primary[DNS_NAME_TEXT_SIZE]; /* MNAME; empty where no server told it */
   struct address primary_address;   /* where updates go: publisher->server, else MNAME's first address, else the first of publisher->servers; size 0: unknown */
   struct error primary_error;       /* why it is unknown */
-  int64_t ttl_negative;             /* min(SOA.MINIMUM, TTL of the SOA) of the zone as found, -1 unknown */
+  int64_t ttl_negative;             /* min(SOA.MINIMUM, TTL of the SOA) of the zone as found, -1 unknown. 0 from BIND, which answers a question for the SOA of a name
+                                       that is none with TTL 0 (zero-no-soa-ttl): looks at the name itself tell more */
+  int64_t minimum;                  /* SOA.MINIMUM: ttl_negative is no more than that, -1 unknown */
   int64_t ttl_alias;                /* largest TTL of the aliases on the way, -1 none */
   bool is_signed;                   /* a server sent an RRSIG over the zone's SOA or NS: its answers have to be signed */
   struct zone_server *servers;      /* zone_find_servers, without ignore-servers */

@@ -45,7 +45,7 @@ struct zone_search {
   char zone[DNS_NAME_TEXT_SIZE];
   char walk[DNS_NAME_TEXT_SIZE]; /* name being asked for, while labels are dropped */
   char primary[DNS_NAME_TEXT_SIZE];
-  int64_t ttl_negative, ttl_alias;
+  int64_t ttl_negative, minimum, ttl_alias;
   bool is_signed;
   bool uses_given;            /* the given servers are asked now */
   bool has_delegation;        /* found holds what the parent says */

@@ -17,7 +17,7 @@
 
 enum {
   LOG_FIELD_MAX = 1280, /* an error's message, some of its octets escaped */
-  LOG_FIELDS = 8,
+  LOG_FIELDS = 16,
   LOG_LINE_MAX = 4096, /* below PIPE_BUF, so that lines of several processes do not mix in a pipe */
 };
 
@@ -61,6 +61,8 @@ static void log_compose_message(const struct log_event *event, char *message, si
 
 static bool log_write_journal(const struct log_event *event, const char *message) {
   char priority[2] = {(char)('0' + (int)event->level), '\0'};
+  char number[32];
+  snprintf(number, sizeof(number), "%lld", (long long)event->event);
   const struct {
     const char *name;
     const char *value;
@@ -68,10 +70,16 @@ static bool log_write_journal(const struct log_event *event, const char *message
       {"MESSAGE=", message},
       {"PRIORITY=", priority},
       {"SYSLOG_IDENTIFIER=", "dkimroll"},
+      {"MESSAGE_ID=", log_message_id(event->kind)},
+      {"DKIMROLL_KIND=", event->kind},
+      {"DKIMROLL_EVENT=", event->event ? number : NULL},
       {"DKIMROLL_DOMAIN=", event->domain},
+      {"DKIMROLL_KEY=", event->key},
       {"DKIMROLL_SELECTOR=", event->selector},
       {"DKIMROLL_FROM=", event->from},
       {"DKIMROLL_TO=", event->to},
+      {"DKIMROLL_SERVER=", event->server},
+      {"DKIMROLL_ERROR=", event->error},
       {"DKIMROLL_REMEDY=", event->remedy},
   };
   char texts[LOG_FIELDS][LOG_FIELD_MAX];

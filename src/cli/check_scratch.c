@@ -22,6 +22,15 @@ static void say_error(struct check_scratch *scratch, const char *who, const stru
                                  .remedy = (char *)error->remedy});
 }
 
+/* What a publisher without updates does instead. */
+static void say_way(struct check_scratch *scratch) {
+  const struct policy_publisher *policy = scratch->policy;
+  CLEANUP_FREE char *text = policy->type == PUBLISHER_COMMAND
+                                ? text_format("%s is run for each change, and the servers are watched until one shows it", policy->command[0])
+                                : text_format("%s is written, and the servers are watched until one shows a change", policy->file);
+  say(scratch, &(struct finding){.text = text ? text : policy->name});
+}
+
 static void prepare_one(struct check_scratch *scratch) {
   struct check *check = scratch->check;
   const struct engine_factory *factory = &check->session.backends.factory;
@@ -32,7 +41,9 @@ static void prepare_one(struct check_scratch *scratch) {
     say_error(scratch, NULL, &error);
     return;
   }
-  if (scratch->policy->tsig_file) {
+  if (scratch->policy->type != PUBLISHER_RFC2136) {
+    say_way(scratch);
+  } else if (scratch->policy->tsig_file) {
     CLEANUP_FREE char *text = text_format("the TSIG key %s is good", scratch->policy->tsig_file);
     say(scratch, &(struct finding){.text = text ? text : (char *)"the TSIG key is good"});
   } else {
@@ -64,6 +75,8 @@ void check_scratch_prepare(struct check *check) {
 
 /* What anybody can type who finds the record later. */
 static char *describe_deletion(const struct check_scratch *scratch, const struct check_place *place) {
+  if (scratch->policy->type == PUBLISHER_COMMAND) return text_format("delete it with the provider's own tools: TXT at %s in zone %s", place->owner, place->zone);
+  if (scratch->policy->type == PUBLISHER_ZONEFILE) return text_format("take its line out of %s, and have the name server read zone %s again", scratch->policy->file, place->zone);
   char server[ADDRESS_TEXT_SIZE] = "";
   const char *port = "";
   text_copy(server, sizeof server, place->primary_server);

@@ -25,15 +25,19 @@ const struct cli_command cli_commands[] = {
      WORKS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_prove},
     {"import", "[DOMAIN...]", "what signs today, and what would be taken over of it; with --apply it is", WORKS | CLI_APPLY, 0, CLI_DOMAINS_MAX,
      cli_command_import},
-    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL, 1, CLI_DOMAINS_MAX,
-     cli_command_hold},
-    {"release", "DOMAIN...", "end a hold", WORKS | CLI_REASON, 1, CLI_DOMAINS_MAX, cli_command_release},
+    {"hold", "DOMAIN...", "no new key, no switch, no deletion until release", WORKS | CLI_REASON | CLI_UNTIL | CLI_ONLY_ACTIVATION, 1,
+     CLI_DOMAINS_MAX, cli_command_hold},
+    {"release", "DOMAIN...", "end a hold; with --wave let a stopped wave of rotations go on", WORKS | CLI_REASON | CLI_WAVE, 0, CLI_DOMAINS_MAX,
+     cli_command_release},
     {"forget", "DOMAIN...", "stop watching a domain that is gone from the policy; nothing is deleted", WORKS | CLI_REASON, 1,
      CLI_DOMAINS_MAX, cli_command_forget},
+    {"revoke", "SELECTOR|DOMAIN...", "a private key may be in other hands: another key signs, and the record says so, at once",
+     WORKS | CLI_REASON | CLI_ALL_ACTIVE | CLI_HOST_COMPROMISED | CLI_NOW | CLI_YES | CLI_NO_WAIT | CLI_BUDGET, 0, CLI_DOMAINS_MAX, cli_command_revoke},
     {"daemon", "", "do everything that is due, and stay: in the place of run and its timer", WORKS, 0, 0, cli_command_daemon},
     {"reload", "", "let the daemon read the policy again", ALWAYS, 0, 0, cli_command_reload},
     {"units", "", "drop-ins for the units: what the policy's paths need; with --apply they are written", ALWAYS | CLI_APPLY, 0, 0, cli_command_units},
     {"history", "[DOMAIN...]", "everything that happened, with reasons", ALWAYS | CLI_JSON, 0, CLI_DOMAINS_MAX, cli_command_history},
+    {"metrics", "", "what is known, as metrics for Prometheus", ALWAYS, 0, 0, cli_command_metrics},
     {"keeper", "", "serve one connection to dkimroll-keeper.socket: started by systemd, not by hand", ALWAYS, 0, 0, cli_command_keeper},
     {"completion", "", "print the completion for bash", CLI_HELP, 0, 0, cli_command_completion},
 };
@@ -97,6 +101,11 @@ static const struct option long_options[] = {
     {"reason", required_argument, NULL, CLI_REASON}, {"budget", required_argument, NULL, CLI_BUDGET},
     {"apply", no_argument, NULL, CLI_APPLY},         {"help", no_argument, NULL, CLI_HELP},
     {"keeper", required_argument, NULL, CLI_KEEPER},
+    {"only-activation", no_argument, NULL, CLI_ONLY_ACTIVATION},
+    {"wave", no_argument, NULL, CLI_WAVE},
+    {"all-active", no_argument, NULL, CLI_ALL_ACTIVE},
+    {"host-compromised", no_argument, NULL, CLI_HOST_COMPROMISED}, {"now", no_argument, NULL, CLI_NOW},
+    {"yes", no_argument, NULL, CLI_YES},
     {NULL, 0, NULL, 0},
 };
 
@@ -114,7 +123,13 @@ static int take_option(int option, const char *value, struct cli_arguments *argu
   case CLI_KEEPER: arguments->keeper = value; return 0;
   case CLI_JSON: arguments->json = true; return 0;
   case CLI_APPLY: arguments->apply = true; return 0;
+  case CLI_WAVE: arguments->wave = true; return 0;
+  case CLI_ONLY_ACTIVATION: arguments->only_activation = true; return 0;
   case CLI_NO_WAIT: arguments->no_wait = true; return 0;
+  case CLI_ALL_ACTIVE: arguments->all_active = true; return 0;
+  case CLI_HOST_COMPROMISED: arguments->host_compromised = true; return 0;
+  case CLI_NOW: arguments->now = true; return 0;
+  case CLI_YES: arguments->yes = true; return 0;
   case CLI_REASON:
     arguments->reason = value;
     if (is_reason(value)) return 0;

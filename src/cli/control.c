@@ -29,6 +29,7 @@ static int refuse_managed(struct session *session, struct error *error) {
 }
 
 static void print_done(const struct cli *cli, const char *done) {
+  if (cli->arguments->operand_count == 0) fprintf(cli->out, "%s\n", done);
   for (size_t i = 0; i < cli->arguments->operand_count; i++) fprintf(cli->out, "%s: %s\n", cli->arguments->operands[i], done);
 }
 
@@ -70,17 +71,39 @@ static int control(const struct cli *cli, enum store_request_kind kind, int64_t 
   return result ? cli_report(cli, &error) : EX_OK;
 }
 
+/* A hold that is over as it begins is a slip of whoever typed it: it must not look as if the domain were held. */
+static int refuse_past(const struct cli *cli, int64_t until) {
+  struct clock_reading now;
+  struct error error = {0};
+  char moment[TIME_TEXT_SIZE];
+  clock_read(&now);
+  if (until > now.wall) return 0;
+  error_set(&error, ERROR_INVALID, "the end of the hold, %s, is over: nothing was held", time_format(until, moment));
+  error_remedy(&error, "name a moment to come with --until (UTC), or none");
+  return cli_report(cli, &error);
+}
+
 int cli_command_hold(const struct cli *cli) {
   char moment[TIME_TEXT_SIZE], done[128];
+  const char *const what = cli->arguments->only_activation ? "held from taking over (the next key is made and waits)" : "held";
   const int64_t until = cli->arguments->until == TIME_UNSET ? TIME_NEVER : cli->arguments->until;
+  const int refused = refuse_past(cli, until);
+  if (refused) return refused;
   if (until == TIME_NEVER)
-    snprintf(done, sizeof done, "held until `dkimroll release`");
+    snprintf(done, sizeof done, "%s until `dkimroll release`", what);
   else
-    snprintf(done, sizeof done, "held until %s", time_format(until, moment));
+    snprintf(done, sizeof done, "%s until %s", what, time_format(until, moment));
   return control(cli, REQUEST_HOLD, until, done);
 }
 
-int cli_command_release(const struct cli *cli) { return control(cli, REQUEST_RELEASE, TIME_NEVER, "released"); }
+int cli_command_release(const struct cli *cli) {
+  const bool wave = cli->arguments->wave, domains = cli->arguments->operand_count > 0;
+  if (wave && !domains) return control(cli, REQUEST_RELEASE_WAVE, TIME_NEVER, "The wave of rotations goes on.");
+  if (domains && !wave) return control(cli, REQUEST_RELEASE, TIME_NEVER, "released");
+  fprintf(cli->err, "dkimroll: release takes either domains or --wave\n");
+  fprintf(cli->err, "dkimroll: remedy: `dkimroll release DOMAIN` ends a hold, `dkimroll release --wave` lets a stopped wave go on\n");
+  return EX_USAGE;
+}
 
 int cli_command_forget(const struct cli *cli) {
   return control(cli, REQUEST_FORGET, TIME_NEVER, "forgotten; its records, keys and table lines stay as they are");

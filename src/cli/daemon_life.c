@@ -11,6 +11,7 @@
 #include "dkimroll/cleanup.h"
 #include "dkimroll/daemon.h"
 #include "dkimroll/session.h"
+#include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 
 struct life {
@@ -284,9 +285,14 @@ static int begin(struct life *life, struct error *error) {
 
 static int work(struct life *life, struct error *error) {
   struct engine_setup setup = {.listener = log_event_row, .listener_context = life, .turned = turned, .turned_context = life, .horizon = TIME_NEVER};
+  struct teller *teller = NULL;
   session_fill_setup(&life->session, &setup);
-  int result = engine_new(&setup, &life->engine, error);
-  if (result) return result;
+  int result = teller_new(&life->session, &setup, &teller, error);
+  if (!result) result = engine_new(&setup, &life->engine, error);
+  if (result) {
+    teller_free(teller);
+    return result;
+  }
   listen_to_requests(life);
   const char *compiled = life->session.compiled;
   life_tell(life, DAEMON_READY, compiled[0] ? compiled : "the policy is the one that was compiled last");
@@ -294,7 +300,10 @@ static int work(struct life *life, struct error *error) {
   struct engine_summary summary;
   engine_summarise(life->engine, &summary);
   if (!result && summary.in_hand > 0) life_log(life, LOG_LEVEL_NOTICE, "what is open was parked: the next start looks at it again and goes on");
+  /* The next life tells what this one has no time for. */
+  teller_end(teller, &summary, TELLER_LEAVES_MS);
   engine_free(TAKE_PTR(life->engine));
+  teller_free(teller);
   return result;
 }
 

@@ -11,6 +11,11 @@ static enum log_level event_level(const struct event *event) {
 
 void event_log(const struct log *log, const struct event *event) {
   log_write(log, &(struct log_event){.level = event_level(event),
+                                     .kind = event->kind,
+                                     .event = event->id,
+                                     .key = event->slot && event->slot[0] ? event->slot : NULL,
+                                     .server = event->server[0] ? event->server : NULL,
+                                     .error = event->error ? error_code_name(event->error) : NULL,
                                      .domain = event->domain && event->domain[0] ? event->domain : NULL,
                                      .selector = event->selector,
                                      .from = event->from,

@@ -31,7 +31,9 @@ static int show_event(void *context, const void *row) {
 
 static int note_request(void *context, const void *row) {
   struct follower *follower = context;
-  follower->busy |= is_operand(follower, ((const struct store_request *)row)->domain);
+  const char *const domain = ((const struct store_request *)row)->domain;
+  /* What is asked for no domain is for all. */
+  follower->busy |= is_operand(follower, domain) || (follower->session->cli->arguments->operand_count == 0 && !domain[0]);
   return 0;
 }
 

@@ -11,8 +11,14 @@ static const struct {
     {CLI_UNTIL, "--until", "DATE", "2026-12-31 or 2026-12-31T08:00:00Z, in UTC"},
     {CLI_REASON, "--reason", "TEXT", "goes into the history"},
     {CLI_BUDGET, "--budget", "TIME", "how long to wait for what comes next, default 2m"},
+    {CLI_ALL_ACTIVE, "--all-active", NULL, "every active key of every domain"},
+    {CLI_HOST_COMPROMISED, "--host-compromised", NULL, "every living key of the domain: all private keys lie on this host"},
+    {CLI_NOW, "--now", NULL, "revoke at once even if no other key is ready: mail goes out unsigned until one is"},
+    {CLI_YES, "--yes", NULL, "do not ask"},
     {CLI_APPLY, "--apply", NULL, "do it; without it nothing is changed"},
     {CLI_KEEPER, "--keeper", "PATH", "the keeper's socket; without it the keeper of the default policy, or one of its own"},
+    {CLI_WAVE, "--wave", NULL, "of all domains: begin new keys again, and switch"},
+    {CLI_ONLY_ACTIVATION, "--only-activation", NULL, "the next key is made and waits; nothing else is held"},
     {CLI_HELP, "--help", NULL, "this text (also -h)"},
 };
 

@@ -158,7 +158,9 @@ static bool signing_is_out_of_reach(const struct import *import, struct import_k
   if (domain->has_active) {
     snprintf(key->why, sizeof key->why, "dkimroll's own key %s should sign for the domain, and this one does", domain->active);
     key->fate = IMPORT_LEFT;
-    snprintf(key->remedy, sizeof key->remedy, "`dkimroll prove %s` tells more; remove the lines of %s from the SigningTable", domain->policy->name, key->selector);
+    snprintf(key->remedy, sizeof key->remedy,
+             "`dkimroll prove %s` tells more; if the database is an old copy, move it away and import anew; else remove the lines of %s from the SigningTable",
+             domain->policy->name, key->selector);
     return true;
   }
   const struct keypair_public *half = &key->first->public_half;

@@ -183,6 +183,8 @@ size_t import_report(const struct import *import, bool applied) {
     fprintf(out, adopted > 0 ? "Taken over; no table and no record was changed. `dkimroll plan` tells what comes next, and `dkimroll run` does it.\n"
                              : "There was nothing to take over.\n");
   else
-    fprintf(out, adopted > 0 ? "Nothing was changed. `dkimroll import --apply` does what stands behind \"->\".\n" : "Nothing was changed, and nothing is to be done.\n");
+    fprintf(out, adopted > 0       ? "Nothing was changed. `dkimroll import --apply` does what stands behind \"->\".\n"
+                 : counts.left > 0 ? "Nothing was changed. What is left alone can be taken over when its remedy is done.\n"
+                                   : "Nothing was changed, and nothing is to be done.\n");
   return counts.left;
 }

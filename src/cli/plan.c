@@ -9,10 +9,12 @@
 #include "dkimroll/json.h"
 #include "dkimroll/operands.h"
 #include "dkimroll/text.h"
+#include "dkimroll/timeline.h"
 
 enum {
   PLAN_STEPS_MAX = 4000000, /* of all lineages, 24 octets each: 100,000 domains over a year */
   PLAN_STANDSTILLS_SHOWN = 20,
+  PLAN_TIMELINES_MAX = 4, /* without operands: what a screen holds */
   SECONDS_OF_DAY = 86400,
 };
 
@@ -37,9 +39,12 @@ struct planning {
   char *names; /* owned; texts one after the other */
   size_t names_size, names_capacity;
   uint32_t lineage;       /* of the steps that are being found */
+  size_t lineages;
   uint32_t last_selector; /* most keys of a run have the name of their day */
   bool has_slots;
   struct findings standstills;
+  struct wave wave;
+  struct forecast_book book;
   struct columns *columns;
   struct error *error;
 };
@@ -48,6 +53,7 @@ static void release_planning(struct planning *planning) {
   free(planning->steps);
   free(planning->names);
   findings_release(&planning->standstills);
+  forecast_book_release(&planning->book);
   columns_free(planning->columns);
   session_release(&planning->session);
 }
@@ -125,9 +131,10 @@ static int plan_row(void *context, const void *row) {
   int result = lineage_copy(row, &lineage, planning->error);
   if (!result) result = keep_name(planning, lineage.domain, &planning->lineage);
   if (!result) result = keep_name(planning, lineage.slot, &slot);
+  planning->lineages++;
   planning->has_slots |= !result && !text_equal(lineage.slot, "main");
   if (!result)
-    result = forecast_lineage(&lineage, planning->now, planning->until, keep_step, planning, planning->error);
+    result = forecast_lineage_in(&planning->book, &lineage, planning->now, planning->until, keep_step, planning, planning->error);
   if (!result) note_standstill(planning, &lineage);
   return result;
 }
@@ -204,19 +211,48 @@ static int print_table(struct planning *planning) {
   return result ? result : columns_end(planning->columns, planning->error);
 }
 
+struct timelines {
+  struct planning *planning;
+  struct timeline_style style;
+};
+
+static int print_timeline(void *context, const void *row) {
+  struct timelines *timelines = context;
+  struct planning *planning = timelines->planning;
+  const struct lineage *lineage = row;
+  FILE *out = planning->cli->out;
+  struct timeline timeline;
+  int result = timeline_make(lineage, planning->now, planning->until, &timeline, planning->error);
+  if (result) return result;
+  fprintf(out, "%s%s%s\n", lineage->domain, planning->has_slots ? ", key " : "", planning->has_slots ? lineage->slot : "");
+  timeline_draw(&timeline, &timelines->style, out);
+  fputc('\n', out);
+  return ferror(out);
+}
+
+static int print_timelines(struct planning *planning) {
+  struct timelines timelines = {.planning = planning};
+  const bool wanted = planning->cli->arguments->operand_count > 0 || planning->lineages <= PLAN_TIMELINES_MAX;
+  if (!wanted || !timeline_style_of(planning->cli->out, &timelines.style)) return 0;
+  return operands_each_lineage(&planning->session, print_timeline, &timelines, planning->error);
+}
+
 static int print_text(struct planning *planning, const char *warning) {
   FILE *out = planning->cli->out;
-  char moment[TIME_TEXT_SIZE];
+  char moment[TIME_TEXT_SIZE], wave[WAVE_TEXT_MAX * 2];
   fprintf(out, "%zu step%s until %s, if " ASSUMPTION ".\n", planning->count, planning->count == 1 ? "" : "s",
           time_format(planning->until, moment));
   if (warning) fprintf(out, "%s\n", warning);
+  if (wave_is_stopped(&planning->wave))
+    fprintf(out, "Waits for you: %s. This plan is as if it went on now; `dkimroll release --wave`\n", wave_describe(&planning->wave, wave));
   for (size_t i = 0; i < planning->standstills.count && i < PLAN_STANDSTILLS_SHOWN; i++)
     fprintf(out, "Waits for you: %s\n", planning->standstills.items[i].text);
   const size_t left = planning->standstills.dropped + planning->standstills.count;
   if (left > PLAN_STANDSTILLS_SHOWN)
     fprintf(out, "... and %zu more that wait for you: `dkimroll status`\n", left - PLAN_STANDSTILLS_SHOWN);
   fputc('\n', out);
-  return print_table(planning);
+  const int result = print_timelines(planning);
+  return result ? result : print_table(planning);
 }
 
 static int print_json(const struct planning *planning, const char *warning) {
@@ -227,7 +263,9 @@ static int print_json(const struct planning *planning, const char *warning) {
   json_moment(&json, "until", planning->until);
   json_text(&json, "assumes", ASSUMPTION);
   json_text(&json, "warning", warning);
+  char wave[WAVE_TEXT_MAX * 2];
   json_open(&json, "waits_for_you", '[');
+  if (wave_is_stopped(&planning->wave)) json_text(&json, NULL, wave_describe(&planning->wave, wave));
   for (size_t i = 0; i < planning->standstills.count; i++) json_text(&json, NULL, planning->standstills.items[i].text);
   json_close(&json, ']');
   json_break(&json);
@@ -256,7 +294,10 @@ static int find_steps(struct planning *planning) {
     error_set(planning->error, ERROR_INVALID, "the moment of --until is over");
     return error_remedy(planning->error, "name one to come, in UTC");
   }
-  int result = operands_each_lineage(&planning->session, plan_row, planning, planning->error);
+  int result = session_read_wave(&planning->session, planning->now, &planning->wave, planning->error);
+  if (result) return result;
+  planning->book.max_per_run = planning->wave.limits.max_per_run;
+  result = operands_each_lineage(&planning->session, plan_row, planning, planning->error);
   if (result) return result;
   if (planning->count > 0) qsort(planning->steps, planning->count, sizeof *planning->steps, compare_steps);
   return 0;

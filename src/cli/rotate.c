@@ -85,7 +85,18 @@ static void progress_tick(void *context) {
 static int check_held(void *context, const void *row) {
   const struct lineage *lineage = row;
   struct error *error = context;
-  if (!lineage->held) return 0;
+  const struct schedule *schedule = &lineage->rules->schedule;
+  struct clock_reading now;
+  char moment[TIME_TEXT_SIZE];
+  clock_read(&now);
+  const size_t freeze = schedule_frozen_by(schedule, now.wall);
+  if (freeze < schedule->freeze_count && !lineage_is_urgent(lineage)) {
+    error_set(error, ERROR_CONFLICT, "%s is frozen (%s in the policy) until %s", lineage->domain, lineage->rules->freezes[freeze],
+              time_format(schedule_next(schedule, now.wall, false), moment));
+    error_remedy(error, "wait for the end of the freeze, or change the policy; a key that is broken is replaced all the same");
+    return error->code;
+  }
+  if (!lineage->held || now.wall >= lineage->hold_until) return 0;
   error_set(error, ERROR_CONFLICT, "%s is held%s%s", lineage->domain, lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "");
   error_remedy(error, "end the hold with `dkimroll release %s`", lineage->domain);
   return error->code;

@@ -1,8 +1,10 @@
 #include <sysexits.h>
 
 #include "dkimroll/engine_clock.h"
+#include "dkimroll/hooks.h"
 #include "dkimroll/session.h"
 #include "dkimroll/table_stamp.h"
+#include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 
 static void log_event_row(void *context, const struct event *event) { event_log(&((const struct cli *)context)->log, event); }
@@ -45,12 +47,33 @@ static bool nothing_is_due(struct session *session) {
   if (session_open_for_reading(session, &unused) || session_look(session, &next, &unused)) return false;
   if (clock_went_back(session, now.wall)) return false;
   if (next == TIME_UNSET || next <= time_add(now.wall, session->cli->arguments->budget)) return false;
-  if (!tables_are_as_seen(session)) return false;
+  if (!tables_are_as_seen(session) || hooks_are_behind(session, now.wall)) return false;
   if (next == TIME_NEVER)
     fprintf(session->cli->out, "Nothing is due.\n");
   else
     fprintf(session->cli->out, "Nothing is due before %s.\n", time_format(next, moment));
+  teller_nothing_due(session, now.wall);
   return true;
+}
+
+/* 75: a stopped wave needs a person, and who watches a timer looks at its exit status. */
+static int report_wave(const struct cli *cli, const char *wave) {
+  if (!wave[0]) return EX_OK;
+  fprintf(cli->err, "dkimroll: %s\ndkimroll: remedy: see to its cause, then `dkimroll release --wave`\n", wave);
+  return EX_TEMPFAIL;
+}
+
+/* Nothing is due: still a wave may be stopped. */
+static int end_idle(struct session *session) {
+  char text[WAVE_TEXT_MAX * 2] = "";
+  struct clock_reading now;
+  struct wave wave;
+  struct error unused;
+  clock_read(&now);
+  if (session_read_wave(session, now.wall, &wave, &unused) == 0 && wave_is_stopped(&wave)) wave_describe(&wave, text);
+  const int status = report_wave(session->cli, text);
+  session_release(session);
+  return status;
 }
 
 static void print_summary(const struct cli *cli, const struct engine_summary *summary) {
@@ -67,10 +90,7 @@ int cli_command_run(const struct cli *cli) {
   struct error error = {0};
   struct engine_summary summary = {0};
   struct engine_setup setup = {.listener = log_event_row, .listener_context = (void *)cli, .horizon = cli->arguments->budget};
-  if (nothing_is_due(&session)) {
-    session_release(&session);
-    return EX_OK;
-  }
+  if (nothing_is_due(&session)) return end_idle(&session);
   int result = session_open(&session, &error);
   if (!result) result = session_take_over(&session, "dkimroll run", &error);
   if (result == ERROR_BUSY && session_wake(&session)) {
@@ -82,5 +102,7 @@ int cli_command_run(const struct cli *cli) {
   if (!result) print_summary(cli, &summary);
   session_release(&session);
   if (result) return cli_report(cli, &error);
+  const int wave = report_wave(cli, summary.wave);
+  if (wave) return wave;
   return summary.failures > 0 ? EX_TEMPFAIL : EX_OK;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/teller.h"
 #include "dkimroll/text.h"
 #include "dkimroll/file.h"
 #include "dkimroll/wake.h"
@@ -20,6 +21,8 @@ enum { POLICY_PEEK_MAX = 64 * 1024 };
 void session_release(struct session *session) {
   if (session->has_backends) session->cli->wiring->release_backends(&session->backends);
   session->has_backends = false;
+  if (session->has_runner) close(session->runner_descriptor);
+  session->has_runner = false;
   store_close(session->store);
   session->store = NULL;
   policy_free(session->policy);
@@ -183,7 +186,9 @@ static int start_backends(struct session *session, struct error *error) {
   if (!result) result = wiring->make_backends(descriptor, pid, &session->backends, error);
   if (result) return result;
   session->has_backends = true;
-  return 0;
+  if (!session->has_runner) return 0;
+  session->has_runner = false;
+  return wiring->connect_runner(session->runner_descriptor, session->runner_pid, &session->backends, error);
 }
 
 int session_start_backends(struct session *session, struct error *error) {
@@ -209,10 +214,11 @@ static int sync_policy(struct session *session, struct error *error) {
   text_copy(stamp.digest, sizeof stamp.digest, policy->digest);
   result = session->store->ops->sync(session->store, policy, &stamp, loop_wall(session->backends.loop), &report, error);
   if (result) return result;
+  session->has_compiled = true;
   snprintf(session->compiled, sizeof session->compiled, "policy compiled: %zu domain%s, %zu key%s added, %zu changed, %zu no longer in it, %zu back",
            report.domains, report.domains == 1 ? "" : "s", report.added, report.added == 1 ? "" : "s", report.changed, report.unmanaged, report.returned);
   if (report.added + report.changed + report.unmanaged + report.returned > 0)
-    log_write(&session->cli->log, &(struct log_event){.level = LOG_LEVEL_INFO, .reason = session->compiled});
+    log_write(&session->cli->log, &(struct log_event){.level = LOG_LEVEL_INFO, .kind = "policy", .reason = session->compiled});
   return 0;
 }
 
@@ -222,24 +228,49 @@ int session_take_over(struct session *session, const char *holder, struct error 
   return result ? result : sync_policy(session, error);
 }
 
-int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) {
-  const struct cli_arguments *arguments = session->cli->arguments;
+static int take_wave(void *context, const void *row) {
+  *(struct wave *)context = *(const struct wave *)row;
+  return 0;
+}
+
+int session_read_wave(struct session *session, int64_t now, struct wave *ret_wave, struct error *error) {
+  static const struct store_filter all;
+  struct wave wave;
+  wave_begin(&wave);
+  int result = session->store->ops->select(session->store, STORE_SELECT_WAVE, &all, take_wave, &wave, error);
+  if (result) return result;
+  wave_advance(&wave, now);
+  *ret_wave = wave;
+  return 0;
+}
+
+int session_request_one(struct session *session, struct store_request *request, struct error *error) {
   const char *user = getenv("SUDO_USER") ? getenv("SUDO_USER") : getenv("USER");
   char who[128];
   snprintf(who, sizeof who, "%s (pid %d)", user ? user : "uid", (int)getpid());
   if (!user) snprintf(who, sizeof who, "uid %u (pid %d)", session->dropped ? 0 : getuid(), (int)getpid());
-  for (size_t i = 0; i < arguments->operand_count; i++) {
+  request->asked_at = loop_wall(session->backends.loop);
+  request->asked_by = who;
+  int result = session->store->ops->request(session->store, request, error);
+  request->asked_by = NULL;
+  if (!result) (void)session_wake(session);
+  return result;
+}
+
+int session_request(struct session *session, enum store_request_kind kind, int64_t until, struct error *error) {
+  const struct cli_arguments *arguments = session->cli->arguments;
+  const bool whole = kind == REQUEST_RELEASE_WAVE;
+  const size_t count = whole ? 1 : arguments->operand_count;
+  int result = 0;
+  for (size_t i = 0; i < count && !result; i++) {
     struct store_request request = {.kind = kind,
-                                    .domain = (char *)arguments->operands[i],
+                                    .domain = (char *)(whole ? "" : arguments->operands[i]),
                                     .reason = (char *)arguments->reason,
                                     .until = until,
-                                    .asked_at = loop_wall(session->backends.loop),
-                                    .asked_by = who};
-    int result = session->store->ops->request(session->store, &request, error);
-    if (result) return result;
+                                    .hold_scope = arguments->only_activation ? HOLD_ACTIVATION : HOLD_ALL};
+    result = session_request_one(session, &request, error);
   }
-  (void)session_wake(session);
-  return 0;
+  return result;
 }
 
 bool session_wake(const struct session *session) { return wake_send(session->state); }
@@ -257,7 +288,7 @@ static void signal_arrived(void *context, unsigned events) {
   struct signalfd_siginfo info;
   (void)events;
   if (read(signals->descriptor, &info, sizeof info) != (ssize_t)sizeof info) return;
-  log_write(&signals->cli->log, &(struct log_event){.level = LOG_LEVEL_NOTICE, .reason = "ending: open operations are finished first"});
+  log_write(&signals->cli->log, &(struct log_event){.level = LOG_LEVEL_NOTICE, .kind = "stop", .reason = "ending: open operations are finished first"});
   engine_stop(signals->engine);
 }
 
@@ -296,15 +327,23 @@ void session_fill_setup(struct session *session, struct engine_setup *setup) {
 int session_run_engine(struct session *session, struct engine_setup *setup, struct engine_summary *ret_summary, struct error *error) {
   struct cli_backends *backends = &session->backends;
   struct engine *engine = NULL;
+  struct teller *teller = NULL;
   session_fill_setup(session, setup);
-  int result = engine_new(setup, &engine, error);
-  if (result) return result;
+  int result = teller_new(session, setup, &teller, error);
+  if (!result) result = engine_new(setup, &engine, error);
+  if (result) {
+    teller_free(teller);
+    return result;
+  }
   struct signals signals = {.engine = engine, .loop = backends->loop, .descriptor = -1, .cli = session->cli};
   result = watch_signals(&signals, error);
   if (!result) result = engine_run(engine, error);
+  engine_summarise(engine, ret_summary);
+  /* A signal still reaches the engine, which then stops the loop: hooks do not hold up the end. */
+  teller_end(teller, ret_summary, TELLER_ENDS_MS);
   loop_cancel(backends->loop, &signals.watch);
   if (signals.descriptor >= 0) close(signals.descriptor);
-  engine_summarise(engine, ret_summary);
   engine_free(engine);
+  teller_free(teller);
   return result;
 }

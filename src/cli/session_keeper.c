@@ -133,6 +133,22 @@ static int find_closed(const struct session *session, struct key_roots *roots, s
   return result;
 }
 
+/* The directory of a file that is replaced; one that is not there is told when the file is written. */
+static int allow_directory_of(const char *path, struct landlock *landlock, struct error *error) {
+  CLEANUP_FREE char *directory = text_duplicate(path);
+  char *slash = directory ? strrchr(directory, '/') : NULL;
+  if (!slash) return error_set(error, ERROR_NO_MEMORY, "out of memory");
+  slash[slash == directory] = '\0';
+  return access(directory, F_OK) == 0 ? landlock_allow(landlock, directory, LANDLOCK_ALL, error) : 0;
+}
+
+static int allow_metrics(const char *path, struct landlock *landlock, struct error *error) {
+  CLEANUP_FREE char *target = NULL;
+  int result = allow_directory_of(path, landlock, error);
+  if (!result && file_resolve(path, &target, NULL) == 0) result = allow_directory_of(target, landlock, error);
+  return result;
+}
+
 /* What is needed even if it lies below a closed directory. */
 static int allow_needed(const struct session *session, struct landlock *landlock, struct error *error) {
   static const char *const writable[] = {"/tmp", "/var/tmp", "/dev/null", "/dev/tty"}; /* SQLite sorts in temporary files */
@@ -142,6 +158,7 @@ static int allow_needed(const struct session *session, struct landlock *landlock
   int result = landlock_allow(landlock, directory, LANDLOCK_ALL, error);
   for (size_t i = 0; i < ARRAY_SIZE(writable) && !result; i++)
     if (access(writable[i], F_OK) == 0) result = landlock_allow(landlock, writable[i], LANDLOCK_ALL, error);
+  if (!result && policy->metrics.file) result = allow_metrics(policy->metrics.file, landlock, error);
   for (size_t i = 0; i < policy->file_count && !result; i++) result = landlock_allow(landlock, policy->files[i], LANDLOCK_READING, error);
   for (size_t i = 0; i < policy->publisher_count && !result; i++) {
     const char *file = policy->publishers[i].tsig_file;
@@ -171,6 +188,14 @@ static void confine(struct session *session) {
 
 /* ---- all of it ---- */
 
+/* As the user that this process is by now, and before its walls: what the policy names as a command may need more than they leave. */
+static int fork_runner(struct session *session, struct error *error) {
+  if (!session->cli->wiring->start_runner) return 0;
+  const int result = session->cli->wiring->start_runner(session->policy, &session->runner_descriptor, &session->runner_pid, error);
+  session->has_runner = result == 0 && session->runner_descriptor >= 0;
+  return result;
+}
+
 int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *ret_pid, struct error *error) {
   CLEANUP_CLOSE int descriptor = -1;
   pid_t pid = 0;
@@ -180,6 +205,7 @@ int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *re
   if (!result && trusted) result = fork_keeper(session, &descriptor, &pid, error);
   if (!result && descriptor < 0) result = fork_granted_keeper(session, &descriptor, &pid, error);
   if (!result) result = session_drop(session, error);
+  if (!result) result = fork_runner(session, error);
   /* The store is read with the rights of its owner; of what it says here only directories are taken, to be closed. */
   if (!result && !trusted) result = session_read_old_signers(session, error);
   if (result) return result;

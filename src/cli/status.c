@@ -12,6 +12,7 @@
 #include "dkimroll/engine_clock.h"
 #include "dkimroll/operands.h"
 #include "dkimroll/text.h"
+#include "dkimroll/timeline.h"
 
 static const char *const NAMES[] = {"DOMAIN", "KEY", "SELECTOR", "STATE", "SINCE", "NEXT", "WHEN", "WAITS FOR"};
 enum { COLUMN_KEY = 1, COLUMN_STATE = 3, SUMMARY_MAX = 1024 };
@@ -21,6 +22,7 @@ struct status {
   const struct cli *cli;
   struct session session;
   struct plan_clock clock;
+  struct wave wave;
   struct findings findings;
   struct columns *columns;
   struct json json;
@@ -82,7 +84,7 @@ static void make_row(const struct status *status, const struct lineage *lineage,
   status_next_step(lineage, index, &status->clock, &texts->step);
   const bool due = texts->step.at <= status->clock.now;
   texts->row = (struct columns_row){
-      .cells = {lineage->domain, lineage->slot, key ? key->selector : "-", key ? key_state_name(key->state) : "-",
+      .cells = {lineage->domain, lineage->slot, key ? key->selector : "-", key ? status_state_name(lineage, key) : "-",
                 moment_cell(key ? key->state_since : TIME_UNSET, texts->since), texts->step.action,
                 due ? "next run" : moment_cell(texts->step.at == TIME_NEVER ? TIME_UNSET : texts->step.at, texts->when),
                 status_step_reason(&texts->step)},
@@ -161,6 +163,9 @@ static int read_clock(struct status *status) {
   clock_read(&reading);
   const enum clock_verdict verdict = engine_clock_advance(&stored, &reading, &advanced, &status->clock);
   status->clock.skip_watch = true;
+  result = session_read_wave(&status->session, status->clock.now, &status->wave, status->error);
+  if (result) return result;
+  status->clock.wave = &status->wave;
   if (verdict == CLOCK_JUMPED_FORWARD && !status->clock.attested)
     add_global(status, FINDING_NOTE,
                "the clock jumped forward since the last run: what it gained counts for nothing until it is attested",
@@ -201,8 +206,8 @@ static int look_at_request(void *context, const void *row) {
   const struct store_request *request = row;
   char text[ERROR_MESSAGE_MAX];
   if (time_add(request->asked_at, STATUS_OVERDUE_SECONDS) > status->clock.now) return 0;
-  snprintf(text, sizeof text, "what %s asked for %s was not carried out yet",
-           request->asked_by ? request->asked_by : "somebody", request->domain);
+  snprintf(text, sizeof text, "what %s asked for %s was not carried out yet", request->asked_by ? request->asked_by : "somebody",
+           request->domain[0] ? request->domain : "the wave of rotations");
   add_global(status, FINDING_FAILED, text,
              "is the timer running? `systemctl status dkimroll-run.timer`; `dkimroll run` does it now",
              request->asked_at);
@@ -213,10 +218,23 @@ static int look_at_resource(void *context, const void *row) {
   struct status *status = context;
   const struct store_resource *resource = row;
   char text[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX];
-  snprintf(text, sizeof text, "%s failed %u times in a row%s%s", resource->name, resource->failures,
-           resource->failure ? ": " : "", resource->failure ? resource->failure : "");
+  /* "signer 3 local": which version of it is of no interest here. */
+  const size_t kind = strcspn(resource->name, " ");
+  const char *const version = resource->name + kind, *const name = version[0] ? strchr(version + 1, ' ') : NULL;
+  snprintf(text, sizeof text, "%.*s%s could not be reached %u time%s in a row; all that waits for it is put off%s%s", (int)kind, resource->name, name ? name : version, resource->failures,
+           resource->failures == 1 ? "" : "s", resource->failure ? ": " : "", resource->failure ? resource->failure : "");
   add_global(status, FINDING_FAILED, text, "", 0);
   return 0;
+}
+
+static void judge_wave(struct status *status) {
+  char text[WAVE_TEXT_MAX * 2], remedy[ERROR_REMEDY_MAX], moment[TIME_TEXT_SIZE];
+  if (!wave_is_stopped(&status->wave)) return;
+  snprintf(remedy, sizeof remedy,
+           "no domain begins anything new, what is under way goes on; one domain is tried at %s, and if it succeeds all go on; see to the cause, then `dkimroll release "
+           "--wave`",
+           time_format(status->wave.probe_at, moment));
+  add_global(status, FINDING_FAILED, wave_describe(&status->wave, text), remedy, status->wave.stopped_at);
 }
 
 static void judge_overdue(struct status *status) {
@@ -240,6 +258,7 @@ static int assess(struct status *status) {
   if (!result) result = operands_each_lineage(&status->session, assess_row, status, status->error);
   if (result) return result;
   end_domain(status);
+  judge_wave(status);
   judge_overdue(status);
   if (status->domains == 0)
     add_global(status, FINDING_FAILED, "no domain is managed",
@@ -275,6 +294,9 @@ static void summarise(struct status *status) {
   if (status->findings.failed == 0)
     snprintf(status->summary, sizeof status->summary, "%s: %s, %s.",
              status->signed_domains == status->domains ? "All right" : "Under way, nothing is wrong", domains, next);
+  else if (wave_is_stopped(&status->wave))
+    snprintf(status->summary, sizeof status->summary, "NOT all right: the wave of rotations is stopped, %u of %u failed; %s.", status->wave.stopped_failed,
+             status->wave.stopped_ended, domains);
   else if (troubled > 0)
     snprintf(status->summary, sizeof status->summary, "NOT all right: %zu of %zu domain%s need%s attention.", troubled,
              status->domains, status->domains == 1 ? "" : "s", troubled == 1 ? "s" : "");
@@ -334,7 +356,15 @@ static int show_row(void *context, const void *row) {
 
 static int show_detail(void *context, const void *row) {
   struct status *status = context;
+  struct timeline_style style;
+  struct timeline timeline;
   fputc('\n', status->cli->out);
+  if (timeline_style_of(status->cli->out, &style)) {
+    int result = timeline_make(row, status->clock.now, TIME_UNSET, &timeline, status->error);
+    if (result) return result;
+    timeline_draw(&timeline, &style, status->cli->out);
+    fputc('\n', status->cli->out);
+  }
   status_print_detail(status->cli->out, row, &status->clock);
   return ferror(status->cli->out);
 }

@@ -64,8 +64,8 @@ size_t status_moments(const struct lineage *lineage, const struct key *key,
     explain_ready(key, rules, add_moment(moments, &count, "ready", "F1 ready", timing_ready(key, rules)));
     break;
   case KEY_ACTIVE:
-    add_moment(moments, &count, "successor_made", "successor made", timing_generate(key, rules));
-    add_moment(moments, &count, "successor_signs", "successor signs", timing_turn(key, rules));
+    add_moment(moments, &count, "successor_made", "successor made", timing_generate(lineage, key));
+    add_moment(moments, &count, "successor_signs", "successor signs", timing_turn(lineage, key));
     break;
   case KEY_RETIRED: add_retired(key, rules, moments, &count); break;
   case KEY_REVOKED: add_revoked(key, rules, moments, &count); break;
@@ -164,7 +164,7 @@ static void print_times(FILE *out, const struct lineage *lineage, const struct k
 static void print_key(FILE *out, const struct lineage *lineage, size_t index, const struct plan_clock *clock) {
   const struct key *key = &lineage->keys[index];
   char moment[TIME_TEXT_SIZE];
-  fprintf(out, "  %s: %s since %s", key->selector, key_state_name(key->state), time_format(key->state_since, moment));
+  fprintf(out, "  %s: %s since %s", key->selector, status_state_name(lineage, key), time_format(key->state_since, moment));
   if (key->algorithm == KEY_ALGORITHM_RSA)
     fprintf(out, ", RSA %u\n", key->bits);
   else

@@ -103,6 +103,11 @@ void status_json_key(struct json *json, const struct lineage *lineage, size_t ke
   write_step(json, lineage, key, clock);
   json_bool(json, "managed", lineage->managed);
   json_bool(json, "held", lineage->held);
+  if (lineage->held) {
+    json_text(json, "hold_scope", lineage->hold_scope == HOLD_ACTIVATION ? "activation" : "all");
+    json_moment(json, "hold_until", lineage->hold_until);
+    json_text(json, "hold_reason", lineage->hold_reason);
+  }
   write_problems(json, lineage, clock);
   if (detail && it) write_detail(json, lineage, it);
   json_close(json, '}');

@@ -94,7 +94,7 @@ static void describe_replacement(const struct problem_search *search, const stru
   const struct key *coming = NULL;
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
-    if (key->state < KEY_ACTIVE && (!coming || key->state > coming->state)) coming = key;
+    if (key->state < KEY_ACTIVE && !key_is_given_up(key) && (!coming || key->state > coming->state)) coming = key;
   }
   const int64_t expected = time_add(search->clock->now, timing_publication_interval(active, lineage->rules));
   const int64_t opens = coming && coming->state >= KEY_PUBLISHED ? timing_ready(coming, lineage->rules) : expected;
@@ -138,7 +138,7 @@ static void find_ahead(const struct problem_search *search) {
     const struct key *key = &lineage->keys[i];
     if (key->state != KEY_ACTIVE || key->active_at <= time_add(search->clock->now, STATUS_AHEAD_SECONDS)) continue;
     snprintf(text, sizeof text, "the key that signs took over on %s by a clock that was ahead, and would sign until %s",
-             time_format(key->active_at, active), time_format(timing_turn(key, lineage->rules), turn));
+             time_format(key->active_at, active), time_format(timing_turn(lineage, key), turn));
     add(search, FINDING_FAILED, text, "`dkimroll rotate` replaces it now", TIME_UNSET);
   }
 }
@@ -174,7 +174,7 @@ static void find_hold(const struct problem_search *search) {
   char text[PROBLEM_TEXT_MAX], moment[TIME_TEXT_SIZE];
   if (!lineage->held || search->clock->now >= lineage->hold_until) return;
   const bool forgotten = lineage->hold_until == TIME_NEVER && hold_keeps_back(search);
-  snprintf(text, sizeof text, "held%s%s%s%s%s", lineage->hold_until == TIME_NEVER ? "" : " until ",
+  snprintf(text, sizeof text, "held%s%s%s%s%s%s", lineage->hold_scope == HOLD_ACTIVATION ? " from taking over" : "", lineage->hold_until == TIME_NEVER ? "" : " until ",
            lineage->hold_until == TIME_NEVER ? "" : time_format(lineage->hold_until, moment),
            lineage->hold_reason ? " (" : "", lineage->hold_reason ? lineage->hold_reason : "",
            lineage->hold_reason ? ")" : "");
@@ -188,7 +188,7 @@ static void find_unsigned(const struct problem_search *search) {
   size_t active = 0, coming = 0;
   for (size_t i = 0; i < lineage->key_count; i++) {
     active += lineage->keys[i].state == KEY_ACTIVE;
-    coming += lineage->keys[i].state < KEY_ACTIVE;
+    coming += lineage->keys[i].state < KEY_ACTIVE && !key_is_given_up(&lineage->keys[i]);
   }
   const bool stuck = lineage->held || !lineage->managed;
   if (active > 0 || (coming > 0 && !stuck) || (lineage->key_count == 0 && !stuck)) return;
@@ -197,10 +197,57 @@ static void find_unsigned(const struct problem_search *search) {
       TIME_UNSET);
 }
 
+/* A key that somebody else may have: how far its end is, and until when it may do harm. */
+static void find_compromised_key(const struct problem_search *search, const struct key *key) {
+  const struct lineage *lineage = search->lineage;
+  const struct sighting *wrong = find_wrong(key, key->revoked_at);
+  char text[PROBLEM_TEXT_MAX], remedy[PROBLEM_TEXT_MAX] = "", moment[TIME_TEXT_SIZE], server[STATUS_SERVER_MAX];
+  if (key->state == KEY_ACTIVE) {
+    snprintf(text, sizeof text, "the key %s is compromised and signs until another one may", key->selector);
+    describe_replacement(search, key, remedy, sizeof remedy);
+  } else if (key->state < KEY_REVOKED) {
+    snprintf(text, sizeof text, "the key %s is compromised, and its record does not say so yet", key->selector);
+  } else if (key->right_at == TIME_UNSET && wrong) {
+    snprintf(text, sizeof text, "the key %s is compromised and revoked, but %s does not say so: %s", key->selector,
+             status_server_name(wrong->host, wrong->address, server), wrong->answer);
+    snprintf(remedy, sizeof remedy, "see that this server gets the zone, or take it out of the NS set: until then receivers believe who has the key");
+  } else if (search->clock->now < timing_dead(key)) {
+    snprintf(text, sizeof text, "the key %s is compromised, and caches may give it out until %s", key->selector, time_format(timing_dead(key), moment));
+    snprintf(remedy, sizeof remedy, "that ends by itself");
+  } else {
+    return;
+  }
+  add(search, FINDING_FAILED, text, remedy, key->compromised_at);
+  if (key->lingers_until == TIME_UNSET || search->clock->now >= key->lingers_until) return;
+  snprintf(text, sizeof text, "connections that were open may sign with %s, which is revoked, until %s: that mail is not verified", key->selector,
+           time_format(key->lingers_until, moment));
+  add(search, FINDING_FAILED, text, lineage->signer_count == 1 ? "restart the signer, which ends them" : "restart the signers, which ends them", TIME_UNSET);
+}
+
+static void find_compromised(const struct problem_search *search) {
+  for (size_t i = 0; i < search->lineage->key_count; i++) {
+    const struct key *key = &search->lineage->keys[i];
+    if (key->compromised_at != TIME_UNSET && key->deleted_at == TIME_UNSET) find_compromised_key(search, key);
+  }
+}
+
+/* A key that waits for an emergency is no use without its private half. */
+static void find_lost(const struct problem_search *search) {
+  char text[PROBLEM_TEXT_MAX];
+  for (size_t i = 0; i < search->lineage->key_count; i++) {
+    const struct key *key = &search->lineage->keys[i];
+    if (key->compromised_at != TIME_UNSET || !key_is_lost(key)) continue;
+    snprintf(text, sizeof text, "the private key of %s, which waits to take over, is lost", key->selector);
+    add(search, FINDING_FAILED, text, "another key is made; within a day a backup of the file makes this one usable again", key->placements[0].damaged_at);
+  }
+}
+
 void status_find_problems(const struct lineage *lineage, const struct plan_clock *clock, struct findings *findings) {
   const struct problem_search search = {.lineage = lineage, .clock = clock, .findings = findings};
   find_failure(&search);
   find_wrong_servers(&search);
+  find_compromised(&search);
+  find_lost(&search);
   find_unproved(&search);
   find_ahead(&search);
   find_unmanaged(&search);

@@ -12,8 +12,17 @@ const char *status_server_name(const char *host, const char *address, char buffe
   return buffer;
 }
 
+const char *status_state_name(const struct lineage *lineage, const struct key *key) {
+  static const char *const compromised[] = {"compromised",         "compromised",          "published (compromised)", "ready (compromised)",
+                                            "active (compromised)", "retired (compromised)", "revoked (compromised)"};
+  if (key->compromised_at != TIME_UNSET && key->state < KEY_REMOVED) return compromised[key->state];
+  if (key->state != KEY_READY) return key_state_name(key->state);
+  if (key_is_lost(key)) return "ready (lost)";
+  return lineage->rules->standby > 0 || lineage->rules->rotate_every == TIME_NEVER ? "ready (standby)" : key_state_name(key->state);
+}
+
 static bool is_round(enum plan_action action) {
-  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT;
+  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_CHECK_FILES;
 }
 
 /* dkimroll asks for attestation itself when a step is due, so that it is no moment's wait. */
@@ -37,7 +46,7 @@ static void look_behind_round(const struct lineage *lineage, size_t key, const s
   const int64_t observed = timing_observed_at(&lineage->keys[key]);
   struct plan before;
   if (observed == TIME_UNSET || observed > clock->now) return;
-  plan_key(lineage, key, &(struct plan_clock){.now = observed, .attested = clock->attested, .skip_watch = true},
+  plan_key(lineage, key, &(struct plan_clock){.wave = clock->wave, .now = observed, .attested = clock->attested, .skip_watch = true},
            &before);
   if (before.waiting != PLAN_NONE && !is_round(before.waiting)) *plan = before;
 }
@@ -63,7 +72,7 @@ static size_t find_successor(const struct lineage *lineage) {
   size_t successor = lineage->key_count;
   for (size_t i = 0; i < lineage->key_count; i++) {
     const enum key_state state = lineage->keys[i].state;
-    if (state < KEY_ACTIVE && (successor == lineage->key_count || state > lineage->keys[successor].state))
+    if (state < KEY_ACTIVE && !key_is_given_up(&lineage->keys[i]) && (successor == lineage->key_count || state > lineage->keys[successor].state))
       successor = i;
   }
   return successor;

@@ -186,6 +186,7 @@ void observe_judge(const struct observe_finding *finding, enum observe_kind kind
   server->ttl = finding->ttl;
   server->ttl_negative = finding->ttl_negative;
   server->verdict = OBSERVE_RIGHT;
+  server->nothing = finding->usable && finding->text_count == 0 && !finding->alias[0];
   if (finding->usable && finding->text_count == 1) {
     server->served = finding->texts[0].octets;
     server->served_size = finding->texts[0].size;

@@ -119,6 +119,10 @@ static void found(void *context, const struct zone_answer *answer) {
                                  .owner = item->owner ? item->owner : answer->owner,
                                  .server = answer->primary_address};
   find->search = NULL;
+  /* The name is not looked at here, so the most that it can be where the server keeps the TTL of its SOA to itself. */
+  const int64_t ttl_negative = answer->ttl_negative > 0 ? answer->ttl_negative : answer->minimum;
+  operation->results[find->index].ttl_negative = ttl_negative > 0 ? ttl_negative : 0;
+  operation->results[find->index].ttl_alias = answer->ttl_alias > 0 ? answer->ttl_alias : 0;
   if (answer->error.code != 0)
     update_run_fail(operation->run, find->index, &answer->error);
   else if (answer->primary_address.size == 0 && !known_server(operation, item))
@@ -167,25 +171,6 @@ static void operation_begin(void *context) {
     find_next(operation);
 }
 
-static int check_item(const struct publish_item *item, struct error *error) {
-  bool record = item->change == PUBLISH_ADD || item->change == PUBLISH_REPLACE;
-  bool before = item->change == PUBLISH_DELETE || item->change == PUBLISH_REPLACE;
-  bool known = record || before || item->change == PUBLISH_ATTEST;
-  if (known && item->name && record == !!item->record && before == !!item->record_before) return 0;
-  return error_set(error, ERROR_INVALID, "publishing %s: change %d without the records that belong to it",
-                   item->name ? item->name : "a record without a name", (int)item->change);
-}
-
-static int check_items(const struct publish_item *items, size_t count, struct error *error) {
-  if (count > PUBLISH_ITEMS_MAX)
-    return error_set(error, ERROR_LIMIT, "publishing %zu records at once, more than %d", count, PUBLISH_ITEMS_MAX);
-  for (size_t i = 0; i < count; i++) {
-    int code = check_item(&items[i], error);
-    if (code < 0) return code;
-  }
-  return 0;
-}
-
 static int operation_prepare(struct publish_operation *operation, struct error *error) {
   struct rfc2136 *owner = operation->owner;
   operation->results = calloc(operation->count ? operation->count : 1, sizeof *operation->results);
@@ -202,7 +187,7 @@ static int operation_prepare(struct publish_operation *operation, struct error *
 static int rfc2136_start(struct publisher *publisher, const struct publish_item *items, size_t count, int64_t deadline,
                          publisher_done *done, void *context, struct publish_operation **ret_operation,
                          struct error *error) {
-  int code = check_items(items, count, error);
+  int code = publish_items_check(items, count, error);
   if (code < 0) return code;
   struct publish_operation *operation = calloc(1, sizeof *operation);
   if (!operation) return error_set(error, ERROR_NO_MEMORY, "publishing: out of memory");

@@ -174,7 +174,9 @@ int tsig_key_load(const char *source, struct tsig_key **ret_key, struct error *e
   size_t size = 0;
   struct stat status;
   code = file_read(path, TSIG_FILE_MAX, &text, &size, &status, error);
-  if (code == ERROR_PERMISSION)
+  if (code == ERROR_PERMISSION && credential)
+    error_remedy(error, "systemd gives a credential to the user of the unit alone: start it as dkimroll (User=), a command by hand with systemd-run as dkimroll(8) tells");
+  else if (code == ERROR_PERMISSION)
     error_remedy(error, "let dkimroll's user read it, and no others: chgrp dkimroll %s; chmod 0640 %s", path, path);
   if (code < 0) return code;
   if (!credential) code = check_rights(path, &status, error);

@@ -99,6 +99,8 @@ static void end_item(struct update_item *item) {
   release_item(item);
   if (item->zone) {
     item->result->attested = item->zone->server->attested;
+    item->result->clock_known = item->zone->server->clock_known;
+    item->result->clock_skew = item->zone->server->clock_skew;
     set_deciding(item, false);
     update_server_pump(item->zone->server);
   }

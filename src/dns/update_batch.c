@@ -145,7 +145,7 @@ static void batch_done(void *context, struct update_reply *reply) {
   CLEANUP(batch_free) struct update_batch *batch = context;
   struct update_zone *zone = batch->zone;
   leave_flight(batch);
-  if (reply->error.code == 0 || reply->doubted) update_server_answered(zone->server, reply->attested);
+  if (reply->error.code == 0 || reply->doubted) update_server_answered(zone->server, reply);
   if (reply->error.code != 0 && !reply->doubted)
     batch_unanswered(batch, &reply->error);
   else if (!reply->doubted && reply->answer.rcode == DNS_NOERROR && reply->answer.tsig.error == TSIG_NOERROR)

@@ -51,8 +51,10 @@ static const struct meaning meanings[] = {
      "NOTIMP: it does not take updates of zone {zone}",
      "This is not the primary, or a server without RFC 2136. Give the primary as server: of the publisher."},
     {REPLY_TO_UPDATE, DNS_REFUSED, UPDATE_SPLIT, UPDATE_OF_RECORD, ERROR_REFUSED, false,
-     "REFUSED: it does not allow key {key} to change the TXT record {name}, or zone {zone} is not dynamic there",
-     "BIND, in the zone clause instead of allow-update: {bind} Knot: {knot}; and name that acl in the zone."},
+     "REFUSED: it does not allow key {key} to change the TXT record {name}, or zone {zone} is not dynamic there, or "
+     "frozen",
+     "If it is frozen to be edited: rndc thaw {zone}; knotc zone-thaw {zone}. Else BIND, in the zone clause instead "
+     "of allow-update: {bind} Knot: {knot}; and name that acl in the zone."},
     {REPLY_TO_UPDATE, DNS_YXDOMAIN, UPDATE_REREAD, UPDATE_OF_RECORD, ERROR_CONFLICT, true,
      "YXDOMAIN: a name that must be free is in use, at {name}",
      "Someone else changes the same name. Find out who: dig {name} ANY."},
@@ -111,8 +113,8 @@ static const struct meaning meanings[] = {
      "{rcode} with TSIG error BADKEY: it does not know key {key} with this name and algorithm, or (Knot) no acl of "
      "zone {zone} "
      "lets this key change the TXT record {name}",
-     "First compare name and algorithm of the key in tsig-file: with the server's. Knot: {knot}; and name that acl in "
-     "the zone. "
+     "It must be the primary; compare name and algorithm of the key in tsig-file: with its own. Knot: {knot}; name "
+     "that acl in the zone, and let an address: in it take in this host. "
      "BIND: a key clause of that name, and {bind}"},
     {TSIG_OF_SERVER, TSIG_BADTIME, UPDATE_FINAL, UPDATE_OF_SERVER, ERROR_REFUSED, true,
      "{rcode} with TSIG error BADTIME: the clocks differ{difference}; allowed are {fudge} seconds",

@@ -61,6 +61,15 @@ static void doubt(struct update_exchange *exchange, unsigned rcode, const struct
                  &exchange->doubt);
 }
 
+/* What a reply says of the server's clock, if its MAC is right: whether its time is within the fudge is another question. A reply with BADTIME has the
+ * request's time as time signed, and the server's own in other data (RFC 8945 5.2.3). */
+static void note_clock(struct update_exchange *exchange, const struct tsig_answer *tsig) {
+  if (!exchange->link.key || !tsig->present || (tsig->verdict != TSIG_NOERROR && tsig->verdict != TSIG_BADTIME)) return;
+  if (tsig->error == TSIG_BADTIME && !tsig->server_time) return;
+  exchange->reply.clock_known = true;
+  exchange->reply.clock_skew = (tsig->server_time ? tsig->server_time : tsig->time_signed) - loop_wall(exchange->link.loop);
+}
+
 static bool accept_reply(void *context, const uint8_t *octets, size_t size) {
   struct update_exchange *exchange = context;
   const struct update_link *link = &exchange->link;
@@ -72,6 +81,7 @@ static bool accept_reply(void *context, const uint8_t *octets, size_t size) {
     message_free(message);
     return false;
   }
+  if (replies(exchange, message)) note_clock(exchange, &tsig);
   if (replies(exchange, message) && (!link->key || tsig.verified)) {
     loop_cancel(link->loop, &exchange->doubt);
     exchange->reply.answer = (struct update_answer){.update = exchange->update, .rcode = message->rcode, .tsig = tsig};

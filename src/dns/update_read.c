@@ -149,7 +149,7 @@ static void read_done(void *context, struct update_reply *reply) {
   bool useful = answer->rcode == DNS_NOERROR || answer->rcode == DNS_NXDOMAIN;
   item->exchange = NULL;
   server->in_flight--;
-  if (reply->error.code == 0 || reply->doubted) update_server_answered(server, reply->attested);
+  if (reply->error.code == 0 || reply->doubted) update_server_answered(server, reply);
   if (reply->error.code != 0 && !reply->doubted)
     read_unanswered(item, &reply->error);
   else if (reply->doubted || !useful || !reply->message->authoritative)

@@ -92,9 +92,13 @@ void update_server_pump(struct update_server *server) {
   server->pumping = false;
 }
 
-void update_server_answered(struct update_server *server, bool attested) {
+void update_server_answered(struct update_server *server, const struct update_reply *reply) {
   server->answered = true;
-  server->attested = server->attested || attested;
+  server->attested = server->attested || reply->attested;
+  if (reply->clock_known) {
+    server->clock_known = true;
+    server->clock_skew = reply->clock_skew;
+  }
   server->failures = 0;
 }
 

@@ -282,6 +282,7 @@ void zone_search_succeed(struct zone_search *search) {
   text_copy(answer->owner, sizeof answer->owner, zone_search_owner(search));
   text_copy(answer->primary, sizeof answer->primary, search->primary);
   answer->ttl_negative = search->ttl_negative;
+  answer->minimum = search->minimum;
   answer->ttl_alias = search->ttl_alias;
   answer->is_signed = search->is_signed;
   if (search->wants_servers && answer_servers(search, &error)) {
@@ -306,8 +307,8 @@ static int search_new(struct zone_finder *finder, const char *name, const struct
   search->finder = finder;
   search->publisher = publisher;
   search->aliases[search->alias_count++] = owner;
-  search->ttl_negative = search->ttl_alias = -1;
-  search->answer.ttl_negative = search->answer.ttl_alias = -1;
+  search->ttl_negative = search->minimum = search->ttl_alias = -1;
+  search->answer.ttl_negative = search->answer.minimum = search->answer.ttl_alias = -1;
   int result =
       text_copy(search->name, sizeof search->name, owner)
           ? zone_source_get(&finder->sources, publisher, loop_boottime(loop_of(search)), &search->source, error)

@@ -137,6 +137,7 @@ static void follow_alias(struct zone_search *search, const char *target, int64_t
 static bool take_soa(struct zone_search *search, const struct message *message, const struct message_record *soa) {
   uint32_t serial = 0, minimum = 0;
   if (message_rdata_soa(soa, &serial, &minimum, NULL) || message_rdata_name(soa, search->primary, NULL)) return false;
+  search->minimum = minimum;
   search->ttl_negative = minimum < soa->ttl ? minimum : soa->ttl;
   search->is_signed = zone_read_signature(message, soa->name, DNS_TYPE_SOA);
   text_copy(search->zone, sizeof search->zone, soa->name);

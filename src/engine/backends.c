@@ -1,3 +1,5 @@
+#include "dkimroll/cleanup.h"
+#include "dkimroll/record.h"
 #include "dkimroll/text.h"
 #include "engine_internal.h"
 
@@ -5,6 +7,36 @@ static int refuse_more(const char *what, int limit, struct error *error) {
   error_set(error, ERROR_LIMIT, "more than %d %s are in use at once, old versions of them included", limit, what);
   error_remedy(error, "divide the policy: several policies, each with a state of its own, may run on one host");
   return ERROR_LIMIT;
+}
+
+const struct policy_publisher *lineage_publisher(const struct lineage *lineage, int64_t id) {
+  for (size_t i = 0; i < lineage->key_count && lineage->publisher_id != id; i++)
+    if (lineage->keys[i].publisher_id == id) return lineage->keys[i].publisher;
+  return lineage->publisher;
+}
+
+/* A select of records, on its way to a publisher. */
+struct records {
+  int (*take)(void *context, const char *owner, uint32_t ttl, const char *record);
+  void *context;
+};
+
+static int take_record(void *context, const void *row) {
+  const struct records *records = context;
+  const struct store_record *record = row;
+  CLEANUP_FREE char *revoked = NULL;
+  const int result = record->revoked ? record_build_revoked(record->algorithm, &revoked, NULL) : 0;
+  return result ? result : records->take(records->context, record->owner, record->ttl, revoked ? revoked : record->record);
+}
+
+static int select_records(void *context, const char *publisher, const char *zone,
+                          int (*take)(void *take_context, const char *owner, uint32_t ttl, const char *record), void *take_context,
+                          struct error *error) {
+  struct store *store = ((struct engine *)context)->setup.store;
+  const struct store_filter filter = {.domain = publisher, .text = zone};
+  struct records records = {take, take_context};
+  const int result = store->ops->select(store, STORE_SELECT_RECORDS, &filter, take_record, &records, error);
+  return result && !error->code ? error_set(error, result, "the records of zone %s could not be taken from the store", zone) : result;
 }
 
 int engine_find_publisher(struct engine *engine, int64_t id, const struct policy_publisher *policy, struct publisher **ret_publisher,
@@ -22,6 +54,8 @@ int engine_find_publisher(struct engine *engine, int64_t id, const struct policy
     error_context(error, "publisher %s", policy->name);
     return result;
   }
+  engine->source = (struct publisher_source){.records = select_records, .context = engine};
+  publisher->source = &engine->source;
   engine->publishers[engine->publisher_count++] = (struct engine_publisher){id, publisher};
   *ret_publisher = publisher;
   return 0;

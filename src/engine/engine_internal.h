@@ -51,6 +51,8 @@ struct operation {
   struct loop_source *later;
   void (*release)(struct operation *operation);
   size_t keeper_calls;  /* not answered yet */
+  bool clock_known;     /* the publisher's server told its time, ahead of ours by ... */
+  int64_t clock_skew;   /* ... seconds */
   bool abandoned;       /* the engine is gone; freed with the last keeper call */
   struct operation *previous, *next; /* among the engine's open ones */
 };
@@ -69,11 +71,21 @@ struct engine_signer {
   struct signer *signer;
 };
 
-/* Back-off of one publisher's server. */
+/* Back-off of one publisher's server, or of one signer. */
+enum resource_kind { RESOURCE_PUBLISHER = 0, RESOURCE_SIGNER = 1 };
 struct engine_resource {
-  int64_t id;        /* row of the publisher version */
+  enum resource_kind kind;
+  int64_t id;        /* row of the version of the publisher or signer */
   unsigned failures; /* operations in a row that reached nobody */
   int64_t retry_at;
+  bool probing;      /* SIGNER: the step that finds out whether it is back is on its way */
+  bool changed;      /* not stored yet */
+  char name[96];     /* of its row: "signer 3 local" */
+  char failure[ERROR_MESSAGE_MAX];
+};
+enum {
+  ENGINE_RESOURCES_MAX = ENGINE_PUBLISHERS_MAX + ENGINE_SIGNERS_MAX,
+  ENGINE_RESOURCE_ROWS_MAX = 16, /* stored with one commit; the rest with the next */
 };
 
 /* The tables of one signer, or of several that share them, and what is known of them (inspect.c). */
@@ -96,7 +108,7 @@ struct engine {
   size_t tables_count;
   size_t looks; /* under way */
   int64_t looked_at; /* boottime, milliseconds: when all tables were last looked at; 0 never */
-  struct engine_resource resources[ENGINE_PUBLISHERS_MAX];
+  struct engine_resource resources[ENGINE_RESOURCES_MAX];
   size_t resource_count;
   struct queue *queues; /* QUEUES_MAX of them, by stage and resource */
   size_t queue_count;
@@ -111,9 +123,13 @@ struct engine {
   struct error keeper_failure; /* the keeper is gone: ends the run once the outcomes that told so are stored */
   struct store_clock clock;
   struct plan_clock plan_clock;
+  struct wave wave;
+  bool wave_changed;  /* since the last commit */
+  int64_t wave_waits; /* who waits for that moment is woken with the next commit, because the wave goes on; TIME_UNSET nobody */
   bool clock_went_back; /* what the store has planned by a later clock is to be planned anew, with the next commit */
   int64_t started; /* boottime, milliseconds: the horizon is no matter of the wall clock, which may be set meanwhile */
   char boot_stand_in[CLOCK_BOOT_ID_SIZE]; /* where the kernel does not tell the boot's id: this process lives in one boot */
+  struct publisher_source source; /* what publishers may ask the store for */
   struct engine_publisher publishers[ENGINE_PUBLISHERS_MAX];
   size_t publisher_count;
   struct engine_signer signers[ENGINE_SIGNERS_MAX];
@@ -125,23 +141,40 @@ enum { ENGINE_QUEUES_MAX = 2048 };
 
 /* Back-off of resources (resource.c). */
 int engine_load_resources(struct engine *engine, struct error *error) ERROR_USE_RESULT;
-/* Is the step's server to be left alone for now? *ret_moment: when the lineage comes back. */
+/* Is the step's server, or are all its signers, to be left alone for now? *ret_moment: when the lineage comes back. */
 bool engine_resource_puts_off(struct engine *engine, enum plan_action action, const struct lineage *lineage, size_t key, int64_t *ret_moment);
 /* How many items may go at once: one, while nobody knows whether the server is back. */
 size_t engine_resource_batch(struct engine *engine, const struct queue *queue);
-/* What an operation tells of its server. 1: *ret_row is to be stored, the caller frees its name; 0: nothing new. */
-size_t engine_resource_note(const struct operation *operation, struct store_resource *ret_row);
-/* Somebody asked: the next item probes the server at once. */
-void engine_resource_wake(struct engine *engine, int64_t publisher_id);
+/* What a signer answered to its part of an operation. */
+void engine_note_signer(struct engine *engine, int64_t id, const struct policy_signer *policy, const struct signer_result *results, size_t count);
+/* What an operation, which has ended, tells of its resources: rows to be stored, whose texts are borrowed until the next operation ends. Returns their number. */
+size_t engine_resource_note(const struct operation *operation, struct store_resource rows[ENGINE_RESOURCE_ROWS_MAX]);
+/* Somebody asked for lineage: the next item probes its resources at once. */
+void engine_resource_wake(struct engine *engine, const struct lineage *lineage);
 /* All of them: the clock went back. */
 void engine_resources_wake(struct engine *engine);
 /* After a probe that failed, those that wait in the queue are put off too. */
 int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct error *error) ERROR_USE_RESULT;
 
+/* Waves (wave.c). */
+int engine_load_wave(struct engine *engine, struct error *error) ERROR_USE_RESULT;
+/* Before anything is planned by a new clock. */
+void engine_wave_advance(struct engine *engine);
+/* What a plan came to: put off, or taken. */
+void engine_wave_planned(struct engine *engine, const struct lineage *lineage, const struct plan *plan);
+void engine_wave_taken(struct engine *engine, const struct lineage *lineage, enum plan_action action, size_t key);
+int engine_wave_note(struct engine *engine, const struct lineage *before, const struct lineage *after, const struct outcome *outcome,
+                     struct event_list *events, struct error *error) ERROR_USE_RESULT;
+int engine_wave_release(struct engine *engine, const char *who, struct event_list *events, struct error *error) ERROR_USE_RESULT;
+/* What of it goes into a commit; and after the commit. */
+void engine_wave_commit(struct engine *engine, struct store_commit *commit);
+void engine_wave_committed(struct engine *engine);
+
 /* Operations (operation.c). */
 /* The row of the publisher that an action needs to itself; 0 for stages whose resource is the whole host. */
 int64_t stage_resource(enum plan_action action, const struct lineage *lineage, size_t key);
 struct work *queue_take(struct queue *queue); /* NULL: empty */
+void queue_put(struct queue *queue, struct work *work);
 const struct stage *stage_for(enum plan_action action);
 int engine_enqueue(struct engine *engine, struct work *work, struct error *error) ERROR_USE_RESULT;
 /* Starts what can be started. An operation that cannot even start ends with its error for every item. */
@@ -194,6 +227,8 @@ int engine_find_publisher(struct engine *engine, int64_t id, const struct policy
 int engine_find_signer(struct engine *engine, int64_t id, const struct policy_signer *policy, struct signer **ret_signer,
                        struct error *error) ERROR_USE_RESULT;
 void engine_release_backends(struct engine *engine);
+/* The version of that row that lineage or one of its keys uses; its own where none has that row. */
+const struct policy_publisher *lineage_publisher(const struct lineage *lineage, int64_t id);
 
 /* Observation of a batch, shared by stages: fills *ret_items (caller frees) for the works. */
 struct observe_item *operation_observe_items(const struct operation *operation, enum observe_kind kind);
@@ -218,7 +253,10 @@ int outcome_take_presence(struct outcome *outcome, const struct observe_result *
 /* Whether the answer of KEEPER_READ_PUBLIC or KEEPER_COPY is of the private key to which key's record belongs. ERROR_CONFLICT: of another. */
 int key_check_file(const struct key *key, const struct error *result, const uint8_t *reply, size_t size, struct error *error) ERROR_USE_RESULT;
 
+/* Whether a signer's tables still name the key of that placement. */
+bool placement_wants_withdrawal(const struct placement *placement);
+
 extern const struct stage stage_generate, stage_publish, stage_confirm, stage_confirm_absent, stage_activate, stage_repair, stage_prove, stage_withdraw,
-    stage_destroy;
+    stage_destroy, stage_check_files;
 
 #endif

@@ -15,6 +15,7 @@ const struct stage *stage_for(enum plan_action action) {
   case PLAN_CONFIRM: return &stage_confirm;
   case PLAN_CONFIRM_ABSENT: return &stage_confirm_absent;
   case PLAN_ACTIVATE: return &stage_activate;
+  case PLAN_CHECK_FILES: return &stage_check_files;
   case PLAN_PROVE: return &stage_prove;
   case PLAN_REPAIR: return &stage_repair;
   case PLAN_WITHDRAW: return &stage_withdraw;
@@ -33,7 +34,8 @@ static bool action_undoes(enum plan_action action) {
 int64_t stage_resource(enum plan_action action, const struct lineage *lineage, size_t key) {
   const struct stage *stage = stage_for(action);
   if (stage != &stage_publish && stage != &stage_confirm && stage != &stage_confirm_absent) return 0;
-  return action_undoes(action) ? lineage->keys[key].publisher_id : lineage->publisher_id;
+  const bool ended = key < lineage->key_count && lineage->keys[key].state == KEY_REVOKED;
+  return action_undoes(action) || ended ? lineage->keys[key].publisher_id : lineage->publisher_id;
 }
 
 static struct queue *find_queue(struct engine *engine, const struct stage *stage, int64_t resource) {
@@ -44,10 +46,7 @@ static struct queue *find_queue(struct engine *engine, const struct stage *stage
   return &engine->queues[engine->queue_count++];
 }
 
-int engine_enqueue(struct engine *engine, struct work *work, struct error *error) {
-  const struct stage *stage = stage_for(work->action);
-  struct queue *queue = stage ? find_queue(engine, stage, stage_resource(work->action, &work->lineage, work->key)) : NULL;
-  if (!queue) return error_set(error, ERROR_LIMIT, "more than %d publishers are in use at once", ENGINE_QUEUES_MAX);
+void queue_put(struct queue *queue, struct work *work) {
   work->next = NULL;
   if (queue->last)
     queue->last->next = work;
@@ -55,6 +54,13 @@ int engine_enqueue(struct engine *engine, struct work *work, struct error *error
     queue->first = work;
   queue->last = work;
   queue->waiting++;
+}
+
+int engine_enqueue(struct engine *engine, struct work *work, struct error *error) {
+  const struct stage *stage = stage_for(work->action);
+  struct queue *queue = stage ? find_queue(engine, stage, stage_resource(work->action, &work->lineage, work->key)) : NULL;
+  if (!queue) return error_set(error, ERROR_LIMIT, "more than %d publishers are in use at once", ENGINE_QUEUES_MAX);
+  queue_put(queue, work);
   return 0;
 }
 
@@ -144,8 +150,11 @@ static int apply_outcome(struct operation *operation, size_t i, struct event_lis
   } else {
     engine->summary.steps++;
   }
+  result = engine_wave_note(engine, &before, lineage, outcome, events, error);
+  if (result) return result;
   engine_tell_changes(engine, lineage);
   plan_lineage(lineage, &engine->plan_clock, &plan);
+  engine_wave_planned(engine, lineage, &plan);
   lineage->next_moment = plan.next;
   return 0;
 }
@@ -161,21 +170,25 @@ static void operation_commit(struct operation *operation) {
     lineages[i] = &operation->works[i]->lineage;
     result = apply_outcome(operation, i, &events, &error);
   }
-  struct store_resource resource = {0};
-  const size_t resource_count = engine_resource_note(operation, &resource);
+  struct store_resource resources[ENGINE_RESOURCE_ROWS_MAX];
+  const size_t resource_count = engine_resource_note(operation, resources);
   if (!result) {
-    const struct store_commit commit = {.lineages = lineages,
+    const struct store_publisher_clock publisher_clock = {
+        .publisher_id = operation->queue->resource, .skew = operation->clock_skew, .measured_at = engine->plan_clock.now};
+    struct store_commit commit = {.lineages = lineages,
                                         .lineage_count = operation->count,
+                                        .publisher_clock = operation->clock_known ? &publisher_clock : NULL,
                                         .events = events.items,
                                         .event_count = events.count,
                                         .clock = &engine->clock,
                                         .plan_anew = engine->clock_went_back,
-                                        .resources = &resource,
+                                        .resources = resources,
                                         .resource_count = resource_count};
+    engine_wave_commit(engine, &commit);
     result = engine->setup.store->ops->commit(engine->setup.store, &commit, &error);
     if (!result) engine->clock_went_back = false;
+    if (!result) engine_wave_committed(engine);
   }
-  free(resource.name);
   if (!result) result = engine_put_off_waiting(engine, operation->queue, &error);
   /* Without its outcome in the store the operation counts as interrupted: its intent is looked at again at the next start. */
   if (result)

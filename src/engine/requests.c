@@ -28,6 +28,7 @@ static int request_collect(void *context, const void *row) {
   items[list->count].domain = text_duplicate(request->domain);
   items[list->count].reason = text_duplicate(request->reason);
   items[list->count].asked_by = text_duplicate(request->asked_by);
+  items[list->count].selector = request->selector ? text_duplicate(request->selector) : NULL;
   list->count++;
   return 0;
 }
@@ -49,36 +50,78 @@ static void lineage_wake(struct lineage *lineage, int64_t now) {
   lineage->next_moment = now;
 }
 
+static int request_revoke(struct engine *engine, const struct store_request *request, struct lineage *lineage, struct event_list *events,
+                          struct error *error) {
+  const struct compromise compromise = {.selector = request->selector,
+                                        .whole_host = (request->options & REQUEST_WHOLE_HOST) != 0,
+                                        .now = (request->options & REQUEST_NOW) != 0,
+                                        .by = request->asked_by,
+                                        .reason = request->reason};
+  const size_t before = events->count;
+  int result = lifecycle_compromise(lineage, &compromise, engine->plan_clock.now, events, error);
+  if (result || events->count == before) return result; /* it was known */
+  lineage_wake(lineage, engine->plan_clock.now);
+  engine_resource_wake(engine, lineage);
+  return 0;
+}
+
 static int request_apply(struct engine *engine, const struct store_request *request, struct lineage *lineage, struct event_list *events,
                          struct error *error) {
   static const char *const kinds[] = {"", "requested", "held", "released", "forgotten"};
   static const char *const what[] = {"", "rotation requested", "held", "released", "forgotten"};
   const int64_t now = engine->plan_clock.now;
-  char reason[512];
+  char reason[1024];
   int result = 0;
+  if (request->kind == REQUEST_REVOKE) return request_revoke(engine, request, lineage, events, error);
   switch (request->kind) {
+  case REQUEST_REVOKE: break;
   case REQUEST_ROTATE: lineage->rotate_requested = true; break;
   case REQUEST_HOLD:
     lineage->held = true;
     lineage->hold_until = request->until;
+    lineage->hold_scope = request->hold_scope;
     result = set_text(&lineage->hold_reason, request->reason);
     break;
   case REQUEST_RELEASE:
     lineage->held = false;
     lineage->hold_until = TIME_UNSET;
+    lineage->hold_scope = HOLD_ALL;
     result = set_text(&lineage->hold_reason, NULL);
     break;
   case REQUEST_FORGET:
     if (lineage->managed) return 0;
     lineage->forgotten = true;
     break;
+  case REQUEST_RELEASE_WAVE: return 0; /* of no lineage */
   }
   if (result) return error_set(error, ERROR_NO_MEMORY, "out of memory for a request");
   lineage_wake(lineage, now);
-  engine_resource_wake(engine, lineage->publisher_id);
-  snprintf(reason, sizeof reason, "%s by %s%s%s", what[request->kind], request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "",
+  engine_resource_wake(engine, lineage);
+  const bool partly = request->kind == REQUEST_HOLD && request->hold_scope == HOLD_ACTIVATION;
+  char end[TIME_TEXT_SIZE] = "";
+  if (request->kind == REQUEST_HOLD && request->until != TIME_NEVER) time_format(request->until, end);
+  snprintf(reason, sizeof reason, "%s%s%s%s by %s%s%s", what[request->kind], partly ? " from taking over" : "", end[0] ? " until " : "", end, request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "",
            request->reason ? request->reason : "");
   return event_list_add(events, lineage, NULL, now, kinds[request->kind], reason, error);
+}
+
+/* Of no domain: the wave of rotations goes on. */
+static int request_execute_wave(struct engine *engine, const struct store_request *request, size_t *executed, struct error *error) {
+  struct event_list events = {0};
+  char who[1024];
+  snprintf(who, sizeof who, "%s%s%s", request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "", request->reason ? request->reason : "");
+  int result = engine_wave_release(engine, who, &events, error);
+  struct store_commit commit = {
+      .events = events.items, .event_count = events.count, .clock = &engine->clock, .requests_done = &request->id, .request_done_count = 1};
+  engine_wave_commit(engine, &commit);
+  if (!result) result = engine->setup.store->ops->commit(engine->setup.store, &commit, error);
+  if (!result) {
+    engine_wave_committed(engine);
+    engine_tell(engine, &events);
+    *executed += 1;
+  }
+  event_list_release(&events);
+  return result;
 }
 
 /* All lineages of the request's domain in one transaction with the request's end; later, if one of them is in hand. */
@@ -89,6 +132,7 @@ static int request_execute(struct engine *engine, const struct store_request *re
   const char *const domain = request->domain;
   size_t count = 0;
   bool later = false;
+  if (request->kind == REQUEST_RELEASE_WAVE) return request_execute_wave(engine, request, executed, error);
   int result = store->ops->claim(store, TIME_NEVER, STORE_CLAIM_MAX, &domain, 1, NULL, 0, &lineages, &count, error);
   if (result) return result;
   struct lineage **pointers = calloc(count + 1, sizeof(struct lineage *));

@@ -12,6 +12,7 @@
 struct activation {
   struct observe_operation *observation;
   struct signer *signer; /* at work now */
+  int64_t signer_id;
   struct signer_operation *signing;
   size_t keys_pending; /* items whose files are not checked yet */
   const struct policy_signer *done_with[ENGINE_SIGNERS_MAX]; /* signers that had their turn */
@@ -24,7 +25,7 @@ struct activation {
     bool copied[POLICY_SIGNERS_MAX];
     struct placement_report reports[KEY_PLACEMENTS_MAX]; /* at most one for each signer of the lineage */
     size_t report_count;
-    char *failures[KEY_PLACEMENTS_MAX];
+    char *failures[KEY_PLACEMENTS_MAX], *restarts[KEY_PLACEMENTS_MAX];
     char *previous_name; /* in KeyTable, of the key that signs until now, at the signer that is at work */
   } items[];
 };
@@ -43,6 +44,7 @@ static void activation_free(struct operation *operation) {
     kept_sightings_release(&item->sightings);
     free(item->previous_name);
     for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->failures[j]);
+    for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->restarts[j]);
     for (size_t j = 0; j < POLICY_SIGNERS_MAX; j++) free(item->paths[j]);
   }
   free(activation->positions);
@@ -224,6 +226,7 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
                                  .previous_key_name = own->previous_name,
                                  .previous_record = previous ? previous->record : NULL,
                                  .stays = repair,
+                                 .restart = !repair && previous && previous->compromised_at != TIME_UNSET,
                                  .senders = (const char *const *)lineage->senders,
                                  .sender_count = lineage->sender_count};
     return true;
@@ -242,6 +245,7 @@ static void signed_by(void *context, const struct signer_result *results, size_t
   struct operation *operation = context;
   struct activation *activation = operation->state;
   activation->signing = NULL;
+  engine_note_signer(operation->engine, activation->signer_id, activation->done_with[activation->done_count - 1], results, count);
   for (size_t n = 0; n < count; n++) {
     const size_t i = activation->positions[n];
     struct activation_item *item = &activation->items[i];
@@ -250,6 +254,8 @@ static void signed_by(void *context, const struct signer_result *results, size_t
     /* Tables that could not be taken back name the key: it must be withdrawn there before its file may go. */
     report->switched_at = results[n].rolled_back ? 0 : results[n].switched_at;
     report->completed_at = results[n].error.code ? 0 : results[n].completed_at;
+    report->restarted = results[n].restarted;
+    if (results[n].restart_failure[0]) report->restart_failure = item->restarts[at] = text_duplicate(results[n].restart_failure);
     if (results[n].error.code) {
       item->failures[at] = describe_failure(operation, i, &results[n].error);
       report->failure = item->failures[at];
@@ -281,6 +287,7 @@ static int start_signer(struct operation *operation, const struct policy_signer 
   size_t count = 0;
   int result = engine_find_signer(operation->engine, id, policy, &activation->signer, error);
   if (result) return result;
+  activation->signer_id = id;
   for (size_t i = 0; i < operation->count; i++)
     if (fill_item(operation, i, policy, &items[count])) activation->positions[count++] = i;
   return activation->signer->ops->activate(activation->signer, items, count, operation->deadline, signed_by, operation, &activation->signing,

@@ -33,6 +33,15 @@ static void observed(void *context, const struct observe_result *results, size_t
   operation_finish(operation);
 }
 
+/* A key that was revoked in an emergency is looked at where its record was made, until every server says so. */
+static void observe_revoked(const struct operation *operation, struct observe_item *item, size_t i) {
+  const struct key *key = operation_key(operation, i);
+  if (key->state != KEY_REVOKED) return;
+  item->record = item->record_also;
+  item->record_also = NULL;
+  item->publisher = key->publisher;
+}
+
 static int add_revoked(const struct operation *operation, struct observe_item *items, struct error *error) {
   struct confirmation *confirmation = operation->state;
   int result = record_build_revoked(KEY_ALGORITHM_RSA, &confirmation->revoked[0], error);
@@ -49,8 +58,12 @@ static int observe_start(struct operation *operation, enum observe_kind kind, st
   operation->items = items;
   if (!confirmation || !items) return error_set(error, ERROR_NO_MEMORY, "out of memory for a round of observation");
   operation->release = confirmation_release;
-  int result = kind == OBSERVE_ABSENT ? add_revoked(operation, items, error) : 0;
+  int result = add_revoked(operation, items, error);
   if (result) return result;
+  for (size_t i = 0; i < operation->count && kind == OBSERVE_PRESENT; i++) {
+    observe_revoked(operation, &items[i], i);
+    items[i].record_also = NULL;
+  }
   return observer_start(operation->engine->setup.observer, kind, items, operation->count, operation->deadline, observed, operation,
                         &confirmation->observation, error);
 }

@@ -109,6 +109,12 @@ static void make_next(struct operation *operation, size_t i) {
   }
 }
 
+/* Behind a CNAME whose target does not carry the selector, be it one for this name or a wildcard's, all keys would share one record. A DNAME keeps the selector. */
+static bool alias_drops_selector(const struct observe_result *result, const struct key *key) {
+  const size_t size = strlen(key->selector);
+  return !text_equal(result->owner, key->owner_name) && !(strncmp(result->owner, key->selector, size) == 0 && result->owner[size] == '.');
+}
+
 static bool survey_says_free(const struct observe_result *result, const struct key *key, struct error *error) {
   if (result->error.code) {
     *error = result->error;
@@ -118,6 +124,11 @@ static bool survey_says_free(const struct observe_result *result, const struct k
   for (size_t i = 0; i < result->server_count; i++) {
     if (result->servers[i].verdict != OBSERVE_WRONG) continue;
     error_set(error, ERROR_CONFLICT, "%s is taken in DNS already: %s says %s", key->owner_name, result->servers[i].host, result->foreign);
+    if (alias_drops_selector(result, key))
+      error_remedy(error,
+                   "the name is an alias of %s, and a CNAME leads to one record, whatever the key: in its place let %s be a DNAME, or NS records to a zone of "
+                   "that name",
+                   result->owner, key->owner_name + strlen(key->selector) + 1);
     return false;
   }
   error_set(error, ERROR_TIMEOUT, "no authoritative server of %s answers%s%s", result->zone,

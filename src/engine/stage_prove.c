@@ -9,6 +9,7 @@
 struct proof {
   struct observe_operation *observation;
   struct signer *signer; /* at work now */
+  const struct policy_signer *policy; /* its */
   struct signer_operation *signing;
   size_t files_pending;                 /* items whose files are not read yet */
   int64_t done_with[ENGINE_SIGNERS_MAX]; /* signers that had their turn */
@@ -77,6 +78,7 @@ static void proved(void *context, const struct signer_result *results, size_t co
   struct operation *operation = context;
   struct proof *proof = operation->state;
   proof->signing = NULL;
+  engine_note_signer(operation->engine, proof->done_with[proof->done_count - 1], proof->policy, results, count);
   for (size_t n = 0; n < count; n++) {
     const size_t i = proof->positions[n], place = proof->places[n];
     if (results[n].error.code)
@@ -159,6 +161,7 @@ static void next_signer(struct operation *operation) {
     return;
   }
   proof->done_with[proof->done_count++] = id;
+  proof->policy = policy;
   const size_t count = fill_items(operation, id);
   int result = engine_find_signer(operation->engine, id, policy, &proof->signer, &error);
   if (!result) result = proof->signer->ops->prove(proof->signer, operation->items, count, operation->deadline, proved, operation, &proof->signing, &error);

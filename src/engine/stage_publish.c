@@ -10,6 +10,7 @@ struct publication {
   struct publish_operation *operation;
   struct publication_item {
     char *revoked; /* what the record becomes with PLAN_REVOKE; what it is of a key that was revoked with PLAN_DELETE */
+    bool sought;                  /* its place is looked for anew */
     struct publish_result result; /* outcomes borrow from it */
   } items[];
 };
@@ -26,12 +27,18 @@ static void publication_free(struct operation *operation) {
 
 /* The publisher that works of this operation share: undoing uses the one that the record was made with. */
 static int find_publisher(struct operation *operation, struct publisher **ret_publisher, struct error *error) {
-  const struct work *work = operation->works[0];
   const int64_t id = operation->queue->resource;
-  const struct policy_publisher *policy = work->lineage.publisher;
-  for (size_t i = 0; i < work->lineage.key_count && work->lineage.publisher_id != id; i++)
-    if (work->lineage.keys[i].publisher_id == id) policy = work->lineage.keys[i].publisher;
+  const struct policy_publisher *policy = lineage_publisher(&operation->works[0]->lineage, id);
+  const int64_t seconds = publisher_seconds(policy);
+  if (seconds > 0) operation->deadline = loop_boottime(operation->engine->setup.loop) + seconds * 1000;
   return engine_find_publisher(operation->engine, id, policy, ret_publisher, error);
+}
+
+/* The survey of a key that was not published at once may be of a zone that does not hold its name any more: a delegation, an alias, or zone: of the policy was put right
+ * since. So its place is looked for anew; the TTLs found there count, too. */
+static bool place_is_doubtful(const struct operation *operation, const struct work *work, const struct key *key) {
+  if (work->action != PLAN_PUBLISH || key->state != KEY_GENERATED) return false;
+  return work->lineage.failure || loop_wall(operation->engine->setup.loop) > time_add(key->generated_at, ENGINE_SURVEY_SECONDS);
 }
 
 /* The exchange that attests the clock may belong to no key; any name below the domain serves, because nothing is changed there. */
@@ -44,8 +51,9 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
       .change = PUBLISH_ATTEST, .name = work->lineage.domain, .ttl = work->lineage.rules->publish_ttl, .zone = work->lineage.zone};
   if (!key) return 0;
   item->name = key->owner_name;
-  if (key->zone[0]) item->zone = key->zone;
-  if (key->owner[0]) item->owner = key->owner;
+  own->sought = place_is_doubtful(operation, work, key);
+  if (key->zone[0] && !own->sought) item->zone = key->zone;
+  if (key->owner[0] && !own->sought) item->owner = key->owner;
   if (undoes && key->primary_server[0]) item->primary_server = key->primary_server;
   int result = undoes ? record_build_revoked(key->algorithm, &own->revoked, error) : 0;
   switch (work->action) {
@@ -70,6 +78,7 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
 }
 
 static void take_result(struct operation *operation, size_t i, const struct publish_result *result) {
+  const struct publication_item *item = &((struct publication *)operation->state)->items[i];
   struct publish_result *own = &((struct publication *)operation->state)->items[i].result;
   struct outcome *outcome = &operation->outcomes[i];
   *own = *result;
@@ -83,6 +92,8 @@ static void take_result(struct operation *operation, size_t i, const struct publ
   outcome->zone = own->zone[0] ? own->zone : NULL;
   outcome->owner = own->owner[0] ? own->owner : NULL;
   outcome->primary_server = own->primary_server[0] ? own->primary_server : NULL;
+  if (item->sought && own->ttl_negative) outcome->ttl_negative = own->ttl_negative;
+  if (item->sought && own->ttl_alias) outcome->ttl_old = own->ttl_alias;
 }
 
 static void published(void *context, const struct publish_result *results, size_t count) {
@@ -91,6 +102,10 @@ static void published(void *context, const struct publish_result *results, size_
   ((struct publication *)operation->state)->operation = NULL;
   for (size_t i = 0; i < count; i++) {
     if (results[i].attested) engine_clock_attest(&engine->clock, &engine->plan_clock);
+    if (results[i].clock_known) {
+      operation->clock_known = true;
+      operation->clock_skew = results[i].clock_skew;
+    }
     take_result(operation, i, &results[i]);
     if (operation->works[i]->action != PLAN_ATTEST || results[i].attested || results[i].error.code) continue;
     struct error error;

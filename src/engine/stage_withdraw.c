@@ -6,7 +6,8 @@
 
 /* The retired keys' entries leave the tables, one signer version after the other. */
 struct withdrawal {
-  struct signer *signer;
+  struct signer *signer; /* at work now */
+  const struct policy_signer *policy; /* its */
   struct signer_operation *signing;
   int64_t done_with[ENGINE_SIGNERS_MAX];
   size_t done_count;
@@ -32,7 +33,7 @@ static void withdrawal_free(struct operation *operation) {
   free(withdrawal->placements);
 }
 
-static bool placement_wants(const struct placement *placement) {
+bool placement_wants_withdrawal(const struct placement *placement) {
   return placement->switched_at != TIME_UNSET && placement->drained_at == TIME_UNSET;
 }
 
@@ -43,7 +44,7 @@ static const struct placement *choose_placement(const struct operation *operatio
     for (size_t j = 0; j < key->placement_count && !operation->outcomes[i].error; j++) {
       bool done = false;
       for (size_t k = 0; k < withdrawal->done_count; k++) done |= withdrawal->done_with[k] == key->placements[j].signer_id;
-      if (placement_wants(&key->placements[j]) && !done) return &key->placements[j];
+      if (placement_wants_withdrawal(&key->placements[j]) && !done) return &key->placements[j];
     }
   }
   return NULL;
@@ -55,6 +56,7 @@ static void withdrawn(void *context, const struct signer_result *results, size_t
   struct operation *operation = context;
   struct withdrawal *withdrawal = operation->state;
   withdrawal->signing = NULL;
+  engine_note_signer(operation->engine, withdrawal->done_with[withdrawal->done_count - 1], withdrawal->policy, results, count);
   for (size_t n = 0; n < count; n++) {
     const size_t i = withdrawal->positions[n];
     if (results[n].error.code) {
@@ -64,7 +66,7 @@ static void withdrawn(void *context, const struct signer_result *results, size_t
     struct withdrawal_item *item = &withdrawal->items[i];
     const struct placement *placement = &operation_key(operation, i)->placements[withdrawal->placements[n]];
     item->reports[item->report_count++] =
-        (struct placement_report){.signer_id = placement->signer_id, .completed_at = results[n].completed_at};
+        (struct placement_report){.signer_id = placement->signer_id, .completed_at = results[n].completed_at, .restarted = results[n].restarted};
     operation->outcomes[i].placements = item->reports;
     operation->outcomes[i].placement_count = item->report_count;
   }
@@ -95,6 +97,7 @@ static void fill_item(const struct operation *operation, size_t i, const struct 
                                .previous_key_path = signs ? signs->key_path : NULL,
                                .previous_key_name = own->active_name,
                                .adopted = key_is_adopted(operation_key(operation, i)),
+                               .restart = !lineage_active_key(lineage) && operation_key(operation, i)->compromised_at != TIME_UNSET,
                                .senders = (const char *const *)lineage->senders,
                                .sender_count = lineage->sender_count};
 }
@@ -105,10 +108,11 @@ static int start_signer(struct operation *operation, const struct placement *cho
   size_t count = 0;
   int result = engine_find_signer(operation->engine, chosen->signer_id, chosen->signer, &withdrawal->signer, error);
   if (result) return result;
+  withdrawal->policy = chosen->signer;
   for (size_t i = 0; i < operation->count; i++) {
     const struct key *key = operation_key(operation, i);
     for (size_t j = 0; j < key->placement_count && !operation->outcomes[i].error; j++) {
-      if (key->placements[j].signer_id != chosen->signer_id || !placement_wants(&key->placements[j])) continue;
+      if (key->placements[j].signer_id != chosen->signer_id || !placement_wants_withdrawal(&key->placements[j])) continue;
       fill_item(operation, i, &key->placements[j], &items[count]);
       withdrawal->positions[count] = i;
       withdrawal->placements[count++] = j;
@@ -132,7 +136,7 @@ static void next_signer(struct operation *operation) {
   for (size_t i = 0; i < operation->count; i++) {
     const struct key *key = operation_key(operation, i);
     for (size_t j = 0; j < key->placement_count; j++)
-      if (key->placements[j].signer_id == id && placement_wants(&key->placements[j]) && !operation->outcomes[i].error)
+      if (key->placements[j].signer_id == id && placement_wants_withdrawal(&key->placements[j]) && !operation->outcomes[i].error)
         operation_fail(operation, i, &error);
   }
   next_signer(operation);

@@ -43,6 +43,7 @@ void engine_read_clock(struct engine *engine, struct event_list *events) {
     engine_resources_wake(engine);
   }
   engine->clock = next;
+  engine_wave_advance(engine);
 }
 
 /* Everything of one turn that goes into its transaction. */
@@ -140,7 +141,7 @@ static int plan_work(struct turn *turn, struct work *work, struct error *error) 
   struct engine *engine = turn->engine;
   struct lineage *lineage = &work->lineage;
   struct plan plan;
-  int result = 0;
+  int result = lifecycle_end_hold(lineage, engine->plan_clock.now, &turn->events, error);
   work->action = PLAN_NONE;
   for (unsigned i = 0; i < ENGINE_STEPS_OF_TURN_MAX && !result; i++) {
     plan_lineage(lineage, &engine->plan_clock, &plan);
@@ -148,6 +149,7 @@ static int plan_work(struct turn *turn, struct work *work, struct error *error) 
     result = apply_ready(turn, work, &plan, error);
   }
   if (result) return result;
+  engine_wave_planned(engine, lineage, &plan);
   lineage->next_moment = plan.action == PLAN_NONE ? time_max(plan.next, engine->plan_clock.now + 1) : plan.next;
   if (plan.action == PLAN_NONE || plan.action == PLAN_READY) return 0;
   struct error failure = {0};
@@ -158,6 +160,7 @@ static int plan_work(struct turn *turn, struct work *work, struct error *error) 
     return 0;
   }
   int failed = invariant_permits(lineage, plan.action, plan.key, &engine->plan_clock, &failure);
+  if (!failed) engine_wave_taken(engine, lineage, plan.action, plan.key);
   if (!failed && plan.action == PLAN_GENERATE && plan.key == lineage->key_count) failed = reserve_selector(turn, work, &failure);
   if (failed) return fail_work(turn, work, &plan, &failure, error);
   if (work->key < lineage->key_count) {
@@ -226,15 +229,17 @@ static int turn_claim(struct turn *turn, struct error *error) {
 
 static int turn_commit(struct turn *turn, struct error *error) {
   struct engine *engine = turn->engine;
-  if (turn->count == 0 && turn->events.count == 0 && !engine->clock_went_back) return 0;
-  const struct store_commit commit = {.lineages = turn->lineages,
+  if (turn->count == 0 && turn->events.count == 0 && !engine->clock_went_back && !engine->wave_changed) return 0;
+  struct store_commit commit = {.lineages = turn->lineages,
                                       .lineage_count = turn->count,
                                       .events = turn->events.items,
                                       .event_count = turn->events.count,
                                       .clock = &engine->clock,
                                       .plan_anew = engine->clock_went_back};
+  engine_wave_commit(engine, &commit);
   int result = engine->setup.store->ops->commit(engine->setup.store, &commit, error);
   if (!result) engine->clock_went_back = false;
+  if (!result) engine_wave_committed(engine);
   if (!result) engine_tell(engine, &turn->events);
   return result;
 }
@@ -335,6 +340,7 @@ static void make_turn(struct engine *engine) {
     engine_fail(engine, &error);
     return;
   }
+  if (engine->setup.enough && !engine->stopping && engine->setup.enough(engine->setup.listener_context)) engine_stop(engine);
   if (engine->looked_at == 0) return; /* the first look comes before everything, and wakes us */
   if (engine_turn(engine, &progress, &error)) {
     engine_fail(engine, &error);
@@ -373,6 +379,7 @@ int engine_new(const struct engine_setup *setup, struct engine **ret_engine, str
   int result = engine->queues ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for the engine");
   if (!result) result = setup->store->ops->next_moment(setup->store, &next, NULL, &engine->clock, error);
   if (!result) result = engine_load_resources(engine, error);
+  if (!result) result = engine_load_wave(engine, error);
   if (result) {
     engine_free(engine);
     return result;
@@ -425,5 +432,6 @@ void engine_free(struct engine *engine) {
 
 void engine_summarise(const struct engine *engine, struct engine_summary *ret_summary) {
   *ret_summary = engine->summary;
+  if (wave_is_stopped(&engine->wave)) wave_describe(&engine->wave, ret_summary->wave);
   ret_summary->in_hand = engine->works;
 }

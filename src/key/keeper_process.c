@@ -81,11 +81,11 @@ static unsigned keeper_count_cores(void) {
 }
 
 /* What supervisor and workers share: nothing of the caller's descriptors and signals, and the walls. */
-static void keeper_begin(int descriptor, struct keeper_walls *walls) {
+static void keeper_begin(int descriptor, const struct keeper_setup *setup) {
   keeper_close_others(descriptor);
   keeper_set_signals();
-  keeper_protect("dkimroll-keeper");
-  if (walls) keeper_walls_raise(walls);
+  keeper_protect(setup->title ? setup->title : "dkimroll-keeper");
+  if (setup->walls) keeper_walls_raise(setup->walls);
 }
 
 static int keeper_supervise_for(const struct keeper_setup *setup, int descriptor, int signal_descriptor) {
@@ -100,7 +100,7 @@ static int keeper_supervise_for(const struct keeper_setup *setup, int descriptor
 }
 
 static int keeper_supervisor_live(int descriptor, pid_t parent, const struct keeper_setup *setup) {
-  keeper_begin(descriptor, setup->walls);
+  keeper_begin(descriptor, setup);
   sigset_t parent_ended;
   sigemptyset(&parent_ended);
   sigaddset(&parent_ended, KEEPER_PARENT_ENDED);
@@ -139,6 +139,6 @@ int keeper_process_start(const struct keeper_handler *handlers, size_t handler_c
 }
 
 int keeper_process_serve(const struct keeper_setup *setup, int descriptor) {
-  keeper_begin(descriptor, setup->walls);
+  keeper_begin(descriptor, setup);
   return keeper_supervise_for(setup, descriptor, -1);
 }

@@ -7,8 +7,25 @@
 #include "dkimroll/timing.h"
 #include "gates.h"
 
+/* The name server that the outcome is about: the one that did not serve the record, or the primary that did not take it. NULL: none. */
+static const char *find_server(const struct application *a, const struct key *key) {
+  const struct outcome *outcome = a->outcome;
+  const enum plan_action action = outcome->action;
+  const bool updates = action == PLAN_PUBLISH || action == PLAN_REVOKE || action == PLAN_DELETE || action == PLAN_ATTEST;
+  for (size_t i = 0; i < outcome->sighting_count; i++)
+    if (!outcome->sightings[i].right && !outcome->sightings[i].no_route) return outcome->sightings[i].host ? outcome->sightings[i].host : outcome->sightings[i].address;
+  if (updates && outcome->primary_server) return outcome->primary_server;
+  return updates && key && key->primary_server[0] ? key->primary_server : NULL;
+}
+
 int application_note(struct application *a, const struct key *key, const char *kind, const char *reason, struct error *error) {
-  return event_list_add(a->events, a->lineage, key, a->outcome->at, kind, reason, error);
+  const int result = event_list_add(a->events, a->lineage, key, a->outcome->at, kind, reason, error);
+  const char *server = result ? NULL : find_server(a, key);
+  if (result) return result;
+  struct event *event = &a->events->items[a->events->count - 1];
+  if (a->failure) event->error = a->failure->code;
+  if (server) text_copy(event->server, sizeof event->server, server);
+  return 0;
 }
 
 int application_name_states(struct application *a, const char *from, const char *to, struct error *error) {
@@ -72,6 +89,7 @@ static int apply_presence(struct application *a, struct error *error) {
   key->contested_at = TIME_UNSET;
   if (before == TIME_UNSET) proof_reset(a);
   if (key->propagation < 0 && key->published_at != TIME_UNSET) key->propagation = time_max(0, key->right_at - key->published_at);
+  if (key->state == KEY_REVOKED) return emergency_note_end(a, key, error);
   return before == TIME_UNSET ? application_note(a, key, "confirmed", "every server serves the record", error) : 0;
 }
 
@@ -122,7 +140,7 @@ static int apply_publish(struct application *a, struct error *error) {
   key->published_at = a->outcome->at;
   key->deleted_at = key->absent_at = TIME_UNSET; /* a key that was unwanted for a while */
   key->contested_at = TIME_UNSET;
-  snprintf(reason, sizeof reason, "record in zone %s at %s", key->zone, key->primary_server);
+  snprintf(reason, sizeof reason, "record in zone %s%s%s", key->zone, key->primary_server[0] ? " at " : "", key->primary_server);
   if (key->state != KEY_GENERATED) return apply_healing(a, reason, error);
   return application_set_state(a, key, KEY_PUBLISHED, reason, error);
 }
@@ -132,7 +150,8 @@ static int retire_key(struct application *a, struct key *key, int64_t at, struct
   key->retired_at = at;
   key->revoke_at = timing_revoke(key, a->lineage->rules);
   snprintf(reason, sizeof reason, "%s signs now", a->key->selector);
-  return application_set_state(a, key, KEY_RETIRED, reason, error);
+  int result = application_set_state(a, key, KEY_RETIRED, reason, error);
+  return result || key->compromised_at == TIME_UNSET ? result : emergency_note_connections(a, key, at, error);
 }
 
 /* When the last signer of the domain was proved: what was proved elsewhere, at a signer that is gone, says nothing about the predecessor's end. */
@@ -159,8 +178,27 @@ static int apply_activate(struct application *a, struct error *error) {
 
 static int apply_revoke(struct application *a, struct error *error) {
   if (a->outcome->ttl > a->key->ttl) a->key->ttl = a->outcome->ttl;
-  a->key->revoked_at = a->outcome->at;
-  return application_set_state(a, a->key, KEY_REVOKED, "record replaced by one with empty p=", error);
+  struct key *key = a->key;
+  const bool compromised = key->compromised_at != TIME_UNSET, signed_once = key->state >= KEY_ACTIVE;
+  key->revoked_at = a->outcome->at;
+  if (key->state == KEY_ACTIVE) key->retired_at = a->outcome->at;
+  /* What was seen of the record as it was says nothing about who serves the new one, which is looked at until everybody does. */
+  if (compromised) {
+    sightings_drop(key);
+    key->right_at = key->confirmed_at = TIME_UNSET;
+  }
+  int result = application_set_state(a, key, KEY_REVOKED,
+                                     signed_once || compromised ? "record replaced by one with empty p=" : "its private key is lost: record replaced by one with empty p=",
+                                     error);
+  return result || !compromised ? result : emergency_note_exposure(a, key, signed_once, error);
+}
+
+static int apply_withdraw(struct application *a, struct error *error) {
+  struct key *key = a->key;
+  int result = application_note(a, key, "withdrawn", "no signer's tables name the key any more", error);
+  /* It signed until now, with no other key to follow. */
+  const bool ends = !lineage_active_key(a->lineage) && key->state == KEY_REVOKED && key->compromised_at != TIME_UNSET;
+  return result || !ends ? result : emergency_note_connections(a, key, a->outcome->at, error);
 }
 
 /* What was seen of the record says nothing about its absence. */
@@ -194,13 +232,14 @@ static int apply_success(struct application *a, struct error *error) {
     a->key->ready_at = a->outcome->at;
     return application_set_state(a, a->key, KEY_READY, "every server serves it and negative caches have expired", error);
   case PLAN_ACTIVATE: return apply_activate(a, error);
-  case PLAN_WITHDRAW: return application_note(a, a->key, "withdrawn", "no signer's tables name the key any more", error);
+  case PLAN_WITHDRAW: return apply_withdraw(a, error);
   case PLAN_REVOKE: return apply_revoke(a, error);
   case PLAN_DELETE: return apply_delete(a, error);
   case PLAN_CONFIRM_ABSENT: return apply_absence(a, error);
   case PLAN_DESTROY: return apply_destroy(a, error);
   case PLAN_PROVE:
   case PLAN_REPAIR: proof_succeed(a); return 0;
+  case PLAN_CHECK_FILES: a->key->files_seen_at = a->outcome->at; return 0;
   default: return 0; /* of a look, apply_presence was all, and an attestation brings nothing to a lineage */
   }
 }
@@ -224,6 +263,7 @@ static const char *find_missing(const struct application *a) {
     if (key->state == KEY_PUBLISHED) return "a server lost the record meanwhile";
     return key_is_placed(a->lineage, key) ? NULL : "not every signer of the domain has said that it signs with the key";
   case PLAN_WITHDRAW: return named ? "not every signer has said that it does not name the key any more" : NULL;
+  case PLAN_CHECK_FILES: return a->outcome->placement_count > 0 ? NULL : "no private key file was looked at";
   case PLAN_DESTROY: return kept ? "not every private key file is gone" : NULL;
   case PLAN_PROVE:
   case PLAN_REPAIR: return proof_find_missing(a);

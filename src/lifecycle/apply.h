@@ -38,6 +38,14 @@ void proof_reset(struct application *a);
 int proof_fail(struct application *a, struct error *error);
 const char *proof_find_missing(const struct application *a);
 
+/* Emergencies (emergency.c): what is still to be said when the successor of a compromised key signs (or nothing does), when its record is revoked, and when every server
+ * says so. */
+int emergency_note_connections(struct application *a, struct key *key, int64_t since, struct error *error);
+int emergency_note_exposure(struct application *a, const struct key *key, bool signed_once, struct error *error);
+int emergency_note_end(struct application *a, const struct key *key, struct error *error);
+/* The private key file of a key that waits to take over, as the keeper saw it at a signer. */
+int emergency_take_file(struct application *a, struct placement *placement, const struct placement_report *report, struct error *error);
+
 /* One round of observation (sightings.c). */
 int sightings_take(struct application *a, struct error *error);
 void sightings_drop(struct key *key);

@@ -1,5 +1,6 @@
 #include "dkimroll/forecast.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "dkimroll/text.h"
@@ -57,7 +58,8 @@ static int forecast_step_apply(struct lineage *lineage, const struct plan *plan,
   const bool looks = plan->action == PLAN_CONFIRM || plan->action == PLAN_ACTIVATE || plan->action == PLAN_PROVE ||
                      plan->action == PLAN_REPAIR || plan->action == PLAN_CONFIRM_ABSENT;
   const bool places = plan->action == PLAN_GENERATE || plan->action == PLAN_ACTIVATE || plan->action == PLAN_PROVE ||
-                      plan->action == PLAN_REPAIR || plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY;
+                      plan->action == PLAN_REPAIR || plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY ||
+                      plan->action == PLAN_CHECK_FILES;
   if (looks) {
     outcome.sighting_count = ideal_sightings(key, now, sightings);
     outcome.sightings = sightings;
@@ -113,21 +115,94 @@ static int reserve(struct lineage *lineage, int64_t now, struct plan *plan, stru
 }
 
 static bool is_round(enum plan_action action) {
-  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_PROVE;
+  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_PROVE || action == PLAN_CHECK_FILES;
+}
+
+/* ---- runs that are full ---- */
+
+void forecast_book_release(struct forecast_book *book) {
+  free(book->runs);
+  book->runs = NULL;
+  book->count = book->capacity = 0;
+}
+
+/* Its place, or the free one where it belongs, in a book that has places. */
+static struct forecast_run *book_find(const struct forecast_book *book, int64_t run) {
+  size_t at = (size_t)((uint64_t)run / WAVE_RUN_SECONDS * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (book->capacity - 1);
+  while (book->runs[at].run != 0 && book->runs[at].run != run) at = (at + 1) & (book->capacity - 1);
+  return &book->runs[at];
+}
+
+static int book_grow(struct forecast_book *book, struct error *error) {
+  struct forecast_book larger = {.max_per_run = book->max_per_run, .count = book->count, .capacity = book->capacity ? book->capacity * 2 : 256};
+  larger.runs = calloc(larger.capacity, sizeof *larger.runs);
+  if (!larger.runs) return error_set(error, ERROR_NO_MEMORY, "out of memory for a plan");
+  for (size_t i = 0; i < book->capacity; i++)
+    if (book->runs[i].run != 0) *book_find(&larger, book->runs[i].run) = book->runs[i];
+  free(book->runs);
+  *book = larger;
+  return 0;
+}
+
+static int book_take(struct forecast_book *book, int64_t run, enum plan_action action, struct error *error) {
+  int result = book->count * 2 >= book->capacity ? book_grow(book, error) : 0;
+  if (result) return result;
+  struct forecast_run *place = book_find(book, run);
+  if (place->run == 0) book->count++;
+  place->run = run;
+  if (action == PLAN_GENERATE)
+    place->begun++;
+  else
+    place->switched++;
+  return 0;
+}
+
+static unsigned book_used(const struct forecast_book *book, int64_t run, enum plan_action action) {
+  if (book->capacity == 0) return 0;
+  const struct forecast_run *place = book_find(book, run);
+  if (place->run == 0) return 0;
+  return action == PLAN_GENERATE ? place->begun : place->switched;
+}
+
+/* How the wave stands in that run, told as the engine would: so many came too late that the next place is in the next run with room. */
+static unsigned book_late(const struct forecast_book *book, int64_t run, enum plan_action action) {
+  unsigned runs = 0;
+  while (book_used(book, run + ((int64_t)runs + 1) * WAVE_RUN_SECONDS, action) >= book->max_per_run) runs++;
+  return runs * book->max_per_run;
+}
+
+static void book_tell(const struct forecast_book *book, int64_t now, struct wave *wave) {
+  wave_begin(wave);
+  wave->limits.max_per_run = book->max_per_run;
+  wave->run = now - now % WAVE_RUN_SECONDS;
+  wave->begun = book_used(book, wave->run, PLAN_GENERATE);
+  wave->switched = book_used(book, wave->run, PLAN_ACTIVATE);
+  if (book->max_per_run > 0 && wave->begun >= book->max_per_run) wave->late_begun = book_late(book, wave->run, PLAN_GENERATE);
+  if (book->max_per_run > 0 && wave->switched >= book->max_per_run) wave->late_switched = book_late(book, wave->run, PLAN_ACTIVATE);
 }
 
 int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context, struct error *error) {
-  struct plan_clock clock = {.now = now, .attested = true, .skip_watch = true};
+  struct forecast_book alone = {0};
+  return forecast_lineage_in(&alone, lineage, now, until, callback, context, error);
+}
+
+int forecast_lineage_in(struct forecast_book *book, struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context,
+                        struct error *error) {
+  struct wave wave;
+  struct plan_clock clock = {.wave = &wave, .now = now, .attested = true, .skip_watch = true};
   char moment[TIME_TEXT_SIZE];
   for (unsigned i = 0; i < FORECAST_STEPS_MAX && now <= until; i++) {
     struct plan plan;
+    book_tell(book, clock.now, &wave);
     plan_lineage(lineage, &clock, &plan);
     if (plan.action == PLAN_NONE) {
       if (plan.next == TIME_NEVER || plan.next > until) return 0;
       clock.now = plan.next;
       continue;
     }
-    int result = plan.key == lineage->key_count ? reserve(lineage, clock.now, &plan, error) : 0;
+    const bool counts = book->max_per_run > 0 && wave_counts(lineage, plan.action, plan.key);
+    int result = counts ? book_take(book, wave.run, plan.action, error) : 0;
+    if (!result && plan.key == lineage->key_count) result = reserve(lineage, clock.now, &plan, error);
     if (result) return result;
     const struct key *key = &lineage->keys[plan.key];
     const struct forecast_step step = {.at = clock.now,

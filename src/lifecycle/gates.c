@@ -30,8 +30,9 @@ static bool gate_managed(const struct gate_view *view, struct plan_reason *reaso
 
 static bool gate_not_held(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
-  if (!lineage->held || view->clock->now >= lineage->hold_until) return true;
-  return gate_closed(reason, lineage->hold_until, "held%s%s; `dkimroll release %s` ends it",
+  const bool partly = lineage->hold_scope == HOLD_ACTIVATION;
+  if (!lineage->held || view->clock->now >= lineage->hold_until || (partly && view->action != PLAN_ACTIVATE)) return true;
+  return gate_closed(reason, lineage->hold_until, "held%s%s%s; `dkimroll release %s` ends it", partly ? ", though only from taking over" : "",
                      lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "", lineage->domain);
 }
 
@@ -47,6 +48,8 @@ static bool gate_back_off(const struct gate_view *view, struct plan_reason *reas
   const struct key *failed = failure_key(lineage);
   char moment[TIME_TEXT_SIZE];
   if (!back_off_runs(view)) return true;
+  /* An emergency waits for nothing but itself: what failed of other keys says nothing about whether this can be done. */
+  if (view->key && view->key->compromised_at != TIME_UNSET && failed != view->key) return true;
   /* A dead server of an old key must not slow down the next rotation, nor must trouble with the key that signs hold back the one that ends it. */
   const bool signs = !view->key || !key_is_leaving(lineage, view->key);
   if (signs && failed && key_is_leaving(lineage, failed)) return true;
@@ -66,14 +69,18 @@ static bool gate_look_back_off(const struct gate_view *view, struct plan_reason 
 
 static bool gate_clock_attested(const struct gate_view *view, struct plan_reason *reason) {
   if (view->clock->attested) return true;
+  if (!policy_publisher_attests(view->lineage->publisher))
+    return gate_closed(reason, time_add(view->clock->now, TIMING_ATTEST_LOOK),
+                       "the clock is not attested since this boot: it takes time synchronisation (the kernel's NTP state), because publisher %s asks "
+                       "no primary whose signed reply would do", view->lineage->publisher->name);
   return gate_closed(reason, TIME_NEVER, "the clock is not attested since this boot: it takes time synchronisation (the kernel's NTP state) "
                      "or a TSIG reply of the primary");
 }
 
 /* F1 begins with a look by an attested clock (sightings.c), so a record waits for one. */
 static bool gate_clock_doubtful(const struct gate_view *view, struct plan_reason *reason) {
-  if (!view->clock->attested) return true;
-  return gate_closed(reason, TIME_NEVER, "the clock is attested");
+  if (!view->clock->attested && policy_publisher_attests(view->lineage->publisher)) return true;
+  return gate_closed(reason, TIME_NEVER, "the clock is attested, or nobody is asked who could attest it");
 }
 
 static bool gate_room(const struct gate_view *view, struct plan_reason *reason) {
@@ -93,9 +100,60 @@ static bool gate_successor_wanted(const struct gate_view *view, struct plan_reas
   if (view->coming < lineage->rules->standby) return true;
   if (view->coming > 0) return gate_closed(reason, TIME_NEVER, "a successor is on its way already");
   if (lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
-  const int64_t opens = timing_generate(view->active, lineage->rules);
+  const int64_t opens = timing_generate(lineage, view->active);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "the policy rotates only on demand: `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
+}
+
+/* A person said that somebody else may have the private key. */
+static bool gate_compromised(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->key->compromised_at != TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "nobody said that it is compromised");
+}
+static bool gate_given_up(const struct gate_view *view, struct plan_reason *reason) {
+  if (key_is_given_up(view->key)) return true;
+  return gate_closed(reason, TIME_NEVER, "it may still sign");
+}
+static bool gate_not_given_up(const struct gate_view *view, struct plan_reason *reason) {
+  return !gate_given_up(view, reason);
+}
+static bool gate_not_compromised(const struct gate_view *view, struct plan_reason *reason) {
+  return !gate_compromised(view, reason);
+}
+
+/* A folder that is not there for a while looks like files that are lost; the key is usable again when they are back. */
+static bool gate_lost_for_good(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *key = view->key;
+  int64_t since = TIME_UNSET;
+  if (key->compromised_at != TIME_UNSET) return true;
+  for (size_t i = 0; i < key->placement_count; i++) since = time_max(since, key->placements[i].damaged_at);
+  return gate_time(view, reason, time_add(since, TIMING_LOST_FOR_GOOD), "its private key file is not there, and may come back");
+}
+
+/* What still signs with it goes first, or that mail would fail; but not if somebody asked for the end at once. */
+static bool gate_signs_nowhere(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->key->revoke_now) return true;
+  for (size_t i = 0; i < view->key->placement_count; i++)
+    if (placement_is_named(&view->key->placements[i])) return gate_closed(reason, TIME_NEVER, "a signer's tables still name it");
+  return true;
+}
+
+static bool gate_now_asked(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->key->revoke_now) return true;
+  return gate_closed(reason, TIME_NEVER, "a new key takes over first");
+}
+
+/* A key that is ready takes over within a second, so that no mail goes unsigned; unless it turned out that it cannot. */
+static bool gate_no_standby(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *standby = lineage_standby_key(view->lineage);
+  if (!standby || failure_is_of(view->lineage, PLAN_ACTIVATE, standby)) return true;
+  return gate_closed(reason, TIME_NEVER, "%s takes over first", standby->selector);
+}
+
+/* Has not every server been seen to say that the key is revoked? */
+static bool gate_exposed(const struct gate_view *view, struct plan_reason *reason) {
+  if (view->key->right_at == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "every server says that it is revoked");
 }
 
 /* Before publication a key that the policy does not want any more is dropped; afterwards it goes its way. */
@@ -136,6 +194,18 @@ static bool gate_round_due(const struct gate_view *view, struct plan_reason *rea
 static bool gate_watched(const struct gate_view *view, struct plan_reason *reason) {
   if (!view->clock->skip_watch || timing_right_since(view->key) == TIME_UNSET) return true;
   return gate_closed(reason, TIME_NEVER, "every server serves the record");
+}
+
+/* The private key of one that waits to take over is looked at as often as its record, so that its loss is found before it is needed. */
+static bool gate_files_watched(const struct gate_view *view, struct plan_reason *reason) {
+  const bool waits = view->key->state == KEY_READY || key_is_lost(view->key);
+  if (waits && !view->clock->skip_watch && view->key->compromised_at == TIME_UNSET) return true;
+  return gate_closed(reason, TIME_NEVER, "its private key is not looked at");
+}
+static bool gate_files_due(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *key = view->key;
+  const int64_t seen = time_max(key->files_seen_at, key->ready_at);
+  return gate_time(view, reason, believable(view, time_add(seen, TIMING_WATCH_SLOWEST), TIMING_WATCH_SLOWEST), "no new look at its private key");
 }
 
 enum { SERVER_TEXT_SIZE = DNS_NAME_TEXT_SIZE + ADDRESS_TEXT_SIZE + 4 };
@@ -206,11 +276,11 @@ static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) 
   const struct lineage *lineage = view->lineage;
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *other = &lineage->keys[i];
-    if (other->state == KEY_READY && other != view->key && other->ready_at < view->key->ready_at)
+    if (other->state == KEY_READY && other != view->key && !key_is_given_up(other) && other->ready_at < view->key->ready_at)
       return gate_closed(reason, TIME_NEVER, "%s has been ready for longer", other->selector);
   }
   if (!view->active || lineage->rotate_requested || key_is_broken(lineage, view->active)) return true;
-  const int64_t opens = timing_turn(view->active, lineage->rules);
+  const int64_t opens = timing_turn(lineage, view->active);
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "standby: it takes over on demand, `dkimroll rotate %s`", lineage->domain);
   return gate_time(view, reason, opens, "the active key's life lasts");
 }
@@ -295,7 +365,8 @@ static bool gate_file_unshared(const struct gate_view *view, struct plan_reason 
   return gate_closed(reason, TIME_NEVER, "its private key file is that of %s too", other->selector);
 }
 static bool gate_other_key_signs(const struct gate_view *view, struct plan_reason *reason) {
-  if (view->active) return true;
+  /* Where somebody asked for the end at once, unsigned mail is better than mail that fails. */
+  if (view->active || view->key->revoke_now) return true;
   return gate_closed(reason, TIME_NEVER, "no other key of the domain signs");
 }
 
@@ -349,10 +420,15 @@ static bool gate_absence_round_due(const struct gate_view *view, struct plan_rea
 #define HEAL_GATES GATE(managed), APPLIES(not_deleted), APPLIES(missing), GATE(patience), GATE(back_off)
 #define DESTROY_GATES                                                                                                  \
   GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(file_unshared), GATE(not_held),                 \
-      GATE(clock_attested), GATE(back_off)
+      GATE(clock_attested), GATE(back_off), GATE(freeze)
+
+/* A key that never signed and is not to sign any more. */
+#define GIVE_UP_GATES GATE(managed), APPLIES(given_up), GATE(not_held), GATE(lost_for_good), GATE(signs_nowhere), GATE(back_off)
+#define FILES_GATES GATE(managed), APPLIES(files_watched), GATE(files_due), GATE(back_off)
 
 #define DELETE_AGAIN_GATES                                                                                             \
-  GATE(managed), APPLIES(deleted), APPLIES(shown_again), GATE(not_held), GATE(deletion_patience), GATE(clock_attested), GATE(back_off)
+  GATE(managed), APPLIES(deleted), APPLIES(shown_again), GATE(not_held), GATE(deletion_patience), GATE(clock_attested), GATE(back_off), \
+      GATE(freeze)
 
 /* In the order of urgency within one state: the first whose gates are all open is done. A look goes before the healing that it may make unnecessary. */
 const struct step plan_steps[] = {
@@ -362,35 +438,48 @@ const struct step plan_steps[] = {
     {KEY_GENERATED, PLAN_DELETE, GATES(GATE(managed), APPLIES(not_wanted), APPLIES(may_be_served), GATE(back_off))},
     {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(not_served), GATE(back_off))},
     {KEY_PUBLISHED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_served), GATE(back_off))},
-    {KEY_PUBLISHED, PLAN_ATTEST, GATES(GATE(managed), APPLIES(clock_doubtful), GATE(back_off))},
-    {KEY_PUBLISHED, PLAN_READY, GATES(GATE(managed), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
-    {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), GATE(round_due), GATE(look_back_off))},
-    {KEY_PUBLISHED, PLAN_PUBLISH, GATES(HEAL_GATES)},
+    {KEY_PUBLISHED, PLAN_REVOKE, GATES(GIVE_UP_GATES)},
+    {KEY_PUBLISHED, PLAN_ATTEST, GATES(GATE(managed), APPLIES(not_given_up), APPLIES(clock_doubtful), GATE(back_off))},
+    {KEY_PUBLISHED, PLAN_READY,
+     GATES(GATE(managed), APPLIES(not_given_up), GATE(servers_right), GATE(negative_cache), GATE(seen_after_wait))},
+    {KEY_PUBLISHED, PLAN_CONFIRM, GATES(GATE(managed), APPLIES(not_given_up), GATE(round_due), GATE(look_back_off))},
+    {KEY_PUBLISHED, PLAN_PUBLISH, GATES(APPLIES(not_given_up), HEAL_GATES)},
+    {KEY_PUBLISHED, PLAN_CHECK_FILES, GATES(FILES_GATES)},
+    {KEY_READY, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(given_up), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
+    {KEY_READY, PLAN_REVOKE, GATES(GIVE_UP_GATES)},
     {KEY_READY, PLAN_ACTIVATE,
-     GATES(GATE(managed), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off))},
+     GATES(GATE(managed), APPLIES(not_given_up), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off),
+           GATE(freeze), GATE(window), GATE(wave_runs), GATE(run_room))},
     {KEY_READY, PLAN_CONFIRM, GATES(WATCH_GATES)},
+    {KEY_READY, PLAN_CHECK_FILES, GATES(FILES_GATES)},
+    {KEY_ACTIVE, PLAN_REVOKE,
+     GATES(GATE(managed), APPLIES(compromised), APPLIES(now_asked), GATE(not_held), GATE(no_standby), GATE(back_off))},
     {KEY_ACTIVE, PLAN_ACTIVATE, GATES(GATE(managed), APPLIES(placement_missing), GATE(back_off))},
     {KEY_ACTIVE, PLAN_REPAIR, GATES(GATE(managed), APPLIES(repairable), GATE(record_served))},
     {KEY_ACTIVE, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_ACTIVE, PLAN_PUBLISH, GATES(HEAL_GATES)},
     {KEY_ACTIVE, PLAN_PROVE, GATES(GATE(managed), APPLIES(proof_wanted), GATE(proof_due))},
+    {KEY_RETIRED, PLAN_REVOKE, GATES(GATE(managed), APPLIES(compromised), APPLIES(not_deleted), GATE(not_held), GATE(back_off))},
     {KEY_RETIRED, PLAN_WITHDRAW,
      GATES(GATE(managed), APPLIES(not_withdrawn), GATE(drained), GATE(other_key_signs), GATE(clock_attested), GATE(back_off))},
     {KEY_RETIRED, PLAN_REVOKE,
      GATES(GATE(managed), APPLIES(tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off), GATE(freeze), GATE(window))},
     {KEY_RETIRED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(no_tombstone_wanted), APPLIES(not_deleted), GATE(not_held), GATE(other_key_signs),
-           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off))},
+           GATE(retire_window), GATE(successor_proved), GATE(clock_attested), GATE(back_off), GATE(freeze), GATE(window))},
     {KEY_RETIRED, PLAN_CONFIRM, GATES(WATCH_GATES)},
-    {KEY_RETIRED, PLAN_PUBLISH, GATES(HEAL_GATES)},
+    {KEY_RETIRED, PLAN_PUBLISH, GATES(APPLIES(not_compromised), HEAL_GATES)},
     {KEY_RETIRED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
     {KEY_RETIRED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
     {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
+    {KEY_REVOKED, PLAN_CONFIRM,
+     GATES(GATE(managed), APPLIES(compromised), APPLIES(not_deleted), APPLIES(exposed), GATE(round_due), GATE(look_back_off))},
     {KEY_REVOKED, PLAN_DELETE,
-     GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off))},
+     GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off),
+           GATE(freeze), GATE(window))},
     {KEY_REVOKED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
     {KEY_REVOKED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
@@ -399,4 +488,5 @@ const struct step plan_steps[] = {
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];
 
 const struct step plan_new_key = {KEY_RESERVED, PLAN_GENERATE,
-                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off))};
+                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off), GATE(freeze),
+                                        GATE(wave_runs), GATE(run_room))};

@@ -9,6 +9,8 @@ struct gate_view {
   const struct lineage *lineage;
   const struct key *key;    /* the one the step is about; NULL for one that does not exist yet */
   const struct key *active; /* NULL: none */
+  enum plan_action action;  /* of the step */
+  int64_t opens;            /* when the gates before are open, as far as they know; TIME_NEVER */
   size_t coming;            /* keys on their way to being active */
   const struct plan_clock *clock;
 };
@@ -29,6 +31,11 @@ struct step {
   const struct gate *gates;
 };
 
+/* Calendar of the policy (gates_calendar.c). */
+gate_test gate_freeze, gate_window;
+/* Waves (gates_wave.c). */
+gate_test gate_wave_runs, gate_run_room;
+
 extern const struct step plan_steps[];
 extern const size_t plan_step_count;
 extern const struct step plan_new_key;
@@ -40,7 +47,7 @@ bool plan_step_exists(enum key_state state, enum plan_action action);
 /* Whether the step is on the way of keys[key] as it is now, due or not. */
 bool plan_step_applies(const struct lineage *lineage, size_t key, enum plan_action action, int64_t now);
 
-/* On its way out: retired, or not published and not wanted by the policy any more. Nothing that signs waits for it. */
+/* On its way out: retired, or given up, or not published and not wanted by the policy any more. Nothing that signs waits for it. */
 bool key_is_leaving(const struct lineage *lineage, const struct key *key);
 /* Whether the policy still asks for a key of this kind. */
 bool key_is_wanted(const struct lineage *lineage, const struct key *key);

@@ -13,11 +13,20 @@ static int refuse(const struct lineage *lineage, enum plan_action action, const 
                    key ? key->selector : "a key", lineage->domain, why);
 }
 
+/* An emergency waives I2 for the key that a person named, and I1 too only if that person asked for the end at once. */
+static const char *forbids_giving_up(const struct key *key) {
+  if (key->state < KEY_PUBLISHED || key->state > KEY_RETIRED) return "there is no record to be revoked";
+  if (key->state == KEY_ACTIVE && !(key->compromised_at != TIME_UNSET && key->revoke_now)) return "it signs, and nobody asked for its end at once";
+  if (key->state == KEY_RETIRED && key->deleted_at != TIME_UNSET) return "its record was deleted";
+  return NULL;
+}
+
 /* I1 and I2: the record that verifies a signature may go only after its window, and only while another key signs. Once it is revoked the window is history,
  * and a policy that asks for a longer one since, or a clock that was set back, brings nothing back. A key that never signed has no window. */
 static const char *forbids_ending(const struct lineage *lineage, enum plan_action action, const struct key *key,
                                   const struct plan_clock *clock) {
   if (key->state == KEY_GENERATED && action == PLAN_DELETE) return NULL;
+  if (action == PLAN_REVOKE && key_is_given_up(key)) return forbids_giving_up(key);
   if (key->state == KEY_REVOKED && action == PLAN_DELETE) return clock->attested ? NULL : "the clock is not attested";
   if (key->state != KEY_RETIRED) return "it is not retired";
   if (count_active(lineage) == 0) return "no other key signs";
@@ -56,12 +65,14 @@ static const char *forbids_publication(const struct key *key) {
   const bool needed = key->state >= KEY_GENERATED && key->state <= KEY_RETIRED && key->state != KEY_READY;
   if (!needed) return "it is past publication";
   if (key->state == KEY_RETIRED && key->deleted_at != TIME_UNSET) return "it was deleted";
+  if (key->state != KEY_ACTIVE && key->compromised_at != TIME_UNSET) return "it is compromised";
   return key->record ? NULL : "its record is not known";
 }
 
 static const char *forbids_activation(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
   if (key->state == KEY_ACTIVE) return NULL;
   if (key->state != KEY_READY) return "it is not ready";
+  if (key_is_given_up(key)) return "it is compromised, or its private key is lost";
   if (!key->record) return "its record is not known";
   if (timing_right_since(key) == TIME_UNSET) return "not every server serves its record";
   if (clock->now < timing_ready(key, lineage->rules)) return "caches may say that its record does not exist";
@@ -77,9 +88,11 @@ static const char *forbids_repair(const struct key *key) {
 
 /* F2: a connection that was open at the switch signs with the old tables until it ends. A key whose record is not served any more must not go on signing. */
 static const char *forbids_withdrawal(const struct lineage *lineage, const struct key *key, const struct plan_clock *clock) {
-  if (key->state == KEY_PUBLISHED) return count_active(lineage) > 0 ? NULL : "no other key signs";
-  if (key->state != KEY_RETIRED && key->state != KEY_REVOKED) return "it may sign";
-  if (count_active(lineage) == 0) return "no other key signs";
+  const bool unsigned_will_do = key->compromised_at != TIME_UNSET && key->revoke_now;
+  const bool leaves = key->state == KEY_PUBLISHED || (key->state == KEY_READY && key_is_given_up(key));
+  if (!leaves && key->state != KEY_RETIRED && key->state != KEY_REVOKED) return "it may sign";
+  if (count_active(lineage) == 0 && !unsigned_will_do) return "no other key signs";
+  if (leaves) return NULL;
   if (key->state == KEY_REVOKED) return NULL;
   if (clock->now < timing_last_signature(key, lineage->rules)) return "connections that were open at the switch may still sign with it";
   return clock->attested ? NULL : "the clock is not attested";
@@ -99,6 +112,7 @@ int invariant_permits(const struct lineage *lineage, enum plan_action action, si
   case PLAN_REVOKE:
   case PLAN_DELETE: why = forbids_ending(lineage, action, key, clock); break;
   case PLAN_DESTROY: why = forbids_destruction(lineage, key, clock); break;
+  case PLAN_CHECK_FILES: why = key->state == KEY_READY || key->state == KEY_PUBLISHED ? NULL : "it does not wait to take over"; break;
   case PLAN_PROVE: why = key->state == KEY_ACTIVE ? NULL : "it is not active"; break;
   case PLAN_REPAIR: why = forbids_repair(key); break;
   case PLAN_NONE:
@@ -110,10 +124,19 @@ int invariant_permits(const struct lineage *lineage, enum plan_action action, si
   return why ? refuse(lineage, action, key, why, error) : 0;
 }
 
+/* I1 is waived for a key whose end at once a person asked for. */
+static bool is_ended_at_once(const struct lineage *before, const struct lineage *after) {
+  for (size_t i = 0; i < before->key_count && i < after->key_count; i++) {
+    const struct key *key = &after->keys[i];
+    if (before->keys[i].state == KEY_ACTIVE) return key->state == KEY_REVOKED && key->compromised_at != TIME_UNSET && key->revoke_now;
+  }
+  return false;
+}
+
 int invariant_holds(const struct lineage *before, const struct lineage *after, struct error *error) {
   const size_t active = count_active(after);
   if (active > 1) return error_set(error, ERROR_INTERNAL, "%s would have %zu active keys (this is a defect of dkimroll)", after->domain, active);
-  if (active == 0 && count_active(before) > 0)
+  if (active == 0 && count_active(before) > 0 && !is_ended_at_once(before, after))
     return error_set(error, ERROR_INTERNAL, "%s would lose its active key (this is a defect of dkimroll)", after->domain);
   for (size_t i = 0; i < before->key_count; i++) {
     const struct key *old = &before->keys[i];

@@ -2,12 +2,31 @@
 #include "dkimroll/text.h"
 #include "gates.h"
 
+bool key_is_lost(const struct key *key) {
+  if (key->state != KEY_READY && key->state != KEY_PUBLISHED) return false;
+  size_t made = 0;
+  for (size_t i = 0; i < key->placement_count; i++) made += key->placements[i].file_made;
+  return made > 0 && !key_find_file(key, NULL);
+}
+
+bool key_is_given_up(const struct key *key) { return key->compromised_at != TIME_UNSET || key_is_lost(key); }
+
+const struct key *lineage_standby_key(const struct lineage *lineage) {
+  const struct key *first = NULL;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state == KEY_READY && !key_is_given_up(key) && (!first || key->ready_at < first->ready_at)) first = key;
+  }
+  return first;
+}
+
 bool key_is_wanted(const struct lineage *lineage, const struct key *key) {
   const struct policy_key *rule = lineage_rule(lineage);
-  return rule && rule->algorithm == key->algorithm && rule->bits == key->bits;
+  return rule && key->compromised_at == TIME_UNSET && rule->algorithm == key->algorithm && rule->bits == key->bits;
 }
 
 bool key_is_leaving(const struct lineage *lineage, const struct key *key) {
+  if (key->state == KEY_PUBLISHED || key->state == KEY_READY) return key_is_given_up(key);
   return key->state >= KEY_RETIRED || (key->state <= KEY_GENERATED && !key_is_wanted(lineage, key));
 }
 
@@ -90,11 +109,17 @@ bool placement_is_repairable(const struct lineage *lineage, const struct key *ke
 }
 
 bool key_is_broken(const struct lineage *lineage, const struct key *key) {
-  if (key->contested_at != TIME_UNSET) return true;
+  if (key->contested_at != TIME_UNSET || key->compromised_at != TIME_UNSET) return true;
   for (size_t i = 0; i < key->placement_count; i++) {
     const bool lost = is_file_damage(key->placements[i].damage) && placement_signs(lineage, key, i);
     if (lost && !placement_is_repairable(lineage, key, i)) return true;
   }
+  return false;
+}
+
+bool lineage_is_urgent(const struct lineage *lineage) {
+  for (size_t i = 0; i < lineage->key_count; i++)
+    if (lineage->keys[i].state == KEY_ACTIVE && key_is_broken(lineage, &lineage->keys[i])) return true;
   return false;
 }
 

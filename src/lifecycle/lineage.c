@@ -1,5 +1,6 @@
 #include "dkimroll/lifecycle.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@ const char *key_state_name(enum key_state state) {
 const char *plan_action_name(enum plan_action action) {
   static const char *const names[] = {"none",     "generate", "publish", "confirm", "ready",          "activate",
                                       "withdraw", "revoke",   "delete",  "confirm-absent", "destroy", "attest",
-                                      "prove",    "repair"};
+                                      "prove",    "repair",   "check-files"};
   return (size_t)action < ARRAY_SIZE(names) ? names[action] : "unknown";
 }
 
@@ -34,6 +35,7 @@ enum key_state plan_action_target(enum plan_action action, enum key_state presen
   case PLAN_CONFIRM_ABSENT:
   case PLAN_PROVE:
   case PLAN_REPAIR:
+  case PLAN_CHECK_FILES:
   case PLAN_ATTEST: return present;
   }
   return present;
@@ -74,7 +76,8 @@ struct key *lineage_add_key(struct lineage *lineage) {
       .confirmed_at = TIME_UNSET, .ready_at = TIME_UNSET,    .active_at = TIME_UNSET,  .retired_at = TIME_UNSET,
       .revoke_at = TIME_UNSET,    .revoked_at = TIME_UNSET,  .deleted_at = TIME_UNSET, .absent_at = TIME_UNSET,
       .removed_at = TIME_UNSET,   .ttl_negative = -1,        .ttl_old = -1,            .intent_at = TIME_UNSET,
-      .contested_at = TIME_UNSET, .proof_retry_at = TIME_UNSET,
+      .contested_at = TIME_UNSET, .proof_retry_at = TIME_UNSET, .compromised_at = TIME_UNSET, .lingers_until = TIME_UNSET,
+      .files_seen_at = TIME_UNSET,
   };
   return key;
 }
@@ -137,6 +140,20 @@ const struct policy_key *lineage_rule(const struct lineage *lineage) {
   for (size_t i = 0; i < lineage->rules->key_count; i++)
     if (text_equal(lineage->rules->keys[i].slot, lineage->slot)) return &lineage->rules->keys[i];
   return NULL;
+}
+
+int lifecycle_end_hold(struct lineage *lineage, int64_t now, struct event_list *events, struct error *error) {
+  char reason[1024];
+  if (!lineage->held || lineage->hold_until == TIME_NEVER || now < lineage->hold_until) return 0;
+  snprintf(reason, sizeof reason, "the hold has come to its end%s%s", lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "");
+  int result = event_list_add(events, lineage, NULL, now, "released", reason, error);
+  if (result) return result;
+  lineage->held = false;
+  lineage->hold_scope = HOLD_ALL;
+  lineage->hold_until = TIME_UNSET;
+  free(lineage->hold_reason);
+  lineage->hold_reason = NULL;
+  return 0;
 }
 
 void event_release(struct event *event) {

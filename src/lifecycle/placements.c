@@ -102,6 +102,7 @@ int placements_take(struct application *a, struct error *error) {
     const bool proof = a->outcome->action == PLAN_PROVE || a->outcome->action == PLAN_REPAIR;
     int result = placement ? 0 : add_placement(a, report, &placement, error);
     if (!result && proof) result = proof_note(a, placement, report, error);
+    if (!result && a->outcome->action == PLAN_CHECK_FILES) result = emergency_take_file(a, placement, report, error);
     if (!result) result = application_replace_text(&placement->failure, report->failure, error);
     if (result) return result;
     take_done(a->outcome->action, a->key->state, report, placement);

@@ -5,9 +5,11 @@
 #include "gates.h"
 
 /* How urgent an action is when several keys of a lineage have one: first what brings or keeps a signature right, then tidying up. */
-static unsigned action_urgency(enum plan_action action) {
+static unsigned action_urgency(enum plan_action action, bool emergency) {
+  /* A key that somebody else has is told to the world right after another one signs, before anything is done for the next. */
+  if (emergency && (action == PLAN_REVOKE || action == PLAN_WITHDRAW)) action = PLAN_REPAIR;
   static const enum plan_action order[] = {PLAN_ACTIVATE, PLAN_REPAIR, PLAN_READY,    PLAN_GENERATE, PLAN_PUBLISH,        PLAN_CONFIRM, PLAN_PROVE,
-                                           PLAN_ATTEST,   PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
+                                           PLAN_CHECK_FILES, PLAN_ATTEST,   PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
   for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++)
     if (order[i] == action) return i;
   return UINT32_MAX;
@@ -30,20 +32,24 @@ struct verdict {
   size_t reason_count;
 };
 
-static void step_judge(const struct step *step, const struct gate_view *view, struct verdict *ret_verdict) {
+static void step_judge(const struct step *step, const struct gate_view *base, struct verdict *ret_verdict) {
+  struct gate_view of_step = *base, *const view = &of_step;
+  view->action = step->action;
   ret_verdict->applies = true;
   ret_verdict->only_attestation = false;
   ret_verdict->opens = view->clock->now;
   ret_verdict->reason_count = 0;
   for (const struct gate *gate = step->gates; gate->test; gate++) {
+    view->opens = ret_verdict->opens;
     struct plan_reason reason = {.gate = gate->name, .opens = TIME_NEVER};
     if (gate->test(view, &reason)) continue;
     if (gate->applies) {
       ret_verdict->applies = false;
       return;
     }
-    /* Attestation is a step of its own (PLAN_ATTEST), taken when the other gates are open: it puts the moment off by nothing. */
-    const bool attestation = text_equal(gate->name, "clock_attested");
+    /* Attestation is a step of its own (PLAN_ATTEST), taken when the other gates are open: it puts the moment off by nothing. Where the publisher has nobody to
+     * ask it is a wait for the kernel, like any other. */
+    const bool attestation = text_equal(gate->name, "clock_attested") && policy_publisher_attests(view->lineage->publisher);
     if (!attestation) ret_verdict->opens = time_max(ret_verdict->opens, reason.opens);
     ret_verdict->only_attestation = ret_verdict->reason_count == 0 && attestation;
     ret_verdict->reasons[ret_verdict->reason_count++] = reason;
@@ -111,6 +117,11 @@ void plan_key(const struct lineage *lineage, size_t key, const struct plan_clock
   plan_one(lineage, key, &view, ret_plan);
 }
 
+static unsigned plan_urgency(const struct lineage *lineage, const struct plan *plan) {
+  const struct key *key = plan->key < lineage->key_count ? &lineage->keys[plan->key] : NULL;
+  return action_urgency(plan->action, key && key->compromised_at != TIME_UNSET);
+}
+
 void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock, struct plan *ret_plan) {
   struct gate_view view;
   struct plan candidate;
@@ -120,7 +131,9 @@ void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock,
     plan_one(lineage, i, &view, &candidate);
     const int64_t next = time_min(ret_plan->next, candidate.next);
     const bool sooner = candidate.next < ret_plan->next; /* than a plan without action: the moment of an action is now, and none is before */
-    if (action_urgency(candidate.action) < action_urgency(ret_plan->action) || sooner) *ret_plan = candidate;
+    if (plan_urgency(lineage, &candidate) < plan_urgency(lineage, ret_plan) || sooner) *ret_plan = candidate;
     ret_plan->next = next;
   }
+  /* The end of a hold is told even where nothing waited for it. */
+  if (lineage->held && lineage->hold_until > clock->now) ret_plan->next = time_min(ret_plan->next, lineage->hold_until);
 }

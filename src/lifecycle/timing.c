@@ -53,8 +53,9 @@ int64_t timing_next_round(const struct key *key, const struct policy_rules *rule
   if (needed && right_since != TIME_UNSET) return time_add(observed, time_max(rules->confirm_every, TIMING_WATCH_SIGNED));
   if (right_since == TIME_UNSET || timing_sightings(key) < rules->confirm_sightings) {
     /* The longer it has been missing, the less a look every few seconds helps; a fresh record is looked at every `every`. */
-    const bool missing = right_since == TIME_UNSET && key->published_at != TIME_UNSET;
-    const int64_t waited = missing ? observed - key->published_at : 0;
+    const int64_t put_at = key->state == KEY_REVOKED ? key->revoked_at : key->published_at;
+    const bool missing = right_since == TIME_UNSET && put_at != TIME_UNSET;
+    const int64_t waited = missing ? observed - put_at : 0;
     return time_add(observed, clamp(waited / 10, rules->confirm_every, time_max(rules->confirm_every, TIMING_CONFIRM_SLOWEST)));
   }
   /* All sightings are there: look on while F1 runs, a few times and once at its end. */
@@ -81,16 +82,37 @@ int64_t timing_publication_interval(const struct key *active, const struct polic
   const int64_t sightings = (int64_t)rules->confirm_sightings * rules->confirm_every;
   const int64_t propagation = time_max(0, active->propagation);
   const int64_t interval = time_add(propagation + longest_negative(active), rules->publish_safety + sightings);
-  return time_min(interval, rules->rotate_every == TIME_NEVER ? interval : rules->rotate_every / 2);
+  return time_min(interval, rules->rotate_every == TIME_NEVER ? interval : policy_least_life(rules) / 2);
 }
 
-int64_t timing_turn(const struct key *active, const struct policy_rules *rules) {
-  return rules->rotate_every == TIME_NEVER ? TIME_NEVER : time_add(active->active_at, rules->rotate_every);
+/* FNV-1a over the names, and a mixer for its high bits, on which a remainder of a short jitter would hardly depend otherwise. */
+static uint64_t hash_names(const struct lineage *lineage) {
+  const char *const names[] = {lineage->domain, lineage->slot};
+  uint64_t hash = UINT64_C(0xcbf29ce484222325);
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    const char *at = names[i];
+    do hash = (hash ^ (uint8_t)*at) * UINT64_C(0x100000001b3);
+    while (*at++);
+  }
+  hash = (hash ^ hash >> 33) * UINT64_C(0xff51afd7ed558ccd);
+  hash = (hash ^ hash >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
+  return hash ^ hash >> 33;
 }
 
-int64_t timing_generate(const struct key *active, const struct policy_rules *rules) {
-  const int64_t turn = timing_turn(active, rules);
-  return turn == TIME_NEVER ? TIME_NEVER : time_add(turn, -timing_publication_interval(active, rules));
+int64_t timing_life(const struct lineage *lineage) {
+  const struct policy_rules *rules = lineage->rules;
+  if (rules->rotate_every == TIME_NEVER || rules->jitter <= 0) return rules->rotate_every;
+  return rules->rotate_every - (int64_t)(hash_names(lineage) % ((uint64_t)rules->jitter + 1));
+}
+
+int64_t timing_turn(const struct lineage *lineage, const struct key *active) {
+  const int64_t life = timing_life(lineage);
+  return life == TIME_NEVER ? TIME_NEVER : time_add(active->active_at, life);
+}
+
+int64_t timing_generate(const struct lineage *lineage, const struct key *active) {
+  const int64_t turn = timing_turn(lineage, active);
+  return turn == TIME_NEVER ? TIME_NEVER : time_add(turn, -timing_publication_interval(active, lineage->rules));
 }
 
 int64_t timing_last_signature(const struct key *key, const struct policy_rules *rules) {
@@ -104,6 +126,8 @@ int64_t timing_revoke(const struct key *key, const struct policy_rules *rules) {
 }
 
 int64_t timing_dead(const struct key *key) {
+  /* Seen is better than expected: of a compromised key it is known since when the last server says that it is revoked. */
+  if (key->compromised_at != TIME_UNSET && key->right_at != TIME_UNSET) return time_add(time_max(key->right_at, key->revoked_at), (int64_t)key->ttl);
   return time_add(key->revoked_at, time_max(0, key->propagation) + (int64_t)key->ttl);
 }
 

@@ -66,6 +66,21 @@ int policy_check_directory(const char *text, struct error *error) {
   return refuse(text, "begins with the domain", "put it below a fixed directory, as in /etc/dkimkeys/%d", error);
 }
 
+int policy_check_zone_file(const char *text, struct error *error) {
+  /* Files beside it are made by file_replace (file.h). */
+  enum { ROOM = DNS_NAME_TEXT_SIZE + 64 };
+  const int checked = policy_check_path(text, error);
+  if (checked < 0) return checked;
+  if (strlen(text) >= PATH_MAX - ROOM) return refuse(text, "leaves no room for the name of a zone", "shorten it", error);
+  const char *name = strrchr(text, '/') + 1;
+  for (const char *field = text; (field = strchr(field, '%')); field += 2) {
+    if (field[1] != 'z') return refuse(text, "has a % that is not %z", "write %z for the zone", error);
+    if (field < name) return refuse(text, "has the zone in the name of a directory", "put %z behind the last /", error);
+  }
+  if (name - text > 1) return 0;
+  return refuse(text, "lies in the root directory", "name a directory for it, as in /var/lib/bind/dkim/%z.dkim", error);
+}
+
 int policy_check_tsig_file(const char *text, struct error *error) {
   if (text_starts(text, "credential:")) {
     if (consists_of(text + strlen("credential:"), LETTERS DIGITS "-_.")) return 0;

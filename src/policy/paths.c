@@ -54,6 +54,12 @@ int policy_signer_key_path(const struct policy_signer *signer, const char *domai
   return 0;
 }
 
+enum reload_kind policy_signer_restart(const struct policy_signer *signer, const char **ret_target) {
+  const bool by_reload = signer->restart == RELOAD_NONE && signer->reload == RELOAD_UNIT;
+  *ret_target = by_reload ? signer->reload_target : signer->restart_target;
+  return by_reload ? RELOAD_UNIT : signer->restart;
+}
+
 char *policy_signer_key_name(const struct policy_signer *signer, const char *domain, const char *selector) {
   struct buffer name = BUFFER_WITH_MAXIMUM(POLICY_KEY_NAME_MAX);
   for (const char *p = signer->key_name; *p; p++) {
@@ -68,4 +74,48 @@ char *policy_signer_key_name(const struct policy_signer *signer, const char *dom
   char *text = buffer_take_text(&name);
   if (!text) buffer_release(&name);
   return text;
+}
+
+int policy_publisher_file(const struct policy_publisher *publisher, const char *zone, char **ret_path, struct error *error) {
+  struct buffer path = BUFFER_WITH_MAXIMUM(PATH_MAX - 1);
+  for (const char *at = publisher->file; *at; at++) {
+    const bool field = at[0] == '%' && at[1] == 'z';
+    if (field)
+      buffer_add_text(&path, zone);
+    else
+      buffer_add(&path, at, 1);
+    at += field;
+  }
+  const bool no_memory = path.no_memory;
+  char *text = buffer_take_text(&path);
+  if (!text && !no_memory) return error_set(error, ERROR_LIMIT, "the path of the fragment of zone %s is longer than %d octets", zone, PATH_MAX - 1);
+  if (!text) return error_set(error, ERROR_NO_MEMORY, "memory ran out while the path of a fragment was made");
+  *ret_path = text;
+  return 0;
+}
+
+static int add_directory(const char *file, char **directories, size_t *count) {
+  const char *slash = strrchr(file, '/');
+  CLEANUP_FREE char *directory = slash && slash > file ? text_format("%.*s", (int)(slash - file), file) : text_duplicate("/");
+  if (!directory) return ERROR_NO_MEMORY;
+  for (size_t i = 0; i < *count; i++)
+    if (text_equal(directories[i], directory)) return 0;
+  directories[(*count)++] = TAKE_PTR(directory);
+  return 0;
+}
+
+int policy_publisher_directories(const struct policy *policy, char ***ret_directories, size_t *ret_count, struct error *error) {
+  char **directories = calloc(policy->publisher_count + 1, sizeof(char *));
+  size_t count = 0;
+  int result = directories ? 0 : ERROR_NO_MEMORY;
+  for (size_t i = 0; i < policy->publisher_count && !result; i++)
+    if (policy->publishers[i].file) result = add_directory(policy->publishers[i].file, directories, &count);
+  if (result) {
+    for (size_t i = 0; i < count; i++) free(directories[i]);
+    free(directories);
+    return error_set(error, result, "memory ran out for the directories of publishers");
+  }
+  *ret_directories = directories;
+  *ret_count = count;
+  return 0;
 }

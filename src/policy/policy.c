@@ -21,6 +21,7 @@ struct reading {
   struct policy_domains domains;
   struct policy_node *defaults; /* the value of domain-defaults; owned */
   struct policy_node *files;    /* of domains-from; owned */
+  struct policy_node *freeze;   /* owned */
   EVP_MD_CTX *digest;
   struct error failure; /* of reading a file: not a finding */
 };
@@ -35,6 +36,11 @@ static void domain_release(struct policy_domain *domain) {
 static void release_policy(struct policy *policy) {
   free(policy->path);
   free(policy->state);
+  for (size_t i = 0; i < policy->freeze_count; i++) free(policy->freezes[i]);
+  free(policy->freezes);
+  _Static_assert(offsetof(struct policy_draft, policy) == 0, "the tables' offsets are those of a draft, which begins with its policy");
+  schema_release(&policy_metrics_table, policy);
+  schema_release(&policy_hooks_table, policy);
   schema_release_entries(&policy_rules_table, policy->rules, policy->rules_count);
   schema_release_entries(&policy_publisher_table, policy->publishers, policy->publisher_count);
   schema_release_entries(&policy_signer_table, policy->signers, policy->signer_count);
@@ -58,6 +64,7 @@ static void reading_release(struct reading *reading) {
   free(reading->draft.domain_files);
   policy_node_free(reading->defaults);
   policy_node_free(reading->files);
+  policy_node_free(reading->freeze);
   policy_report_release(&reading->report);
   EVP_MD_CTX_free(reading->digest);
 }
@@ -94,7 +101,8 @@ static void read_section(struct reading *reading, struct policy_yaml *yaml, cons
     schema_read_row(row, node, &reading->draft, &reading->report);
     if (row->table == &policy_signer_table) policy_signers_check(node, &reading->draft.policy, &reading->report);
     if (row->table == &policy_defaults_table) reading->defaults = TAKE_PTR(node);
-    if (text_equal(row->name, "domains-from")) reading->files = TAKE_PTR(node);
+    if (text_equal(row->name, "freeze")) reading->freeze = TAKE_PTR(node);
+    if (node && text_equal(row->name, "domains-from")) reading->files = TAKE_PTR(node);
   }
   policy_node_free(node);
 }
@@ -243,6 +251,7 @@ static int finish_reading(struct reading *reading, struct policy **ret_policy, s
                           struct error *error) {
   struct policy_report *report = &reading->report;
   if (is_healthy(reading)) read_domain_files(reading);
+  if (is_healthy(reading)) policy_freezes_join(&reading->draft, reading->freeze, report);
   if (is_healthy(reading) && !report->stopped) {
     policy_domains_join(&reading->domains, reading->defaults);
     policy_domains_check(&reading->draft.policy, report);

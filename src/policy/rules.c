@@ -15,6 +15,10 @@ int64_t policy_shortest_life(const struct policy_rules *rules) {
   return 2 * (rules->publish_safety + sightings);
 }
 
+int64_t policy_least_life(const struct policy_rules *rules) {
+  return rules->rotate_every == TIME_NEVER ? TIME_NEVER : rules->rotate_every - rules->jitter;
+}
+
 /* How long a key stays after its successor took its place. */
 static int64_t retired_life(const struct policy_rules *rules) {
   return rules->drain + rules->queue_lifetime + rules->queue_backoff + rules->verify_window + rules->retire_safety +
@@ -23,8 +27,9 @@ static int64_t retired_life(const struct policy_rules *rules) {
 
 unsigned policy_living_keys(const struct policy_rules *rules) {
   const int64_t beside = KEYS_BESIDE_RETIRED + (int64_t)rules->standby;
-  if (rules->rotate_every == TIME_NEVER || rules->rotate_every <= 0) return (unsigned)beside;
-  const int64_t retired = (retired_life(rules) + rules->rotate_every - 1) / rules->rotate_every;
+  const int64_t life = policy_least_life(rules);
+  if (life == TIME_NEVER || life <= 0) return (unsigned)beside;
+  const int64_t retired = (retired_life(rules) + life - 1) / life;
   return beside + retired > UINT_MAX ? UINT_MAX : (unsigned)(beside + retired);
 }
 
@@ -82,14 +87,14 @@ void policy_life_check(const struct policy_node *node, void *record, struct poli
   char life[DURATION_TEXT_SIZE];
   char other[DURATION_TEXT_SIZE];
   policy_node_path(node, path);
-  duration_format(rules->rotate_every, life);
-  if (rules->rotate_every <= shortest) {
+  duration_format(policy_least_life(rules), life);
+  if (policy_least_life(rules) <= shortest) {
     policy_report_add(
         report, place,
-        "%s.rotate-every: a life of %s is too short: it must be longer than %s, which is twice what the "
+        "%s.rotate-every: a life of %s%s is too short: it must be longer than %s, which is twice what the "
         "publication of the next key takes (publish.safety + confirm.sightings times confirm.every); rotate "
         "less often, or shorten those",
-        path, life, duration_format(shortest, other));
+        path, life, rules->jitter > 0 ? " (less all of the jitter)" : "", duration_format(shortest, other));
   } else if (policy_living_keys(rules) > POLICY_LIVING_KEYS_MAX) {
     const int64_t retired = retired_life(rules);
     char needed[DURATION_TEXT_SIZE];
@@ -121,23 +126,36 @@ void policy_archive_check(const struct policy_node *node, void *record, struct p
   }
 }
 
-void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report) {
-  const struct policy_signer *signer = record;
-  const char *const kinds[] = {"unit", "pid-file", "command"};
+/* Of several ways to ask a signer exactly one is given; a command is run without a shell. */
+static void ways_check(const struct policy_node *node, const char *const *kinds, size_t kind_count, const char *command,
+                       struct policy_report *report) {
   size_t given = 0;
   char path[POLICY_PATH_SIZE];
   policy_node_path(node, path);
-  for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) given += policy_node_find(node, kinds[i]) != NULL;
+  for (size_t i = 0; i < kind_count; i++) given += policy_node_find(node, kinds[i]) != NULL;
   if (given != 1) {
-    policy_report_add(report, node->place, "%s: give exactly one of unit, pid-file and command (%zu are given)", path,
-                      given);
-  } else if (signer->reload == RELOAD_COMMAND && policy_check_path(signer->reload_command[0], NULL) < 0) {
+    policy_report_add(report, node->place, "%s: give exactly one of unit%s and command (%zu are given)", path,
+                      kind_count > 2 ? ", pid-file" : "", given);
+  } else if (command && policy_check_path(command, NULL) < 0) {
     policy_report_add(
         report, policy_node_place(node, "command"),
         "%s.command: \"%s\" is no absolute path; no shell and no PATH are used: give the program's path and its "
         "arguments as a list",
-        path, signer->reload_command[0]);
+        path, command);
   }
+}
+
+void policy_reload_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  static const char *const kinds[] = {"unit", "pid-file", "command"};
+  const struct policy_signer *signer = record;
+  ways_check(node, kinds, ARRAY_SIZE(kinds), signer->reload == RELOAD_COMMAND ? signer->reload_command[0] : NULL, report);
+}
+
+/* There is no way to restart a process by its number alone. */
+void policy_restart_check(const struct policy_node *node, void *record, struct policy_report *report) {
+  static const char *const kinds[] = {"unit", "command"};
+  const struct policy_signer *signer = record;
+  ways_check(node, kinds, ARRAY_SIZE(kinds), signer->restart == RELOAD_COMMAND ? signer->restart_command[0] : NULL, report);
 }
 
 void policy_signer_tables_check(const struct policy_node *node, void *record, struct policy_report *report) {

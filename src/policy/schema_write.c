@@ -51,7 +51,10 @@ static bool write_value(const struct schema_row *row, const void *record, struct
   switch (row->shape) {
   case SCHEMA_VALUE: return row->type->write(row, record, buffer);
   case SCHEMA_LIST: return write_list(row, record, buffer);
-  case SCHEMA_GROUP: schema_write(row->table, record, buffer); return true;
+  case SCHEMA_GROUP: {
+    schema_write(row->table, record, buffer);
+    return buffer->size > strlen("{}"); /* what has nothing to say is left out, so that texts of before its day stay as they were */
+  }
   case SCHEMA_ENTRIES: return write_entries(row, record, buffer);
   case SCHEMA_STREAM: break;
   }

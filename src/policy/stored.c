@@ -75,6 +75,7 @@ int policy_rules_parse(const char *text, struct policy_rules **ret_rules, struct
   struct policy policy = {0};
   const int result = parse_entry(&policy_rules_row, text, &policy, error);
   if (result == 0) {
+    policy_schedule_compile(policy.rules);
     *ret_rules = policy.rules; /* an array of one is what the caller's free expects */
   } else {
     schema_release_entries(&policy_rules_table, policy.rules, policy.rules_count);

@@ -17,7 +17,6 @@
 static const struct schema_choice algorithms[] = {{"rsa", KEY_ALGORITHM_RSA}, {"ed25519", KEY_ALGORITHM_ED25519}, {0}};
 static const struct schema_choice private_key_ends[] = {
     {"destroy", PRIVATE_KEY_DESTROY}, {"archive", PRIVATE_KEY_ARCHIVE}, {0}};
-static const struct schema_choice publisher_types[] = {{"rfc2136", PUBLISHER_RFC2136}, {0}};
 static const struct schema_choice signer_types[] = {{"opendkim", SIGNER_OPENDKIM}, {0}};
 
 /* policies: NAME: keys: SLOT: */
@@ -68,6 +67,15 @@ static const struct schema_row retire_rows[] = {
 static const struct schema_check retire_checks[] = {{policy_archive_check, {"private-key", "archive-directory"}}};
 static const struct schema_table retire_table = {"retire", ROWS(retire_rows), CHECKS(retire_checks)};
 
+/* A day alone is no window, nor are hours: what is not given is every day, or the whole of it. */
+static const struct schema_row window_rows[] = {
+    {"days", SCHEMA_LIST, .offset = RULE(window_days), .count_offset = RULE(window_day_count), .minimum = 1,
+     .maximum = SCHEDULE_DAYS, .check = policy_check_day},
+    {"hours", SCHEMA_LIST, .offset = RULE(window_hours), .count_offset = RULE(window_hours_count), .minimum = 1,
+     .maximum = SCHEDULE_HOURS_MAX, .check = policy_check_hours},
+};
+static const struct schema_table window_table = {"window", ROWS(window_rows)};
+
 static const struct schema_row rules_rows[] = {
     {"selector", SCHEMA_VALUE, &schema_text, .offset = RULE(selector), .standard = "server-%Y%m%d",
      .check = selector_check_template},
@@ -81,32 +89,19 @@ static const struct schema_row rules_rows[] = {
     {"publish", SCHEMA_GROUP, .table = &publish_table},
     {"confirm", SCHEMA_GROUP, .table = &confirm_table},
     {"retire", SCHEMA_GROUP, .table = &retire_table},
+    {"jitter", SCHEMA_VALUE, &policy_jitter_type, .offset = RULE(jitter), .standard = "0s", .maximum = YEAR},
+    {"window", SCHEMA_GROUP, .table = &window_table},
+    {"freeze", SCHEMA_LIST, .offset = RULE(freezes), .count_offset = RULE(freeze_count), .minimum = 1,
+     .maximum = SCHEDULE_FREEZES_MAX, .check = policy_check_dates},
+    {"time-zone", SCHEMA_VALUE, &policy_time_zone_type, .offset = RULE(time_zone), .check = policy_check_time_zone},
 };
 static const struct schema_check rules_checks[] = {
     {policy_slots_check, {"selector", "keys"}},
-    {policy_life_check, {"rotate-every", "standby", "publish", "confirm", "retire"}},
+    {policy_life_check, {"rotate-every", "standby", "publish", "confirm", "retire", "jitter"}},
+    {policy_window_check, {"rotate-every", "jitter", "window", "freeze", "time-zone"}},
 };
 const struct schema_table policy_rules_table = {"rules", ROWS(rules_rows), sizeof(struct policy_rules), RULE(name),
                                                 CHECKS(rules_checks)};
-
-/* publishers: NAME: */
-#define PUBLISHER(field) offsetof(struct policy_publisher, field)
-static const struct schema_row publisher_rows[] = {
-    {"type", SCHEMA_VALUE, &schema_choice, .offset = PUBLISHER(type), .standard = "rfc2136",
-     .choices = publisher_types},
-    {"server", SCHEMA_VALUE, &schema_text, .offset = PUBLISHER(server), .check = policy_check_address},
-    {"tsig-file", SCHEMA_VALUE, &schema_text, .offset = PUBLISHER(tsig_file), .check = policy_check_tsig_file},
-    {"zone", SCHEMA_VALUE, &schema_text, .offset = PUBLISHER(zone), .check = policy_check_zone,
-     .canonical = policy_canonical_name},
-    {"servers", SCHEMA_LIST, .offset = PUBLISHER(servers), .count_offset = PUBLISHER(server_count), .minimum = 1,
-     .maximum = POLICY_SERVERS_MAX, .check = policy_check_address},
-    {"ignore-servers", SCHEMA_LIST, .offset = PUBLISHER(ignore_servers), .count_offset = PUBLISHER(ignore_server_count),
-     .maximum = POLICY_SERVERS_MAX, .check = policy_check_host, .canonical = policy_canonical_name},
-    {"resolvers", SCHEMA_LIST, .offset = PUBLISHER(resolvers), .count_offset = PUBLISHER(resolver_count), .minimum = 1,
-     .maximum = POLICY_SERVERS_MAX, .check = policy_check_address},
-};
-const struct schema_table policy_publisher_table = {"publisher", ROWS(publisher_rows), sizeof(struct policy_publisher),
-                                                    PUBLISHER(name)};
 
 /* signers: NAME: signing-table: "refile:/path", "file:/path", or a path, which is a refile. */
 static const struct {
@@ -172,6 +167,16 @@ static const struct schema_row reload_rows[] = {
     {"timeout", SCHEMA_VALUE, &schema_duration, .offset = SIGNER(reload_timeout), .standard = "30s", .minimum = 1,
      .maximum = 600},
 };
+#define RESTART(kind) .flags = SCHEMA_VARIANT, .variant_offset = SIGNER(restart), .variant = (kind)
+static const struct schema_row restart_rows[] = {
+    {"unit", SCHEMA_VALUE, &schema_text, RESTART(RELOAD_UNIT), .offset = SIGNER(restart_target), .check = policy_check_unit},
+    {"command", SCHEMA_LIST, .flags = SCHEMA_VARIANT | SCHEMA_STRICT_LIST, .variant_offset = SIGNER(restart),
+     .variant = RELOAD_COMMAND, .offset = SIGNER(restart_command), .count_offset = SIGNER(restart_command_count),
+     .minimum = 1, .maximum = POLICY_COMMAND_MAX},
+};
+static const struct schema_check restart_checks[] = {{policy_restart_check, {"unit", "command"}}};
+static const struct schema_table restart_table = {"restart", ROWS(restart_rows), CHECKS(restart_checks)};
+
 static const struct schema_check reload_checks[] = {{policy_reload_check, {"unit", "pid-file", "command"}}};
 static const struct schema_table reload_table = {"reload", ROWS(reload_rows), CHECKS(reload_checks)};
 
@@ -188,6 +193,7 @@ static const struct schema_row signer_rows[] = {
      .check = policy_check_owner},
     {"mode", SCHEMA_VALUE, &schema_mode, .offset = SIGNER(mode), .standard = "0600"},
     {"reload", SCHEMA_GROUP, .table = &reload_table},
+    {"restart", SCHEMA_GROUP, .table = &restart_table},
     {"milter", SCHEMA_VALUE, &schema_text, SCHEMA_REQUIRED, SIGNER(milter), .check = policy_check_milter,
      .canonical = policy_canonical_milter},
 };
@@ -231,6 +237,14 @@ const struct schema_table policy_defaults_table = {"defaults", ROWS(defaults_row
 static const struct schema_row file_rows[] = {
     {"state", SCHEMA_VALUE, &schema_text, .offset = offsetof(struct policy_draft, policy.state),
      .standard = "/var/lib/dkimroll/state.db", .check = policy_check_path},
+    {"freeze", SCHEMA_LIST, .offset = offsetof(struct policy_draft, policy.freezes),
+     .count_offset = offsetof(struct policy_draft, policy.freeze_count), .minimum = 1, .maximum = SCHEDULE_FREEZES_MAX,
+     .check = policy_check_dates},
+    {"max-per-run", SCHEMA_VALUE, &schema_number, .offset = offsetof(struct policy_draft, policy.limits.max_per_run), .minimum = 1,
+     .maximum = POLICY_DOMAINS_MAX},
+    {"failure-budget", SCHEMA_VALUE, &policy_budget_type, .offset = offsetof(struct policy_draft, policy.limits)},
+    {"metrics", SCHEMA_GROUP, .table = &policy_metrics_table},
+    {"hooks", SCHEMA_GROUP, .table = &policy_hooks_table},
     FILE_ENTRIES("policies", rules, rules_count, policy_rules_table),
     FILE_ENTRIES("publishers", publishers, publisher_count, policy_publisher_table),
     FILE_ENTRIES("signers", signers, signer_count, policy_signer_table),

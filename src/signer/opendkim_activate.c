@@ -83,20 +83,46 @@ static void opendkim_undo(struct signer_operation *operation) {
     opendkim_operation_finish(operation);
 }
 
+/* The key is proved already: what the restart brings is no reason to take it back. */
+static void opendkim_activate_proved_again(struct signer_operation *operation, const struct error *error) {
+  for (size_t i = 0; !error->code && operation->proofs && i < operation->batch_count; i++)
+    if (operation->proofs[i].verdict != PROVE_SIGNED) opendkim_note_no_restart(operation, operation->batch[i], &operation->proofs[i].error);
+  for (size_t i = 0; i < operation->count; i++) {
+    if (operation->states[i] != OPENDKIM_OPEN) continue;
+    operation->states[i] = OPENDKIM_ENDED;
+    if (error->code) opendkim_note_no_restart(operation, i, error);
+  }
+  opendkim_undo(operation);
+}
+
+static void opendkim_activate_restarted(struct signer_operation *operation, const struct error *error) {
+  if (error->code) {
+    opendkim_activate_proved_again(operation, error);
+    return;
+  }
+  opendkim_note_restart(operation);
+  opendkim_step_prove(operation, OPENDKIM_OPEN, false, true, operation->deadline, opendkim_activate_proved_again);
+}
+
 static void opendkim_activate_proved(struct signer_operation *operation, const struct error *error) {
+  /* New connections sign with the new key before those that were open are ended: the restart may take seconds. */
+  const bool restart = opendkim_wants_restart(operation);
   if (error->code) opendkim_fail_items(operation, OPENDKIM_OPEN, OPENDKIM_FAILING, error);
   for (size_t i = 0; operation->proofs && i < operation->batch_count; i++) {
     size_t index = operation->batch[i];
     const struct prove_result *proof = &operation->proofs[i];
     if (proof->verdict == PROVE_SIGNED) {
-      operation->states[index] = OPENDKIM_ENDED;
+      operation->states[index] = restart ? OPENDKIM_OPEN : OPENDKIM_ENDED;
       operation->results[index].completed_at = proof->completed_at;
     } else {
       operation->states[index] = OPENDKIM_FAILING;
       operation->results[index].error = proof->error;
     }
   }
-  opendkim_undo(operation);
+  if (restart && opendkim_any(operation, OPENDKIM_OPEN))
+    opendkim_step_restart(operation, operation->deadline, opendkim_activate_restarted);
+  else
+    opendkim_undo(operation);
 }
 
 static void opendkim_activate_reloaded(struct signer_operation *operation, const struct error *error) {

@@ -229,8 +229,11 @@ int opendkim_jobs_read_tables(const uint8_t *reply, size_t reply_size, struct ta
   return 0;
 }
 
+/* What is asked of the signer, on the wire. */
+enum { ASK_RELOAD = 0, ASK_PROBE = 1, ASK_RESTART = 2 };
+
 void opendkim_jobs_reload(struct buffer *payload, const struct policy_signer *signer, bool probe, int64_t timeout_ms) {
-  buffer_add_u8(payload, probe);
+  buffer_add_u8(payload, probe ? ASK_PROBE : ASK_RELOAD);
   buffer_add_u8(payload, (uint8_t)signer->reload);
   buffer_add_u64(payload, timeout_ms > 0 ? (uint64_t)timeout_ms : 0);
   opendkim_add_text(payload, signer->reload_target);
@@ -238,43 +241,59 @@ void opendkim_jobs_reload(struct buffer *payload, const struct policy_signer *si
   for (size_t i = 0; i < signer->reload_command_count; i++) opendkim_add_text(payload, signer->reload_command[i]);
 }
 
+void opendkim_jobs_restart(struct buffer *payload, const struct policy_signer *signer, int64_t timeout_ms) {
+  const char *target = NULL;
+  buffer_add_u8(payload, ASK_RESTART);
+  buffer_add_u8(payload, (uint8_t)policy_signer_restart(signer, &target));
+  buffer_add_u64(payload, timeout_ms > 0 ? (uint64_t)timeout_ms : 0);
+  opendkim_add_text(payload, target);
+  buffer_add_u32(payload, (uint32_t)signer->restart_command_count);
+  for (size_t i = 0; i < signer->restart_command_count; i++) opendkim_add_text(payload, signer->restart_command[i]);
+}
+
 /* Takes words one by one, so that a command that differs in the last is none of the policy's. */
-static bool opendkim_command_equal(const struct opendkim_root *root, struct reader words, uint32_t count) {
+static bool opendkim_command_equal(char *const *command, struct reader words, uint32_t count) {
   size_t own = 0;
-  while (root->reload_command && root->reload_command[own]) own++;
+  while (command && command[own]) own++;
   if (own != count) return false;
   for (size_t i = 0; i < own; i++) {
     const char *word = opendkim_read_text(&words);
-    if (words.failed || !text_equal(word ? word : "", root->reload_command[i])) return false;
+    if (words.failed || !text_equal(word ? word : "", command[i])) return false;
   }
   return true;
 }
 
+/* The way that the policy has for it, which is the only one that is gone. NULL: it has none like that. */
+static const struct opendkim_way *opendkim_find_way(const struct opendkim_roots *roots, bool restart, const struct opendkim_way *asked,
+                                                    const struct reader *words, uint32_t count) {
+  for (size_t i = 0; i < roots->count; i++) {
+    const struct opendkim_way *way = restart ? &roots->items[i].restart : &roots->items[i].reload;
+    if (way->kind == asked->kind && text_equal(way->target, asked->target) && opendkim_command_equal(way->command, *words, count)) return way;
+  }
+  return NULL;
+}
+
 static int opendkim_run_reload(void *context, struct reader *request, struct buffer *reply, struct error *error) {
   (void)reply;
-  const struct opendkim_roots *roots = context;
-  bool probe = reader_u8(request) != 0;
-  enum reload_kind kind = (enum reload_kind)reader_u8(request);
+  const unsigned asked = reader_u8(request);
+  struct opendkim_way wanted = {.kind = (enum reload_kind)reader_u8(request)};
   uint64_t timeout_ms = reader_u64(request);
-  const char *target = opendkim_read_text(request);
+  wanted.target = (char *)opendkim_read_text(request);
   uint32_t words = reader_u32(request);
-  if (request->failed) return reader_refuse(request, "a job to reload", error);
-  const struct opendkim_root *root = NULL;
-  for (size_t i = 0; i < roots->count && !root; i++)
-    if (roots->items[i].reload == kind && text_equal(roots->items[i].reload_target, target) &&
-        opendkim_command_equal(&roots->items[i], *request, words))
-      root = &roots->items[i];
-  if (!root) {
-    error_set(error, ERROR_PERMISSION, "keeper: this reload is not one of a signer of the policy");
+  if (request->failed || asked > ASK_RESTART) return reader_refuse(request, "a job to reload", error);
+  const bool probe = asked == ASK_PROBE, restart = asked == ASK_RESTART;
+  const struct opendkim_way *way = opendkim_find_way(context, restart, &wanted, request, words);
+  if (!way) {
+    error_set(error, ERROR_PERMISSION, "keeper: this %s is not one of a signer of the policy", restart ? "restart" : "reload");
     error_remedy(error, "restart dkimroll after signers of the policy have changed");
     return ERROR_PERMISSION;
   }
   int64_t wait = timeout_ms < OPENDKIM_RELOAD_MS_MAX ? (int64_t)timeout_ms : OPENDKIM_RELOAD_MS_MAX;
   int64_t deadline = clock_boottime() + wait;
-  switch (kind) {
-  case RELOAD_UNIT: return reload_unit(target, probe, deadline, error);
-  case RELOAD_PID_FILE: return reload_pid_file(target, probe, error);
-  case RELOAD_COMMAND: return reload_command(root->reload_command, probe, deadline, error);
+  switch (way->kind) {
+  case RELOAD_UNIT: return restart ? restart_unit(way->target, deadline, error) : reload_unit(way->target, probe, deadline, error);
+  case RELOAD_PID_FILE: return reload_pid_file(way->target, probe, error);
+  case RELOAD_COMMAND: return reload_command(way->command, probe, deadline, error);
   case RELOAD_NONE: break;
   }
   return error_set(error, ERROR_PROTOCOL, "keeper: a reload of no kind");

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <systemd/sd-bus.h>
 
@@ -11,6 +12,7 @@
 #define UNIT_OBJECT "/org/freedesktop/systemd1"
 #define UNIT_MANAGER "org.freedesktop.systemd1.Manager"
 #define UNIT_INTERFACE "org.freedesktop.systemd1.Unit"
+#define UNIT_RESTART "RestartUnit"
 #define UNIT_NO_RELOAD "org.freedesktop.systemd1.JobTypeNotApplicable"
 
 enum { UNIT_RESULT_SIZE = 32, UNIT_DEADLINE_MS_MIN = 1 };
@@ -143,14 +145,14 @@ static int unit_job_call(struct unit_job *job, const char *method, sd_bus_error 
   return failure;
 }
 
-static int unit_job_start(struct unit_job *job, struct error *error) {
+static int unit_job_start(struct unit_job *job, const char *method, struct error *error) {
   sd_bus_error reason = SD_BUS_ERROR_NULL;
   /* Without a subscriber systemd sends no signals; and the match must stand before the job can end. */
   int failure =
       sd_bus_match_signal(job->bus, NULL, UNIT_SERVICE, UNIT_OBJECT, UNIT_MANAGER, "JobRemoved", unit_job_removed, job);
   if (failure >= 0)
     failure = sd_bus_call_method(job->bus, UNIT_SERVICE, UNIT_OBJECT, UNIT_MANAGER, "Subscribe", &reason, NULL, "");
-  if (failure >= 0) failure = unit_job_call(job, "ReloadUnit", &reason);
+  if (failure >= 0) failure = unit_job_call(job, method, &reason);
   if (failure < 0 && sd_bus_error_has_name(&reason, UNIT_NO_RELOAD)) {
     sd_bus_error_free(&reason);
     failure = unit_job_call(job, "ReloadOrRestartUnit", &reason);
@@ -181,14 +183,28 @@ static int unit_job_wait(struct unit_job *job, struct error *error) {
   return ERROR_REFUSED;
 }
 
-int reload_unit(const char *unit, bool probe, int64_t deadline, struct error *error) {
+/* OpenDKIM that is asked to end waits up to 5 s for connections that are open and idle (measured with 2.11 and libmilter 8.17), and takes no new ones meanwhile. It keeps
+ * nothing that could be lost, so it is ended at once; if that is not allowed, the restart takes its time. */
+static void unit_job_kill(struct unit_job *job) {
+  sd_bus_call_method(job->bus, UNIT_SERVICE, UNIT_OBJECT, UNIT_MANAGER, "KillUnit", NULL, NULL, "ssi", job->unit, "all", (int32_t)SIGKILL);
+}
+
+/* method NULL: only a look. */
+static int unit_job_run(const char *unit, const char *method, int64_t deadline, struct error *error) {
   CLEANUP(unit_job_release) struct unit_job job = {.unit = unit, .deadline = deadline};
   int result = unit_job_connect(&job, error);
   if (result < 0) return result;
   /* Bounds every call, the Hello of the connection among them. */
   int failure = sd_bus_set_method_call_timeout(job.bus, unit_job_left(&job));
   if (failure < 0) return error_set_errno(error, -failure, "unit %s: D-Bus", unit);
-  if (probe) return unit_job_probe(&job, error);
-  result = unit_job_start(&job, error);
+  if (!method) return unit_job_probe(&job, error);
+  if (text_equal(method, UNIT_RESTART)) unit_job_kill(&job);
+  result = unit_job_start(&job, method, error);
   return result < 0 ? result : unit_job_wait(&job, error);
 }
+
+int reload_unit(const char *unit, bool probe, int64_t deadline, struct error *error) {
+  return unit_job_run(unit, probe ? NULL : "ReloadUnit", deadline, error);
+}
+
+int restart_unit(const char *unit, int64_t deadline, struct error *error) { return unit_job_run(unit, UNIT_RESTART, deadline, error); }

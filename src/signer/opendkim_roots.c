@@ -5,13 +5,18 @@
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/text.h"
 
+static void opendkim_way_release(struct opendkim_way *way) {
+  free(way->target);
+  for (size_t i = 0; way->command && way->command[i]; i++) free(way->command[i]);
+  free(way->command);
+}
+
 static void opendkim_root_release(struct opendkim_root *root) {
   free(root->key_table);
   free(root->signing_table);
   free(root->key_prefix);
-  free(root->reload_target);
-  for (size_t i = 0; root->reload_command && root->reload_command[i]; i++) free(root->reload_command[i]);
-  free(root->reload_command);
+  opendkim_way_release(&root->reload);
+  opendkim_way_release(&root->restart);
 }
 
 static int opendkim_root_no_memory(const struct policy_signer *signer, struct error *error) {
@@ -26,31 +31,33 @@ static int opendkim_root_check_path(const struct policy_signer *signer, const ch
   return ERROR_INVALID;
 }
 
-static bool opendkim_root_copy_command(struct opendkim_root *root, const struct policy_signer *signer) {
-  if (signer->reload != RELOAD_COMMAND) return true;
-  root->reload_command = calloc(signer->reload_command_count + 1, sizeof(char *));
-  if (!root->reload_command) return false;
-  for (size_t i = 0; i < signer->reload_command_count; i++) {
-    root->reload_command[i] = text_duplicate(signer->reload_command[i]);
-    if (!root->reload_command[i]) return false;
+static bool opendkim_way_copy(struct opendkim_way *way, enum reload_kind kind, const char *target, char *const *command, size_t count) {
+  way->kind = kind;
+  way->target = text_duplicate(target);
+  if (target && !way->target) return false;
+  if (kind != RELOAD_COMMAND) return true;
+  way->command = calloc(count + 1, sizeof(char *));
+  for (size_t i = 0; way->command && i < count; i++) {
+    way->command[i] = text_duplicate(command[i]);
+    if (!way->command[i]) return false;
   }
-  return true;
+  return way->command != NULL;
 }
 
 static bool opendkim_root_copy(struct opendkim_root *root, const struct policy_signer *signer) {
   *root = (struct opendkim_root){.format = signer->signing_table_format,
                                  .multiple_signatures = signer->multiple_signatures,
-                                 .reload = signer->reload,
                                  .key_table = text_duplicate(signer->key_table),
                                  .signing_table = text_duplicate(signer->signing_table),
-                                 .key_prefix = text_duplicate(signer->key_directory),
-                                 .reload_target = text_duplicate(signer->reload_target)};
+                                 .key_prefix = text_duplicate(signer->key_directory)};
+  const char *restart_target = NULL;
+  const enum reload_kind restart = policy_signer_restart(signer, &restart_target);
   if (!root->key_table || !root->signing_table || !root->key_prefix) return false;
-  if (signer->reload_target && !root->reload_target) return false;
   char *field = strchr(root->key_prefix, '%');
   if (field) *field = '\0';
   root->key_prefix_whole = !field;
-  return opendkim_root_copy_command(root, signer);
+  return opendkim_way_copy(&root->reload, signer->reload, signer->reload_target, signer->reload_command, signer->reload_command_count) &&
+         opendkim_way_copy(&root->restart, restart, restart_target, signer->restart_command, signer->restart_command_count);
 }
 
 bool opendkim_root_has_key(const struct opendkim_root *root, const char *path) {

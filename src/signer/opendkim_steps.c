@@ -167,6 +167,36 @@ void opendkim_step_reload(struct signer_operation *operation, bool probe, int64_
   buffer_release(&payload);
 }
 
+void opendkim_step_restart(struct signer_operation *operation, int64_t deadline, opendkim_next *next) {
+  const struct policy_signer *policy = operation->signer->policy;
+  int64_t left = deadline - loop_boottime(operation->signer->loop);
+  int64_t timeout = policy->reload_timeout * 1000;
+  if (timeout > left / 2) timeout = left / 2; /* a reload may have to stand in for it */
+  struct buffer payload = BUFFER_WITH_MAXIMUM(OPENDKIM_PAYLOAD_MAX);
+  operation->next = next;
+  opendkim_jobs_restart(&payload, policy, timeout);
+  opendkim_submit(operation, KEEPER_RELOAD, &payload, deadline, opendkim_reload_done);
+  buffer_release(&payload);
+}
+
+bool opendkim_wants_restart(const struct signer_operation *operation) {
+  const char *target;
+  bool wanted = false;
+  for (size_t i = 0; i < operation->count; i++) wanted |= operation->states[i] == OPENDKIM_OPEN && operation->items[i].restart;
+  return wanted && policy_signer_restart(operation->signer->policy, &target) != RELOAD_NONE;
+}
+
+void opendkim_note_restart(struct signer_operation *operation) {
+  for (size_t i = 0; i < operation->count; i++)
+    if (operation->states[i] == OPENDKIM_OPEN) operation->results[i].restarted = true;
+}
+
+void opendkim_note_no_restart(struct signer_operation *operation, size_t index, const struct error *error) {
+  struct signer_result *result = &operation->results[index];
+  result->restarted = false;
+  snprintf(result->restart_failure, sizeof(result->restart_failure), "%.250s", error->message);
+}
+
 static void opendkim_look_done(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
   struct signer_operation *operation = opendkim_redeem(context);
   if (!operation) return;

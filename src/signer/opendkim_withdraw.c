@@ -36,6 +36,17 @@ static void opendkim_withdraw_finished(struct signer_operation *operation, const
   opendkim_operation_finish(operation);
 }
 
+static void opendkim_withdraw_restarted(struct signer_operation *operation, const struct error *error) {
+  if (error->code) {
+    for (size_t i = 0; i < operation->count; i++)
+      if (operation->states[i] == OPENDKIM_OPEN) opendkim_note_no_restart(operation, i, error);
+    opendkim_step_reload(operation, false, operation->deadline, opendkim_withdraw_finished);
+    return;
+  }
+  opendkim_note_restart(operation);
+  opendkim_withdraw_finished(operation, error);
+}
+
 static void opendkim_withdraw_edited(struct signer_operation *operation, const struct error *error) {
   if (error->code) {
     opendkim_withdraw_fail(operation, error);
@@ -44,6 +55,10 @@ static void opendkim_withdraw_edited(struct signer_operation *operation, const s
   opendkim_take_outcomes(operation);
   if (!opendkim_any(operation, OPENDKIM_OPEN)) {
     opendkim_operation_finish(operation);
+    return;
+  }
+  if (opendkim_wants_restart(operation)) {
+    opendkim_step_restart(operation, operation->deadline, opendkim_withdraw_restarted);
     return;
   }
   /* Also if nothing changed: whoever did it before may have died before the reload. */

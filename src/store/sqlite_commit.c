@@ -163,7 +163,13 @@ static int commit_write(struct sqlite_store *store, const struct store_commit *c
     code = resource_write(store, &commit->resources[i], error);
   for (size_t i = 0; i < commit->tables_count && !code; i++) code = tables_write(store, &commit->tables[i], error);
   if (!code && commit->wake) code = wake_write(store, commit->wake, error);
+  if (!code && commit->wave) code = sqlite_wave_write(store, commit->wave, error);
+  if (!code && commit->wave && commit->wave_waits != TIME_UNSET && commit->clock)
+    code = sqlite_wave_wake(store, commit->wave_waits, commit->clock->credited, error);
   if (!code && commit->clock) code = clock_write(store, commit->clock, error);
+  if (!code && commit->publisher_clock) code = sqlite_publisher_clock_write(store, commit->publisher_clock, error);
+  for (size_t i = 0; i < commit->alarm_count && !code; i++) code = sqlite_alarm_write(store, &commit->alarms[i], error);
+  if (!code && commit->told_event) code = sqlite_told_write(store, commit->told_event, error);
   return code;
 }
 

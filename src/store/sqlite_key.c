@@ -9,7 +9,7 @@
   "state, state_since, record, ttl, created_at, generated_at, published_at, right_at, propagation, last_wrong_at, "    \
   "confirmed_at, ready_at, active_at, retired_at, revoke_at, revoked_at, deleted_at, absent_at, removed_at, "          \
   "ttl_negative, ttl_old, intent_open, intent, intent_at, publisher_id, zone, owner, primary_server, "          \
-  "contested_at, proof_failures, proof_retry_at"
+  "contested_at, proof_failures, proof_retry_at, compromised_at, revoke_now, lingers_until, files_seen_at"
 
 #define PLACEMENT_COLUMNS                                                                                              \
   "signer_id, key_path, file_made, switched_at, proved_at, drained_at, destroyed, failure, damage, damaged_at"
@@ -98,7 +98,7 @@ static int key_read(struct sqlite_query *query, struct key *key, struct error *e
   key->ttl_negative = sqlite_read_number(query, -1, INT64_MAX);
   key->ttl_old = sqlite_read_number(query, -1, INT64_MAX);
   key->intent_open = sqlite_read_bool(query);
-  key->intent = (int)sqlite_read_number(query, PLAN_NONE, PLAN_REPAIR);
+  key->intent = (int)sqlite_read_number(query, PLAN_NONE, PLAN_CHECK_FILES);
   key->intent_at = sqlite_read_moment(query);
   key->publisher_id = sqlite_read_number(query, 1, INT64_MAX);
   sqlite_read_into(query, key->zone, sizeof key->zone);
@@ -107,6 +107,10 @@ static int key_read(struct sqlite_query *query, struct key *key, struct error *e
   key->contested_at = sqlite_read_moment(query);
   key->proof_failures = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
   key->proof_retry_at = sqlite_read_moment(query);
+  key->compromised_at = sqlite_read_moment(query);
+  key->revoke_now = sqlite_read_bool(query);
+  key->lingers_until = sqlite_read_moment(query);
+  key->files_seen_at = sqlite_read_moment(query);
   return code ? code : sqlite_query_check(query, "key", key->id, error);
 }
 
@@ -259,6 +263,10 @@ static void key_bind(struct sqlite_query *query, const struct key *key) {
   sqlite_bind_moment(query, key->contested_at);
   sqlite_bind_number(query, key->proof_failures);
   sqlite_bind_moment(query, key->proof_retry_at);
+  sqlite_bind_moment(query, key->compromised_at);
+  sqlite_bind_number(query, key->revoke_now);
+  sqlite_bind_moment(query, key->lingers_until);
+  sqlite_bind_moment(query, key->files_seen_at);
 }
 
 static int selector_is_free(struct sqlite_store *store, const char *domain, const char *selector, struct error *error) {
@@ -280,7 +288,7 @@ static int key_insert(struct sqlite_store *store, const struct lineage *lineage,
   static const char sql[] =
       "INSERT INTO key (lineage_id, domain, selector, algorithm, bits, " KEY_COLUMNS
       ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-      " ?, ?)";
+      " ?, ?, ?, ?, ?, ?)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = selector_is_free(store, lineage->domain, key->selector, error);
   if (!code) code = sqlite_query_begin(store, sql, &query, error);
@@ -300,7 +308,7 @@ static int key_update(struct sqlite_store *store, const struct lineage *lineage,
                       struct error *error) {
   static const char sql[] =
       "UPDATE key SET (" KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
+      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int64_t changes = 0;
   int code = sqlite_query_begin(store, sql, &query, error);

@@ -14,7 +14,7 @@ static int domain_is_known(struct sqlite_store *store, const char *domain, bool 
 static int request_insert(struct sqlite_store *store, const struct store_request *request, int64_t *ret_id,
                           struct error *error) {
   static const char sql[] =
-      "INSERT INTO request (kind, domain, reason, until, asked_at, asked_by) VALUES (?, ?, ?, ?, ?, ?)";
+      "INSERT INTO request (kind, domain, reason, until, asked_at, asked_by, hold_scope, selector, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
@@ -24,6 +24,9 @@ static int request_insert(struct sqlite_store *store, const struct store_request
   sqlite_bind_moment(&query, request->until);
   sqlite_bind_number(&query, request->asked_at);
   sqlite_bind_text(&query, request->asked_by);
+  sqlite_bind_number(&query, request->hold_scope);
+  sqlite_bind_text(&query, request->selector);
+  sqlite_bind_number(&query, request->options);
   code = sqlite_query_run(&query, NULL, error);
   if (!code) *ret_id = sqlite3_last_insert_rowid(store->database);
   return code;
@@ -35,7 +38,10 @@ int sqlite_request(struct store *base, struct store_request *request, struct err
   bool known = false;
   int64_t id = 0;
   int code = sqlite_transaction_begin(store, true, &transaction, error);
-  if (!code) code = domain_is_known(store, request->domain, &known, error);
+  if (!code && request->kind == REQUEST_RELEASE_WAVE)
+    known = true; /* it is about no domain */
+  else if (!code)
+    code = domain_is_known(store, request->domain, &known, error);
   if (code) return code;
   if (!known) {
     error_set(error, ERROR_NOT_FOUND, "%s is not managed by dkimroll", request->domain);

@@ -115,7 +115,32 @@ static const char SCHEMA_3[] =
     "UPDATE sqlite_sequence SET seq = (SELECT seq FROM sqlite_sequence WHERE name = 'request_2') WHERE name = 'request';"
     "INSERT INTO sqlite_sequence (name, seq) SELECT 'request', seq FROM sqlite_sequence WHERE name = 'request_2'"
     " AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'request');"
-    "DROP TABLE request_2;";
+    "DROP TABLE request_2;"
+    /* Control: holds of activation alone. */
+    "ALTER TABLE lineage ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);"
+    "ALTER TABLE request ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);"
+    /* Control: limits of waves, and how the present one stands. */
+    "CREATE TABLE wave (id INTEGER PRIMARY KEY CHECK (id = 1), max_per_run INTEGER NOT NULL, budget INTEGER NOT NULL CHECK (budget IN (0, 1)),"
+    " percent INTEGER NOT NULL CHECK (percent IN (0, 1)), failures INTEGER NOT NULL, run INTEGER, begun INTEGER NOT NULL DEFAULT 0,"
+    " switched INTEGER NOT NULL DEFAULT 0, late_begun INTEGER NOT NULL DEFAULT 0, late_switched INTEGER NOT NULL DEFAULT 0, period INTEGER,"
+    " ended INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, first TEXT NOT NULL DEFAULT '', first_action INTEGER NOT NULL DEFAULT 0,"
+    " stopped_at INTEGER, stopped_ended INTEGER NOT NULL DEFAULT 0, stopped_failed INTEGER NOT NULL DEFAULT 0, probe_at INTEGER,"
+    " probes INTEGER NOT NULL DEFAULT 0) STRICT;"
+    /* Emergencies: which key, and how; what is known of a compromised key; when the private key of one that waits was last looked at. */
+    "ALTER TABLE request ADD COLUMN selector TEXT;"
+    "ALTER TABLE request ADD COLUMN options INTEGER NOT NULL DEFAULT 0 CHECK (options >= 0);"
+    "ALTER TABLE key ADD COLUMN compromised_at INTEGER;"
+    "ALTER TABLE key ADD COLUMN revoke_now INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1));"
+    "ALTER TABLE key ADD COLUMN lingers_until INTEGER;"
+    "ALTER TABLE key ADD COLUMN files_seen_at INTEGER;"
+    /* For metrics: by how much the clock of a publisher's server was ahead of ours, as its last reply with a right TSIG said. */
+    "CREATE TABLE publisher_clock (publisher_id INTEGER PRIMARY KEY REFERENCES publisher, skew INTEGER NOT NULL,"
+    " measured_at INTEGER NOT NULL) STRICT;"
+    /* For hooks: what needs a person, since when, and when a person was told. */
+    "CREATE TABLE alarm (subject TEXT PRIMARY KEY, domain TEXT, since INTEGER NOT NULL, told_at INTEGER, text TEXT NOT NULL)"
+    " STRICT, WITHOUT ROWID;"
+    /* What belongs into a zone that is written as a whole. */
+    "CREATE INDEX key_zone ON key (zone) WHERE state BETWEEN 2 AND 6;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};

@@ -60,12 +60,15 @@ static int request_deliver(struct selection *selection) {
   struct sqlite_query *query = &selection->query;
   struct store_request request = {0};
   request.id = sqlite_read_number(query, 1, INT64_MAX);
-  request.kind = (enum store_request_kind)sqlite_read_number(query, REQUEST_ROTATE, REQUEST_FORGET);
+  request.kind = (enum store_request_kind)sqlite_read_number(query, REQUEST_ROTATE, REQUEST_RELEASE_WAVE);
   request.domain = (char *)sqlite_read_borrowed(query);
   request.reason = (char *)sqlite_read_borrowed(query);
   request.until = sqlite_read_moment(query);
   request.asked_at = sqlite_read_moment(query);
   request.asked_by = (char *)sqlite_read_borrowed(query);
+  request.hold_scope = (enum hold_scope)sqlite_read_number(query, HOLD_ALL, HOLD_ACTIVATION);
+  request.selector = (char *)sqlite_read_borrowed(query);
+  request.options = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
   const int code = sqlite_query_check(query, "request", request.id, selection->error);
   return code ? code : selection->row(selection->context, &request);
 }
@@ -102,11 +105,61 @@ static int tables_deliver(struct selection *selection) {
   return code ? code : selection->row(selection->context, &tables);
 }
 
+static int wave_deliver(struct selection *selection) {
+  struct wave wave;
+  const int code = sqlite_wave_read(&selection->query, &wave, selection->error);
+  return code ? code : selection->row(selection->context, &wave);
+}
+
 static int selector_deliver(struct selection *selection) {
   char selector[SELECTOR_SIZE] = "";
   sqlite_read_into(&selection->query, selector, sizeof selector);
   const int code = sqlite_query_check(&selection->query, "key", 0, selection->error);
   return code ? code : selection->row(selection->context, selector);
+}
+
+static int publisher_clock_deliver(struct selection *selection) {
+  struct sqlite_query *query = &selection->query;
+  struct store_publisher_clock clock = {.publisher_id = sqlite_read_number(query, 1, INT64_MAX)};
+  clock.publisher = sqlite_read_borrowed(query);
+  clock.skew = sqlite_read_number(query, INT64_MIN, INT64_MAX);
+  clock.measured_at = sqlite_read_moment(query);
+  const int code = sqlite_query_check(query, "publisher_clock", clock.publisher_id, selection->error);
+  return code ? code : selection->row(selection->context, &clock);
+}
+
+static int alarm_deliver(struct selection *selection) {
+  struct sqlite_query *query = &selection->query;
+  struct store_alarm alarm = {.subject = sqlite_read_borrowed(query)};
+  alarm.domain = sqlite_read_borrowed(query);
+  alarm.since = sqlite_read_moment(query);
+  alarm.told_at = sqlite_read_moment(query);
+  alarm.text = sqlite_read_borrowed(query);
+  const int code = sqlite_query_check(query, "alarm", 0, selection->error);
+  return code ? code : selection->row(selection->context, &alarm);
+}
+
+static int told_deliver(struct selection *selection) {
+  const int64_t event = sqlite_read_number(&selection->query, STORE_TOLD_START, INT64_MAX);
+  const int code = sqlite_query_check(&selection->query, "meta", 0, selection->error);
+  return code ? code : selection->row(selection->context, &event);
+}
+
+static int record_deliver(struct selection *selection) {
+  struct sqlite_query *query = &selection->query;
+  struct store_record record = {0};
+  char owner[DNS_NAME_TEXT_SIZE] = "";
+  const char *domain = sqlite_read_borrowed(query);
+  const char *selector = sqlite_read_borrowed(query);
+  record.owner = sqlite_read_borrowed(query);
+  record.ttl = (uint32_t)sqlite_read_number(query, 0, UINT32_MAX);
+  record.record = sqlite_read_borrowed(query);
+  record.algorithm = (enum key_algorithm)sqlite_read_number(query, KEY_ALGORITHM_RSA, KEY_ALGORITHM_ED25519);
+  record.revoked = sqlite_read_number(query, KEY_PUBLISHED, KEY_REVOKED) == KEY_REVOKED;
+  int code = sqlite_query_check(query, "key", 0, selection->error);
+  if (!code && record.owner[0] == '\0') code = selector_owner_name(selector, domain, owner, selection->error);
+  if (!code && record.owner[0] == '\0') record.owner = owner;
+  return code ? code : selection->row(selection->context, &record);
 }
 
 /* One kind: SQL for all rows, and where an index helps for one domain, and their descending forms. ?1 is filter.domain, ?2 text, ?3 after. */
@@ -128,7 +181,7 @@ static const struct selection_kind KINDS[] = {
                              .all_descending = EVENTS "id > ?3 ORDER BY id DESC",
                              .domain_descending = EVENTS "domain = ?1 AND id > ?3 ORDER BY id DESC",
                              .deliver = event_deliver},
-    [STORE_SELECT_REQUESTS] = {.all = "SELECT id, kind, domain, reason, until, asked_at, asked_by FROM request"
+    [STORE_SELECT_REQUESTS] = {.all = "SELECT id, kind, domain, reason, until, asked_at, asked_by, hold_scope, selector, options FROM request"
                                       " WHERE (?1 IS NULL OR domain = ?1) AND id > ?3 ORDER BY id",
                                .deliver = request_deliver},
     [STORE_SELECT_RESOURCES] = {.all = "SELECT name, failures, retry_at, failure FROM resource ORDER BY name",
@@ -136,12 +189,24 @@ static const struct selection_kind KINDS[] = {
     [STORE_SELECT_TABLES] = {.all = "SELECT key_table, signing_table, digest, state, changed_at, woken FROM signer_tables"
                                     " ORDER BY key_table, signing_table",
                              .deliver = tables_deliver},
+    [STORE_SELECT_WAVE] = {.all = "SELECT " SQLITE_WAVE_COLUMNS " FROM wave WHERE id = 1", .deliver = wave_deliver},
+    [STORE_SELECT_PUBLISHER_CLOCKS] = {.all = "SELECT publisher_id, publisher.name, skew, measured_at FROM publisher_clock"
+                                              " JOIN publisher ON publisher.id = publisher_id ORDER BY publisher.name, measured_at, publisher_id",
+                                       .deliver = publisher_clock_deliver},
+    [STORE_SELECT_ALARMS] = {.all = "SELECT subject, domain, since, told_at, text FROM alarm ORDER BY subject", .deliver = alarm_deliver},
+    [STORE_SELECT_LINEAGES_AFTER] = {.all = LINEAGES "(domain, slot) > (?1, ?2) AND forgotten = 0 ORDER BY domain, slot", .deliver = living_deliver},
+    [STORE_SELECT_TOLD] = {.all = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'told-event'", .deliver = told_deliver},
     [STORE_SELECT_SIGNERS] = {.all = "SELECT id FROM signer WHERE used = 1 ORDER BY id", .deliver = signer_deliver},
     [STORE_SELECT_SELECTORS] = {.all = "SELECT selector FROM key WHERE domain = ?1 AND (?2 IS NULL OR selector = ?2)",
                                 .deliver = selector_deliver},
     [STORE_SELECT_REMOVED] = {.all = LINEAGES HAS_REMOVED " ORDER BY domain, slot",
                               .domain = LINEAGES "domain = ?1 AND " HAS_REMOVED " ORDER BY slot",
                               .deliver = removed_deliver},
+    [STORE_SELECT_RECORDS] = {.all = "SELECT key.domain, key.selector, key.owner, key.ttl, key.record, key.algorithm, key.state FROM key"
+                                     " JOIN publisher ON publisher.id = key.publisher_id WHERE key.zone = ?2 AND key.state BETWEEN 2 AND 6"
+                                     " AND publisher.name = ?1 AND key.record IS NOT NULL AND key.generated_at IS NOT NULL"
+                                     " AND key.published_at IS NOT NULL AND key.deleted_at IS NULL",
+                              .deliver = record_deliver},
     [STORE_SELECT_KEY_USERS] = {.all = LINEAGES "id IN (SELECT key.lineage_id FROM placement"
                                                 " JOIN key ON key.id = placement.key_id WHERE placement.key_path = ?2"
                                                 " AND placement.destroyed = 0 AND key.state <> 7) ORDER BY id",

@@ -42,6 +42,7 @@ int sqlite_stamp_read(struct sqlite_store *store, struct store_policy_stamp *ret
   bool row = false;
   *ret_stamp = (struct store_policy_stamp){0};
   int code = digest_read(store, ret_stamp, error);
+  if (!code) code = sqlite_metrics_read(store, ret_stamp, error);
   if (!code) code = sqlite_query_begin(store, sql, &query, error);
   while (!code && !(code = sqlite_query_step(&query, &row, error)) && row)
     code = stamp_add_file(&query, ret_stamp, error);

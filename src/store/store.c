@@ -6,6 +6,7 @@ void store_policy_stamp_release(struct store_policy_stamp *stamp) {
   if (!stamp) return;
   for (size_t i = 0; i < stamp->file_count; i++) free(stamp->files[i].path);
   free(stamp->files);
+  free(stamp->metrics_file);
   *stamp = (struct store_policy_stamp){0};
 }
 
@@ -14,6 +15,7 @@ void store_request_release(struct store_request *request) {
   free(request->domain);
   free(request->reason);
   free(request->asked_by);
+  free(request->selector);
   *request = (struct store_request){0};
 }
 

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -123,6 +124,7 @@ CALL(struct group *, getgrnam, NULL, EIO, (const char *name), (name))
 CALL(int, socket, -1, EMFILE, (int family, int type, int protocol), (family, type, protocol))
 CALL(int, socketpair, -1, EMFILE, (int family, int type, int protocol, int *pair), (family, type, protocol, pair))
 CALL(int, pipe2, -1, EMFILE, (int *pair, int flags), (pair, flags))
+CALL(int, memfd_create, -1, EMFILE, (const char *name, unsigned flags), (name, flags))
 CALL(int, connect, -1, ENOBUFS, (int descriptor, const struct sockaddr *address, socklen_t size), (descriptor, address, size))
 CALL(ssize_t, send, -1, ENOBUFS, (int descriptor, const void *data, size_t size, int flags), (descriptor, data, size, flags))
 CALL(ssize_t, recv, -1, ECONNRESET, (int descriptor, void *data, size_t size, int flags), (descriptor, data, size, flags))

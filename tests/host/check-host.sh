@@ -1,33 +1,35 @@
 #!/usr/bin/env bash
-# check-host: dkimroll as it is installed, on a Debian 12 of its own that is booted in a folder: a first key and rotations by its units, and then everything that its
+# check-host: dkimroll as its package installs it, on a Debian 12 of its own that is booted in a folder, with opendkim, postfix and bind9 as their packages configure
+# them and the README says: a first key and rotations by its units, mail on its way into a mailbox, what an update and a removal keep; and then everything that its
 # two sides must not be able to do, tried by programs in their place.
 #
-#   SHARED_TOOLS    where fresh-host and systemd-host are; default: ../shared/tools beside the main checkout
-#   BUILD           the folder with the built programs; default: build
+#   BUILD           the folder with the package and the built programs; default: build
 #   KEEP=1          keeps the folder of the host
+#   HOST_BASE       where the system lies that is installed once (host.sh)
 #
-# Needs root. The host shares no network with this one, has no route, and is removed at the end.
+# Needs root, debootstrap and unshare. The host shares no network with this one, has no route, and is removed at the end.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 BUILD=${BUILD:-$top/build}
-SHARED_TOOLS=${SHARED_TOOLS:-$(dirname "$(git -C "$top" rev-parse --path-format=absolute --git-common-dir)")/../shared/tools}
 python=${PYTHON:-/usr/bin/python3}
 zone=example.test
-# What a mail host has, and the libraries that dkimroll is linked with.
-packages=(opendkim opendkim-tools bind9 bind9-dnsutils bind9-utils libldns3 libyaml-0-2 libsqlite3-0 libsmartcols1 libseccomp2 libssl3 libsystemd0 procps)
-passed=0 failed=0 init='' first='' second=''
+version=$(sed -n 's/^VERSION := //p' "$top/Makefile")
+package=$(echo "$BUILD/dkimroll_${version}_"*.deb)
+# What a mail host has, and the libraries that dkimroll is linked with: the host has no network to get them from.
+packages=(opendkim opendkim-tools postfix bind9 bind9-dnsutils bind9-utils libldns3 libyaml-0-2 libsqlite3-0 libsmartcols1 libseccomp2 libssl3 libsystemd0 procps)
+passed=0 failed=0 first='' second=''
 
 give_up() { echo "check-host: $*" >&2; exit 1; }
 [[ $(id -u) == 0 ]] || give_up "needs root"
-[[ -x $SHARED_TOOLS/systemd-host && -x $SHARED_TOOLS/fresh-host ]] || give_up "there is no systemd-host in $SHARED_TOOLS: set SHARED_TOOLS"
+[[ -e $package ]] || give_up "there is no package in $BUILD: make deb"
 mkdir -p /var/tmp/dkimroll-check-host
 work=$(mktemp -d /var/tmp/dkimroll-check-host/run.XXXXXX) || exit 1
 root=$work/root
 
 clean_up() {
   local status=$?
-  [[ -z $init ]] || "$SHARED_TOOLS/systemd-host" stop "$init" >/dev/null 2>&1
+  host_stop >/dev/null 2>&1
   if [[ -n ${KEEP:-} ]]; then echo "kept: $work" >&2; else rm -rf --one-file-system "$work"; fi
   exit "$status"
 }
@@ -48,9 +50,6 @@ test_that() {
   fi
 }
 say() { echo "== $* ($SECONDS s)"; }
-in_host() { "$SHARED_TOOLS/systemd-host" run "$init" "$@"; }
-# Programs of this host in the other one's network.
-beside() { nsenter --target "$init" --net "$@"; }
 deadline() {
   local end=$((SECONDS + $1))
   shift
@@ -59,79 +58,21 @@ deadline() {
     read -rt 0.1 <> <(:) || :
   done
 }
-
-# ---- the host ----
-
-# The packages are installed once, and copied afterwards.
-prepare_base() {
-  local base=/var/tmp/dkimroll-check-host/base stamp fresh
-  stamp=$(echo "${packages[*]}" | sha256sum | cut -c 1-16)
-  exec 9>/var/tmp/dkimroll-check-host/lock
-  flock 9
-  if [[ ! -e $base/.dkimroll-$stamp ]]; then
-    fresh=$("$SHARED_TOOLS/fresh-host" --base) || give_up "no base system"
-    rm -rf --one-file-system "$base"
-    cp -a "$fresh" "$base"
-    printf '#!/bin/sh\nexit 101\n' >"$base/usr/sbin/policy-rc.d"
-    chmod 755 "$base/usr/sbin/policy-rc.d"
-    cp /etc/resolv.conf "$base/etc/resolv.conf"
-    DEBIAN_FRONTEND=noninteractive chroot "$base" sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends ${packages[*]}" >"$work/install.log" 2>&1 ||
-      { tail -n 20 "$work/install.log" >&2; give_up "the packages could not be installed"; }
-    rm -f "$base/usr/sbin/policy-rc.d"
-    touch "$base/.dkimroll-$stamp"
-  fi
-  cp -a --reflink=auto "$base" "$root"
-  exec 9>&-
-}
+# Each part has a file of its own.
+. "$here/host.sh"
+. "$here/package.sh"
+. "$here/mail.sh"
 
 # What is there before it is booted.
 install_files() {
-  make --no-print-directory -s -C "$top" BUILD="$BUILD" DESTDIR="$root" install >/dev/null || give_up "make install"
-  echo "127.0.0.1 localhost" >"$root/etc/hosts"
+  echo "nameserver 127.0.0.1" >"$root/etc/resolv.conf"
   install -m 755 "$BUILD/tests/host/probe" "$root/usr/local/bin/probe"
   install -m 4755 "$BUILD/tests/host/probe" "$root/usr/local/bin/probe-suid"
   install -m 755 "$BUILD/tests/host/fake_loop" "$root/usr/local/bin/fake_loop"
 }
-
-boot() {
-  init=$(unshare --net sh -c 'ip link set lo up && exec "$0" boot "$1"' "$SHARED_TOOLS/systemd-host" "$root") || { tail -n 20 "$root.boot.log" >&2; give_up "it did not boot"; }
-}
-
-# As README.md says it, sections 1 to 4; with times of seconds.
+make_people() { in_host sh -ec 'useradd --create-home visitor; useradd --create-home anna; echo secret >/home/visitor/letter'; }
 configure() {
-  in_host sh -ec '
-    systemd-sysusers dkimroll.conf && systemd-tmpfiles --create dkimroll.conf && systemctl daemon-reload
-    tsig-keygen -a hmac-sha256 dkimroll | install -m 0640 -g dkimroll /dev/stdin /etc/dkimroll/tsig.key
-    install -m 0640 -g bind /etc/dkimroll/tsig.key /etc/bind/dkimroll.key
-    for table in KeyTable SigningTable; do install -o opendkim -g opendkim -m 0644 /dev/null /etc/dkimkeys/$table; done
-    sed -i "/^Socket/d" /etc/opendkim.conf
-    useradd --create-home visitor
-    echo secret >/home/visitor/letter
-    ' >"$work/log" 2>&1 || { cat "$work/log" >&2; give_up "the first steps of the README"; }
-  cat >>"$root/etc/opendkim.conf" <<CONF
-KeyTable      /etc/dkimkeys/KeyTable
-SigningTable  refile:/etc/dkimkeys/SigningTable
-Socket        inet:8891@localhost
-CONF
-  cat >>"$root/etc/bind/named.conf.local" <<CONF
-include "/etc/bind/dkimroll.key";
-zone "$zone" {
-  type primary;
-  file "/var/lib/bind/$zone.zone";
-  update-policy { grant dkimroll. wildcard *._domainkey.$zone. TXT; };
-};
-CONF
-  cat >"$root/var/lib/bind/$zone.zone" <<ZONE
-\$TTL 1
-@ 1 IN SOA ns1.$zone. hostmaster.$zone. 1 60 30 86400 1
-@ IN NS ns1.$zone.
-ns1 IN A 127.0.0.1
-ZONE
-  sed -e "s/example\.com/$zone/" -e 's/rotate-every: .*/rotate-every: 1h/' -e 's/tombstone: .*/tombstone: 2s/' \
-    -e 's/\(ttl\|safety\|drain\|verify-window\|queue-lifetime\|queue-backoff\): [0-9a-z]*/\1: 1s/' -e 's/every: 10s/every: 1s/' \
-    "$top/policies/small-server.yaml" >"$root/etc/dkimroll/policy.yaml"
-  in_host sh -c "chown bind:bind /var/lib/bind/$zone.zone && systemctl restart named opendkim" >"$work/log" 2>&1 ||
-    { cat "$work/log" >&2; in_host journalctl --no-pager -n 40 >&2; give_up "named or opendkim did not start"; }
+  { make_people && (readme_configure); } >"$work/log" 2>&1 || { cat "$work/log" >&2; in_host journalctl --no-pager -n 40 >&2; give_up "the steps of the README"; }
 }
 
 # ---- a life of keys, by the units ----
@@ -241,17 +182,18 @@ processes() {
 
 # ---- all of it ----
 
-say "a Debian 12 with opendkim and named"
-prepare_base
+say "a Debian 12 with opendkim, postfix and named"
+host_prepare_base "$root" "${packages[@]}"
 install_files
-boot
+host_boot "$root"
+package_first_tests
 configure
 uid=$(in_host id -u dkimroll)
 if "$BUILD/tests/host/probe" +landlock >/dev/null; then landlock='Landlock \(ABI [0-9]+\) keeps it away'; else landlock='there is no Landlock here'; fi
 
 say "a life of keys"
 test_that "before the first run check finds everything that it needs, and the walls that stand" \
-  says_all in_host dkimroll check -- "runs as user $uid, without capabilities" "$landlock" 'a process of this command, as root' 'the keeper has no network' 'A rotation can run|All right'
+  says_all in_host dkimroll check -- "runs as user $uid, without capabilities" "$landlock" 'reached by /run/dkimroll/keeper.sock, as root' 'the keeper has no network' 'A rotation can run|All right'
 test_that "the first key is made, published and signs" first_key
 test_that "root rotates by hand, through the socket" rotation
 test_that "the old key is revoked and removed" removal
@@ -270,7 +212,7 @@ test_that "the working processes have the rights that they should have" processe
 in_host systemctl stop dkimroll-run.service >/dev/null 2>&1
 second=$(signing_selector)
 test_that "in its unit check finds the same walls, Landlock among them if the kernel has it" \
-  says_all instead dkimroll-run.service dkimroll-run.service /usr/local/sbin/dkimroll check -- "runs as user $uid, without capabilities" "$landlock" 'reached by /run/dkimroll/keeper.sock, as root' 'the keeper has no network' 'A rotation can run|All right'
+  says_all instead dkimroll-run.service dkimroll-run.service /usr/sbin/dkimroll check -- "runs as user $uid, without capabilities" "$landlock" 'reached by /run/dkimroll/keeper.sock, as root' 'the keeper has no network' 'A rotation can run|All right'
 test_that "OpenDKIM is reloaded by its pid file" reload_by '{pid-file: /run/opendkim/opendkim.pid}'
 test_that "and by a command" reload_by '{command: [/usr/bin/systemctl, kill, --signal=USR1, opendkim.service]}'
 test_that "and by its unit again" reload_by '{unit: opendkim.service}'
@@ -284,6 +226,7 @@ test_that "and the TSIG key" says 'chgrp dkimroll /etc/dkimroll/tsig.key' in_hos
 in_host chgrp dkimroll /etc/dkimroll/tsig.key
 
 daemon_part
+mail_tests
 
 say "what the loop side cannot do"
 key=/etc/dkimkeys/keys/$zone/$second.private
@@ -338,9 +281,11 @@ say "systemd-analyze security"
 for unit in dkimroll-run.service dkimroll.service dkimroll-keeper@.service; do test_that "the exposure of $unit is at most 1.5" exposure "${unit/@./@x.}"; done
 cat "$work/figures"
 test_that "after all that the host still signs" signing_selector
+package_last_tests
 
 say "end"
 echo "[==========] $((passed + failed)) test(s) run."
 echo "[  PASSED  ] $passed test(s)."
 ((failed == 0)) || echo "[  FAILED  ] $failed test(s)."
+echo "$passed $failed" >>"${CHECK_SUMMARY:-/dev/null}"
 ((failed == 0))

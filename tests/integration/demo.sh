@@ -82,7 +82,7 @@ dkimroll status | show
 say "That was one life: made, published, confirmed on every server, activated and proved, retired, revoked, removed."
 cat <<TEXT
     For your own server:
-      sudo make install && sudo systemd-sysusers && sudo systemd-tmpfiles --create && sudo systemctl daemon-reload
+      make deb && sudo apt install ./build/dkimroll_*.deb
       less README.md                          # "On your own server": the few lines for BIND or Knot, OpenDKIM and Postfix
       sudoedit /etc/dkimroll/policy.yaml      # start from policies/small-server.yaml; man dkimroll-policy
       sudo dkimroll check                     # tries everything that a rotation needs, and changes nothing

@@ -25,8 +25,14 @@ cat >"$world/expected" <<'FILES'
 ./usr/share/doc/dkimroll/LICENSE
 ./usr/share/doc/dkimroll/README.md
 ./usr/share/doc/dkimroll/architecture.md
+./usr/share/doc/dkimroll/cookbook.md
 ./usr/share/doc/dkimroll/examples/customers.list
+./usr/share/doc/dkimroll/examples/dkimroll-alerts.yaml
+./usr/share/doc/dkimroll/examples/hook-mail.sh
 ./usr/share/doc/dkimroll/examples/provider.yaml
+./usr/share/doc/dkimroll/examples/publisher-nsupdate.sh
+./usr/share/doc/dkimroll/examples/publisher-rest.sh
+./usr/share/doc/dkimroll/examples/reload-zone.sh
 ./usr/share/doc/dkimroll/examples/several-domains.yaml
 ./usr/share/doc/dkimroll/examples/small-server.yaml
 ./usr/share/man/man5/dkimroll-policy.5
@@ -64,7 +70,7 @@ complete_words() { # WORD...: what the last word is completed to
 [[ $(complete_words dkimroll rot) == rotate ]] || fail "rot is not completed: $(complete_words dkimroll rot)"
 [[ $(complete_words dkimroll rotate --no) == --no-wait ]] || fail "--no is not completed"
 [[ -z $(complete_words dkimroll run --js) ]] || fail "run has no --json"
-[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|completion\|daemon\|reload\|units') == 15 ]] || fail "not all commands are offered"
+[[ $(complete_words dkimroll "" | grep -cx 'run\|rotate\|status\|plan\|check\|prove\|import\|hold\|release\|forget\|history\|completion\|daemon\|reload\|units\|metrics\|revoke') == 17 ]] || fail "not all commands are offered"
 
 echo "- the manual and --help"
 manual() { mandoc -Tutf8 "$top/docs/dkimroll.8" | sed 's/.\x08//g'; }
@@ -72,7 +78,7 @@ manual >"$world/manual"
 sed -n '/^SYNOPSIS/,/^DESCRIPTION/p' "$world/manual" >"$world/synopsis"
 sed -n '/^EXIT STATUS/,/^EXAMPLES/p' "$world/manual" >"$world/exits"
 commands=$("$DKIMROLL" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
-[[ $(wc -w <<<"$commands") -ge 13 ]] || fail "help lists too few commands: $commands"
+[[ $(wc -w <<<"$commands") -ge 14 ]] || fail "help lists too few commands: $commands"
 for command in $commands; do
   grep -qE "^ {5}$command( |$)" <(sed -n '/^   Commands/,/^   Options/p' "$world/manual") || fail "the manual does not tell of $command"
   # The lines of this command in the synopsis, which may be broken.

@@ -14,6 +14,7 @@
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/loop.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/runner_fragment.h"
 #include "dkimroll/transport.h"
 #include "dkimroll/tsig.h"
 #include "sim_disk.h"
@@ -167,6 +168,13 @@ struct transport *sim_transport_new(struct sim *sim);
 
 struct keeper *sim_keeper_new(struct sim *sim, const struct keeper_handler *handlers, size_t count);
 
+/* ---- sim_runner.c: a provider's tool, and a primary that includes fragments ---- */
+
+enum { SIM_RUNNER_HANDLERS = 2 };
+size_t sim_runner_handlers(struct sim *sim, struct keeper_handler *handlers);
+void sim_runner_policy(const struct sim *sim, FILE *file); /* the publishers of the policy */
+bool sim_runner_lose_fragments(struct sim *sim);           /* false: there are none in this world */
+
 /* ---- sim_host.c: the process ---- */
 
 void sim_host_init(struct sim *sim);
@@ -175,7 +183,8 @@ void sim_host_free(struct sim *sim);
 void sim_host_run(struct sim *sim, int64_t horizon);
 /* When the store wants the next run, in true time; SIM_START if now. */
 int64_t sim_host_next(struct sim *sim);
-void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until);
+void sim_host_revoke(struct sim *sim, const char *domain, const char *selector, unsigned options);
+void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until, enum hold_scope scope);
 struct store *sim_host_store(struct sim *sim); /* borrowed; NULL: it cannot be opened */
 void sim_host_close(struct sim *sim);
 const char *sim_host_path(struct sim *sim, const char *name, char *buffer, size_t size);
@@ -240,6 +249,14 @@ void sim_oracle_store(struct sim *sim);
 /* NULL: every lineage is well; else what is wrong. */
 const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size);
 
+/* ---- sim_emergency.c: `revoke` ---- */
+
+/* An operator asks for the end of a key: options of enum store_request_option. */
+void sim_emergency_ask(struct sim *sim, size_t domain, const char *selector, unsigned options);
+void sim_emergency_event(struct sim *sim, const struct event *event);
+/* Whether mail of that key need not verify any more; with unsigned_mail: whether what it signed for may go unsigned. */
+bool sim_emergency_waives(struct sim *sim, const char *selector, const char *domain, bool unsigned_mail);
+
 /* ---- sim_actions.c ---- */
 
 struct sim_action {
@@ -285,6 +302,8 @@ struct sim_name { /* one selector's life, as the world saw it */
   const char *name;
   const char *first; /* content of its first record */
   bool ours;
+  bool compromised;  /* an operator asked for its end */
+  bool ends_at_once; /* even if no other key can sign */
 };
 
 struct sim_secret {
@@ -310,6 +329,7 @@ struct sim {
   bool is_signed;
   uint32_t soa_ttl, minimum;
   char wildcard[24]; /* TTL of a wildcard TXT; empty: none */
+  char publisher[16]; /* command, zonefile; empty: rfc2136 */
   bool over; /* ends at once */
   bool dirty; /* something is new for the next run */
   bool is_calm;
@@ -319,6 +339,7 @@ struct sim {
   struct tsig_key tsig;
   int64_t rejects_until, primary_clock_until, primary_clock_error;
   struct sim_name names[SIM_NAMES_MAX];
+  unsigned whole_host; /* domains (bits) of which all keys were said to be compromised */
   size_t name_count;
   char **arena;
   size_t arena_count, arena_capacity;
@@ -354,7 +375,12 @@ struct sim {
   struct store *store; /* kept from run to run, opened anew now and then and after each death */
   struct policy *policy; /* as compiled last */
   uint64_t policy_loaded; /* its version */
-  struct keeper *keeper;
+  struct keeper *keeper, *runner;
+  struct observer *observer; /* of the run that goes on */
+  struct runner_zonefiles zonefiles;
+  struct keeper_handler runner_handlers[SIM_RUNNER_HANDLERS];
+  int64_t tool_fails_until, tool_lies_until, tool_hangs_until;
+  unsigned tool_fails, tool_lies, tool_hangs; /* percent */
   struct sim_mail_place places[SIM_SIGNERS_MAX][SIM_DOMAINS_MAX];
   struct sim_secret *secrets;
   size_t secret_count;

@@ -19,7 +19,8 @@ const char *const sim_fault_kinds[] = {
     "outage",       "refusal",  "servfail",  "truncation", "contradiction", "lost-request", "lost-reply", "lag",    "backup",   "primary-backup",
     "update-refused", "primary-clock", "record-deleted", "record-edited", "record-beside", "name-servers", "zone-ttl", "policy", "domain", "hold",
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
-    "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", NULL};
+    "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", "revoke",
+    "tool-fails", "tool-lies", "tool-hangs", "fragments-lost", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -242,7 +243,7 @@ static bool request(struct call *call, enum store_request_kind kind, const char 
   int64_t duration = 0, until = TIME_NEVER;
   if (call->count < 2 || !take_domain(call, call->words[1], &domain)) return false;
   if (call->count == 3 && take_duration(call, call->words[2], &duration)) until = sim_loop_wall(call->sim->clock) + duration / 1000;
-  sim_host_request(call->sim, kind, call->words[1], until);
+  sim_host_request(call->sim, kind, call->words[1], until, text_equal(call->words[0], "hold-activation") ? HOLD_ACTIVATION : HOLD_ALL);
   count_fault(call, fault);
   sim_loop_interrupt(call->sim->clock);
   return true;
@@ -250,6 +251,25 @@ static bool request(struct call *call, enum store_request_kind kind, const char 
 static bool do_hold(struct call *call) { return request(call, REQUEST_HOLD, "hold"); }
 static bool do_release(struct call *call) { return request(call, REQUEST_RELEASE, "hold"); }
 static bool do_rotate(struct call *call) { return request(call, REQUEST_ROTATE, "rotate"); }
+/* The operator names a key by what she sees: in the mail, or in DNS. */
+static bool do_revoke(struct call *call) {
+  struct sim *sim = call->sim;
+  char selector[DNS_NAME_TEXT_SIZE];
+  size_t domain = 0;
+  unsigned options = 0;
+  if (call->count < 3 || !take_domain(call, call->words[1], &domain)) return fail(call, "revoke DOMAIN signing|newest|oldest [host] [now]");
+  for (size_t i = 3; i < call->count; i++) options |= text_equal(call->words[i], "host") ? REQUEST_WHOLE_HOST : text_equal(call->words[i], "now") ? REQUEST_NOW : 0;
+  const struct sim_content *content = sim_zone_at(&sim->zones[domain], 0);
+  const size_t record = find_record(sim, domain, content, call->words[2]);
+  if (record == SIZE_MAX) return true;
+  text_copy(selector, sizeof selector, content->records[record].name);
+  selector[strcspn(selector, ".")] = '\0';
+  sim_trace(sim, "somebody has the key %s of %s", selector, call->words[1]);
+  sim_emergency_ask(sim, domain, selector, options);
+  count_fault(call, "revoke");
+  sim_loop_interrupt(sim->clock);
+  return true;
+}
 static bool do_forget(struct call *call) { return request(call, REQUEST_FORGET, "domain"); }
 
 /* ---- clocks, crashes, keeper ---- */
@@ -483,6 +503,23 @@ static bool do_away(struct call *call) {
   return true;
 }
 
+static bool do_tool(struct call *call) {
+  struct sim *sim = call->sim;
+  if (call->count == 4 && text_equal(call->words[1], "fails"))
+    return take_percent(call, call->words[2], &sim->tool_fails) && server_until(call, &sim->tool_fails_until, call->words[3], "tool-fails");
+  if (call->count == 4 && text_equal(call->words[1], "lies"))
+    return take_percent(call, call->words[2], &sim->tool_lies) && server_until(call, &sim->tool_lies_until, call->words[3], "tool-lies");
+  if (call->count == 4 && text_equal(call->words[1], "hangs"))
+    return take_percent(call, call->words[2], &sim->tool_hangs) && server_until(call, &sim->tool_hangs_until, call->words[3], "tool-hangs");
+  return fail(call, "tool fails|lies|hangs PERCENT DURATION");
+}
+
+static bool do_fragments(struct call *call) {
+  if (call->count != 2 || !text_equal(call->words[1], "lost")) return fail(call, "fragments lost");
+  count_fault(call, "fragments-lost");
+  return sim_runner_lose_fragments(call->sim) || fail(call, "there are none in this world");
+}
+
 static bool do_run(struct call *call) {
   call->sim->dirty = true;
   sim_loop_interrupt(call->sim->clock);
@@ -569,9 +606,9 @@ static const struct {
   bool (*run)(struct call *call);
 } rows[] = {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
-    {"domain", do_domain}, {"hold", do_hold},       {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget},
+    {"domain", do_domain}, {"hold", do_hold},       {"hold-activation", do_hold}, {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
-    {"suspend", do_suspend}, {"away", do_away},
+    {"suspend", do_suspend}, {"away", do_away},     {"tool", do_tool},     {"fragments", do_fragments},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 
@@ -620,6 +657,7 @@ void sim_calm(struct sim *sim) {
   sim_servers_resync(sim);
   sim->rejects_until = sim->primary_clock_until = sim->keeper_fails_until = sim->keeper_hangs_until = 0;
   sim->keeper_dies = false;
+  sim->tool_fails_until = sim->tool_lies_until = sim->tool_hangs_until = 0;
   sim->disk_full_until = sim->disk_write_until = sim->disk_sync_until = 0;
   disk_check(sim);
   sim_files_kill(&sim->files);
@@ -632,7 +670,7 @@ void sim_calm(struct sim *sim) {
   sim_loop_set_synchronised(sim->clock, true);
   for (size_t i = 0; i < sim->domain_count; i++) {
     sim->present[i] = true;
-    sim_host_request(sim, REQUEST_RELEASE, sim->zones[i].name, TIME_NEVER);
+    sim_host_request(sim, REQUEST_RELEASE, sim->zones[i].name, TIME_NEVER, HOLD_ALL);
   }
   sim_policy_write(sim);
   sim->is_calm = true;

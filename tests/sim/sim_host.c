@@ -64,6 +64,7 @@ void sim_host_free(struct sim *sim) {
   if (sim->root[0]) nftw(sim->root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
   key_roots_release(&sim->key_roots);
   opendkim_roots_release(&sim->signer_roots);
+  runner_zonefiles_release(&sim->zonefiles);
 }
 
 static struct store *open_store(struct sim *sim, bool read_only) {
@@ -97,17 +98,28 @@ int64_t sim_host_next(struct sim *sim) {
   return time_max(SIM_START, (next - sim_loop_wall_error(sim->clock)) * 1000);
 }
 
-void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until) {
+static void put_request(struct sim *sim, struct store_request *request) {
   struct store *store = sim_host_store(sim);
   struct error error = {0};
-  struct store_request request = {.kind = kind,
-                                  .domain = (char *)(uintptr_t)domain,
-                                  .until = until,
-                                  .asked_at = sim_loop_wall(sim->clock),
-                                  .asked_by = (char[]){"operator"}};
-  if (store && store->ops->request(store, &request, &error)) sim_trace(sim, "the request is refused: %s", error.message);
+  request->asked_at = sim_loop_wall(sim->clock);
+  char who[] = "operator";
+  request->asked_by = who;
+  if (store && store->ops->request(store, request, &error)) sim_trace(sim, "the request is refused: %s", error.message);
+  request->asked_by = NULL;
   sim->dirty = true;
   if (sim->stays && sim->engine) engine_wake(sim->engine);
+}
+
+void sim_host_request(struct sim *sim, enum store_request_kind kind, const char *domain, int64_t until, enum hold_scope scope) {
+  put_request(sim, &(struct store_request){.kind = kind, .domain = (char *)(uintptr_t)domain, .until = until, .hold_scope = scope});
+}
+
+void sim_host_revoke(struct sim *sim, const char *domain, const char *selector, unsigned options) {
+  put_request(sim, &(struct store_request){.kind = REQUEST_REVOKE,
+                                           .domain = (char *)(uintptr_t)domain,
+                                           .selector = (char *)(uintptr_t)selector,
+                                           .until = TIME_NEVER,
+                                           .options = options});
 }
 
 /* ---- one run ---- */
@@ -151,6 +163,8 @@ static size_t make_handlers(struct sim *sim) {
 
 static int make_publisher(void *context, const struct policy_publisher *policy, struct publisher **ret_publisher, struct error *error) {
   struct sim *sim = context;
+  if (policy->type == PUBLISHER_COMMAND) return publisher_command_new(sim->loop, sim->runner, sim->observer, policy, ret_publisher, error);
+  if (policy->type == PUBLISHER_ZONEFILE) return publisher_zonefile_new(sim->loop, sim->runner, sim->observer, policy, ret_publisher, error);
   return publisher_rfc2136_new(sim->loop, sim->transport, &sim->process_random.entropy, policy, ret_publisher, error);
 }
 
@@ -222,7 +236,9 @@ static int run_all(struct run *run, int64_t horizon, struct error *error) {
   sim->keeper = sim_keeper_new(sim, sim->handlers, make_handlers(sim));
   sim->transport = sim_transport_new(sim);
   sim->connector = sim_signer_connector_new(sim->loop, sim_filters(sim));
+  if (sim->publisher[0]) sim->runner = sim_keeper_new(sim, sim->runner_handlers, sim_runner_handlers(sim, sim->runner_handlers));
   result = observer_dns_new(sim->loop, sim->transport, &sim->process_random.entropy, &run->observer, error);
+  sim->observer = run->observer;
   if (!result) result = run->store->ops->lease(run->store, "simulate", loop_wall(sim->loop), error);
   if (!result) result = run_sync(run, error);
   return result ? result : run_engine(run, horizon, error);
@@ -245,6 +261,8 @@ void sim_host_run(struct sim *sim, int64_t horizon) {
   sim_loop_crash_after(sim->clock, 0);
   if (died && !sim->power_is_gone) sim_disk_kill(&sim->disk);
   sim->power_is_gone = false;
+  keeper_destroy(sim->runner);
+  sim->runner = NULL;
   observer_destroy(run.observer);
   if (sim->transport) transport_destroy(sim->transport);
   connector_destroy(sim->connector);

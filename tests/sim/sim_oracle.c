@@ -119,6 +119,7 @@ void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, s
 void sim_oracle_event(struct sim *sim, const struct event *event) {
   sim_trace(sim, "event: %s %s%s%s%s%s%s: %s", event->domain[0] ? event->domain : "host", event->selector ? event->selector : "", event->selector ? " " : "",
             event->kind, event->from ? " " : "", event->from ? event->to : "", "", event->reason ? event->reason : "");
+  sim_emergency_event(sim, event);
   if (event->reason) sim_oracle_octets(sim, "an event", event->reason, strlen(event->reason));
   if (event->reason && strstr(event->reason, "defect of dkimroll")) sim_violate(sim, "defect", "%s: %s", event->domain, event->reason);
 }
@@ -172,8 +173,13 @@ static int examine(void *context, const void *row) {
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
     if (key->state == KEY_ACTIVE) active = key;
+    if (key->compromised_at != TIME_UNSET && key->state < KEY_REVOKED && !lineage->held) {
+      snprintf(e->why, e->size, "%s: %s is compromised and %s: %s", lineage->domain, key->selector, key_state_name(key->state), lineage->failure ? lineage->failure : "no failure");
+      return 1;
+    }
     /* Long after its time an old key is still there. */
-    const int64_t end = key->revoked_at != TIME_UNSET ? time_add(key->revoked_at, lineage->rules->tombstone) : key->revoke_at;
+    int64_t end = key->revoked_at != TIME_UNSET ? time_add(key->revoked_at, lineage->rules->tombstone) : key->revoke_at;
+    end = schedule_next(&lineage->rules->schedule, end, true);
     if (key->state >= KEY_RETIRED && !lineage->held && time_add(end, 4 * 86400) < now) {
       snprintf(e->why, e->size, "%s: %s is %s long after its time: %s", lineage->domain, key->selector, key_state_name(key->state), lineage->failure ? lineage->failure : "no failure");
       return 1;
@@ -199,7 +205,11 @@ static int examine(void *context, const void *row) {
     snprintf(e->why, e->size, "%s failed: %s", lineage->domain, lineage->failure);
     return 1;
   }
-  if (lineage->rules->rotate_every != TIME_NEVER && time_add(active->active_at, lineage->rules->rotate_every + 4 * 86400) < now && !lineage->held) {
+  /* A freeze that is over lets the successor be made, which takes a day and a half at most, and then the window must open. */
+  const struct schedule *schedule = &lineage->rules->schedule;
+  const int64_t life_end = time_add(active->active_at, lineage->rules->rotate_every), thawed = schedule_next(schedule, life_end, false);
+  const int64_t turn = thawed == life_end ? schedule_next(schedule, life_end, true) : schedule_next(schedule, time_add(thawed, 36 * 3600), true);
+  if (lineage->rules->rotate_every != TIME_NEVER && time_add(turn, 4 * 86400) < now && !lineage->held) {
     snprintf(e->why, e->size, "%s: %s has no successor long after its life", lineage->domain, active->selector);
     return 1;
   }

@@ -19,6 +19,9 @@ static const struct {
     {"warn-after", "1h", "confirm"},   {"queue-lifetime", "2d", "retire"}, {"queue-backoff", "1h", "retire"},
     {"drain", "1h", "retire"},         {"verify-window", "1d", "retire"},  {"retire-safety", "1h", "retire"},
     {"tombstone", "3d", "retire"},     {"private-key", "destroy", "retire"}, {"selector", "s%Y%m%d", NULL},
+    /* "none": not given */
+    {"jitter", "none", "calendar"},    {"time-zone", "none", "calendar"}, {"freeze", "none", "calendar"}, {"window-days", "none", "window"},
+    {"window-hours", "none", "window"}, {"max-per-run", "none", "limits"}, {"failure-budget", "none", "limits"},
 };
 
 bool sim_policy_set(struct sim *sim, const char *key, const char *value) {
@@ -66,6 +69,27 @@ static void write_group(const struct sim *sim, const char *group, FILE *file) {
   fprintf(file, "}\n");
 }
 
+static bool is_given(const struct sim *sim, const char *key) { return !text_equal(value_of(sim, key), "none"); }
+
+/* What is given of a group: lists of words as lists of texts. */
+static void write_given(const struct sim *sim, const char *group, const char *indent, FILE *file) {
+  for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+    if (!text_equal(known[i].group, group) || !is_given(sim, known[i].key)) continue;
+    const bool list = text_equal(known[i].key, "freeze");
+    fprintf(file, "%s%s: %s\"", indent, known[i].key, list ? "[" : "");
+    for (const char *c = value_of(sim, known[i].key); *c; c++) *c == ',' ? fputs("\", \"", file) : fputc(*c, file);
+    fprintf(file, "\"%s\n", list ? "]" : "");
+  }
+}
+
+static void write_window(const struct sim *sim, FILE *file) {
+  if (!is_given(sim, "window-days") && !is_given(sim, "window-hours")) return;
+  fprintf(file, "    window: {");
+  if (is_given(sim, "window-days")) fprintf(file, "days: [%s]", value_of(sim, "window-days"));
+  if (is_given(sim, "window-hours")) fprintf(file, "%shours: \"%s\"", is_given(sim, "window-days") ? ", " : "", value_of(sim, "window-hours"));
+  fprintf(file, "}\n");
+}
+
 static void write_domain(const struct sim *sim, size_t domain, FILE *file) {
   const char *separator = "";
   fprintf(file, "  %c.test: {signers: [", (char)('a' + domain));
@@ -85,9 +109,9 @@ static void write_signers(const struct sim *sim, FILE *file) {
   for (size_t s = 0; s < sim->signer_count; s++)
     fprintf(file,
             "  s%zu: {key-table: %s/s%zu/KeyTable, signing-table: \"%s:%s/s%zu/SigningTable\", key-directory: %s/s%zu/keys/%%d, owner: \"%s:%s\", "
-            "reload: {pid-file: %s/s%zu/pid}, milter: \"unix:%s/s%zu/socket\"}\n",
+            "reload: {pid-file: %s/s%zu/pid}, milter: \"unix:%s/s%zu/socket\"%s%s%s}\n",
             s + 1, sim->root, s + 1, s % 2 ? "file" : "refile", sim->root, s + 1, sim->root, s + 1, user->pw_name, group->gr_name, sim->root, s + 1,
-            sim->root, s + 1);
+            sim->root, s + 1, s ? "" : ", restart: {command: [", s ? "" : sim->root, s ? "" : "/s1/pid]}");
 }
 
 void sim_policy_write(struct sim *sim) {
@@ -96,13 +120,16 @@ void sim_policy_write(struct sim *sim) {
   sim_host_path(sim, "policy.new", temporary, sizeof temporary);
   FILE *file = fopen(temporary, "we");
   if (!file) abort();
+  write_given(sim, "limits", "", file);
   fprintf(file, "state: %s/lib/state.db\npolicies:\n  standard:\n    keys: {main: {algorithm: ed25519}}\n", sim->root);
   for (size_t i = 0; i < ARRAY_SIZE(known); i++)
     if (!known[i].group) fprintf(file, "    %s: \"%s\"\n", known[i].key, value_of(sim, known[i].key));
   write_group(sim, "publish", file);
   write_group(sim, "confirm", file);
   write_group(sim, "retire", file);
-  fprintf(file, "publishers: {primary: {server: \"192.0.2.11\", tsig-file: %s/tsig.key, resolvers: [\"192.0.2.2\", \"192.0.2.3\"]}}\n", sim->root);
+  write_given(sim, "calendar", "    ", file);
+  write_window(sim, file);
+  sim_runner_policy(sim, file);
   write_signers(sim, file);
   fprintf(file, "domain-defaults: {policy: standard, publisher: primary}\ndomains:\n");
   size_t count = 0;

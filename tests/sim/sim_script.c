@@ -63,6 +63,8 @@ static bool world_line(struct sim *sim, char **words, size_t count) {
     return true;
   }
   if (count != 3) return false;
+  if (text_equal(words[1], "publisher"))
+    return (text_equal(words[2], "command") || text_equal(words[2], "zonefile")) && text_copy(sim->publisher, sizeof sim->publisher, words[2]);
   if (text_equal(words[1], "domains")) return take_size(words[2], 1, SIM_DOMAINS_MAX, &sim->domain_count);
   if (text_equal(words[1], "servers")) return take_size(words[2], 1, SIM_SERVERS_MAX, &sim->server_count);
   if (text_equal(words[1], "signers")) return take_size(words[2], 1, SIM_SIGNERS_MAX, &sim->signer_count);

@@ -91,6 +91,9 @@ static void hold(struct dice *dice, const char *at) {
   else
     sim_script_add(dice->script, "at %s %s %s", at, PICK(dice, "hold", "release"), domain_of(dice));
 }
+static void revoke_key(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s revoke %s %s%s", at, domain_of(dice), PICK(dice, "signing", "signing", "newest", "oldest"), PICK(dice, "", "", " now", " host"));
+}
 static void rotate(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s rotate %s", at, domain_of(dice)); }
 static void clock_jump(struct dice *dice, const char *at) {
   sim_script_add(dice->script, "at %s clock jumps %s", at, PICK(dice, "+2m", "-2m", "+5h", "-5h", "+30d", "-30d", "+3650d"));
@@ -149,6 +152,7 @@ static const struct {
     {"signer-down", signer_down, 10}, {"signer-refuses", signer_refuses, 15}, {"signer-hangs", signer_hangs, 15}, {"signer-cuts", signer_cuts, 12},
     {"signer-loses", signer_loses, 12}, {"reload-fails", reload_fails, 12}, {"reload-lost", reload_lost, 12},
     {"tables", tables, 15}, {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15}, {"keeper-killed", keeper_killed, 10},
+    {"revoke", revoke_key, 15},
 };
 
 static void write_world(struct dice *dice) {
@@ -178,6 +182,23 @@ static void write_world(struct dice *dice) {
     sim_script_add(script, "run every %s for %s", PICK(dice, "1m", "5m", "15m"), PICK(dice, "0s", "1m", "10m"));
 }
 
+/* From dice of their own, so that the lives without a calendar stay what they were. Windows are open on each day, and freezes end before the calm. */
+static bool write_calendar(struct dice *dice, uint64_t seed) {
+  struct sim_script *script = dice->script;
+  entropy_seed(&dice->random, seed ^ UINT64_C(0x63616c656e646172));
+  const bool has = roll(dice, 4) == 0;
+  if (has) {
+    sim_script_add(script, "calm 9d");
+    sim_script_add(script, "policy time-zone %s", PICK(dice, "none", "Europe/Berlin", "America/St_Johns", "Asia/Tokyo"));
+    sim_script_add(script, "policy window-hours %s", PICK(dice, "none", "09:00-16:00", "22:00-04:00", "00:00-12:00"));
+    sim_script_add(script, "policy freeze %s", PICK(dice, "none", "2026-02-03..2026-02-07", "02-10", "2026-01-24..2026-01-30,2026-02-08"));
+    sim_script_add(script, "policy jitter %s", PICK(dice, "none", "1d", "3d"));
+    sim_script_add(script, "policy max-per-run %s", PICK(dice, "none", "1", "2"));
+    sim_script_add(script, "policy failure-budget %s", PICK(dice, "none", "0", "1", "50%"));
+  }
+  return has;
+}
+
 void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct sim_script *ret_script) {
   struct dice dice = {.script = ret_script, .faults = faults, .days = days};
   entropy_seed(&dice.random, seed);
@@ -186,7 +207,10 @@ void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct si
   dice.signers = 1 + roll(&dice, 2);
   sim_script_add(ret_script, "seed %llu", (unsigned long long)seed);
   write_world(&dice);
-  const unsigned quiet = 7; /* at the end: calm, and what was begun before it */
+  const struct entropy_seeded random = dice.random;
+  const bool has_calendar = write_calendar(&dice, seed);
+  dice.random = random;
+  const unsigned quiet = has_calendar ? 10 : 7; /* at the end: calm, and what was begun before it */
   for (size_t i = 0; i < ARRAY_SIZE(acts) && days > quiet; i++) {
     /* A world has about a third of all kinds, so that some are seen alone. */
     const bool has = roll(&dice, 3) == 0;

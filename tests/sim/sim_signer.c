@@ -98,17 +98,26 @@ int sim_signer_reload(struct sim_signer *signer, bool probe, struct error *error
   return 0;
 }
 
+/* The command is not run: its word is the pid file, so that both ways name the signer alike. */
+static int restart_by_job(struct sim_signer *signer, struct error *error) {
+  if (!signer->tables || signer->faults.reload_fails) return error_set(error, ERROR_REFUSED, "the restart failed");
+  return sim_signer_restart(signer) ? 0 : error_set(error, ERROR_REFUSED, "it does not come back with the tables that it finds");
+}
+
 static int run_reload(void *context, struct reader *request, struct buffer *reply, struct error *error) {
   (void)reply;
   const struct sim_signers *signers = context;
-  const bool probe = reader_u8(request) != 0;
+  const unsigned asked = reader_u8(request);
+  const bool probe = asked == 1, restart = asked == 2;
   (void)reader_u8(request);
   (void)reader_u64(request);
   size_t size = 0;
   const char *target = (const char *)reader_field(request, &size); /* with its NUL */
+  if (restart && reader_u32(request) == 1) target = (const char *)reader_field(request, &size);
   if (request->failed || size == 0 || target[size - 1] != '\0') return error_set(error, ERROR_PROTOCOL, "keeper: a malformed reload");
   for (size_t i = 0; i < signers->count; i++)
-    if (text_equal(signers->items[i]->pid_file, target)) return sim_signer_reload(signers->items[i], probe, error);
+    if (text_equal(signers->items[i]->pid_file, target))
+      return restart ? restart_by_job(signers->items[i], error) : sim_signer_reload(signers->items[i], probe, error);
   return error_set(error, ERROR_PERMISSION, "keeper: %s is no reload of a signer of the world", target);
 }
 

@@ -175,6 +175,13 @@ static void publish_one(struct world *world, const struct publish_item *item, st
     error_set(&result->error, world->publish_code, "the fake primary says no");
     return;
   }
+  if (world->moved && strstr(item->name, world->moved)) {
+    if (item->owner || item->zone) {
+      error_set(&result->error, ERROR_REFUSED, "the name does not lie in the zone any more");
+      return;
+    }
+    result->ttl_negative = WORLD_FOUND_TTL;
+  }
   result->completed_at = loop_wall(world->loop);
   text_copy(result->zone, sizeof result->zone, "example");
   text_copy(result->owner, sizeof result->owner, item->name);
@@ -525,7 +532,7 @@ static void world_now(struct loop *loop, struct clock_reading *ret_reading) {
 /* ---- the whole ---- */
 
 static char *policy_text(const struct world *world, const char *domains) {
-  static const char text[] = "policies: {one: {keys: {main: {algorithm: ed25519}}, rotate-every: 30d}}\n"
+  static const char text[] = "%3$spolicies: {one: {keys: {main: {algorithm: ed25519}}, %4$s}}\n"
                              "publishers: {primary: {server: \"192.0.2.1\"}, other: {server: \"192.0.2.2\"}}\n"
                              "signers:\n"
                              "  first: {key-table: %1$s/first/KeyTable, signing-table: %1$s/first/SigningTable, "
@@ -534,10 +541,11 @@ static char *policy_text(const struct world *world, const char *domains) {
                              "key-directory: %1$s/second/%%d, owner: \"root:root\", milter: \"unix:/y\"}\n"
                              "domain-defaults: {policy: one, publisher: primary, signers: [first]}\n"
                              "domains: {%2$s}\n";
-  const size_t size = sizeof text + 6 * strlen(world->place.path) + strlen(domains);
+  const char *const limits = world->limits ? world->limits : "", *const rules = world->rules ? world->rules : "rotate-every: 30d";
+  const size_t size = sizeof text + 6 * strlen(world->place.path) + strlen(domains) + strlen(limits) + strlen(rules);
   char *whole = malloc(size);
   assert_non_null(whole);
-  snprintf(whole, size, text, world->place.path, domains);
+  snprintf(whole, size, text, world->place.path, domains, limits, rules);
   return whole;
 }
 
@@ -615,7 +623,7 @@ void world_remove(struct world *world) {
 static void listener(void *context, const struct event *event) {
   struct world *world = context;
   (void)event;
-  for (size_t i = 0; i < world->line_count; i++) {
+  for (size_t i = 0; i < world->line_count && !world->unwatched; i++) {
     const struct world_line *line = &world->lines[i];
     if (!line->selector[0]) continue; /* an operator took it away */
     struct world_name *name = name_of(world, line->selector, line->domain);

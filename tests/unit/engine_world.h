@@ -23,6 +23,7 @@ enum {
   WORLD_SERVERS = 2,
   WORLD_SIGNERS_MAX = 3,
   WORLD_NEGATIVE_TTL = 300,
+  WORLD_FOUND_TTL = 5 * 3600,
   WORLD_NAMES_MAX = 4096,
   WORLD_WINDOW = 5 * WORLD_DAY + 4300 + 2 * WORLD_DAY, /* Dq + Dver of the standard policy, WORLD_POLICY uses them */
 };
@@ -81,6 +82,7 @@ struct world {
   bool wrong[WORLD_SERVERS];    /* serves something else */
   const char *publish_fails;    /* text in the name */
   int publish_code;             /* why */
+  const char *moved;            /* text in the name: it is in another zone than its survey found, whose negative TTL is WORLD_FOUND_TTL */
   bool publish_hangs;           /* answers at the deadline only, with ERROR_TIMEOUT */
   const char *no_publisher;     /* name of the publisher that cannot be made */
   const char *signer_fails;     /* name of the signer whose activations fail */
@@ -94,6 +96,9 @@ struct world {
   unsigned commits_left; /* 0: no limit; at 1 the next commit fails */
   unsigned
       steps_left;     /* 0: no limit; at 1 the loop stops after the present callback, which makes engine_free a crash */
+  bool unwatched;     /* so many domains that to look at all of them at each event would take minutes */
+  const char *limits; /* lines of the policy at its top; NULL none */
+  const char *rules;  /* of the policy instead of "rotate-every: 30d" */
   bool stop_at_event; /* the listener stops the engine */
   struct observe_server crowd[KEY_SIGHTINGS_MAX + 1]; /* too_many_servers */
   size_t violations;

@@ -71,7 +71,25 @@ static int64_t window_of(const struct policy_rules *rules) {
   return rules->drain + rules->queue_lifetime + rules->queue_backoff + rules->verify_window + rules->retire_safety;
 }
 
-static void judge_ending(struct life *life, const struct key *key, const struct life_record *record) {
+static bool is_lost(const struct life *life, const struct life_record *record) {
+  const struct lineage *lineage = &life->builder.lineage;
+  const unsigned all = (1U << life->tables_count) - 1;
+  return lineage->signer_count > 0 && record->switched_at == TIME_UNSET && ((record->files_missing | record->files_other) & all) == all;
+}
+
+/* An emergency waives I2, and F3 with it, for the keys that a person named; I1 only where the end at once was asked for. */
+static void judge_emergency(struct life *life, const struct key *key, const struct life_record *record) {
+  if (is_held(life)) oracle_fail(life, "%s is revoked although the domain is held", key->selector);
+  if (record->now) return;
+  if (signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s is revoked and signs", key->selector);
+  if (key->state == KEY_ACTIVE) oracle_fail(life, "I1: %s is revoked and no other key signs", key->selector);
+}
+
+static void judge_ending(struct life *life, const struct key *key, const struct life_record *record, enum plan_action action) {
+  if (action == PLAN_REVOKE && (record->compromised || is_lost(life, record))) {
+    judge_emergency(life, key, record);
+    return;
+  }
   if (!life->clock.attested) oracle_fail(life, "%s ends by a clock that nobody vouches for", key->selector);
   if (is_held(life)) oracle_fail(life, "%s ends although the domain is held", key->selector);
   if (signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s ends and signs", key->selector);
@@ -89,7 +107,10 @@ static void judge_ending(struct life *life, const struct key *key, const struct 
 }
 
 static void judge_withdrawal(struct life *life, const struct key *key, const struct life_record *record) {
+  if (record->now || (record->compromised && key->state < KEY_ACTIVE)) return;
   if (key->state != KEY_PUBLISHED && signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s leaves tables that sign with it", key->selector);
+  /* What connections that are open read is in the signer's memory, and its mail is not verified any more. */
+  if (record->compromised && key->state == KEY_REVOKED) return;
   if (life->moment < record->retired_at + rules_of(life)->drain) oracle_fail(life, "F2: %s leaves while connections may be open", key->selector);
 }
 
@@ -108,9 +129,11 @@ void oracle_judge_step(struct life *life, enum plan_action action, const struct 
   if (!life->builder.lineage.managed) oracle_fail(life, "%s although the domain is not in the policy", plan_action_name(action));
   if (!key) return;
   const struct life_record *record = life_record(life, key->selector);
-  if (action == PLAN_REVOKE || action == PLAN_DELETE) judge_ending(life, key, record);
+  if (action == PLAN_REVOKE || action == PLAN_DELETE) judge_ending(life, key, record, action);
   if (action == PLAN_WITHDRAW) judge_withdrawal(life, key, record);
   if (action == PLAN_DESTROY) judge_destruction(life, key, record);
+  if (action == PLAN_ACTIVATE && key->state == KEY_READY && record->compromised) oracle_fail(life, "%s takes over although it is compromised", key->selector);
+  if (action == PLAN_PUBLISH && key->state != KEY_ACTIVE && record->compromised) oracle_fail(life, "%s is published although it is compromised", key->selector);
   if (action == PLAN_ACTIVATE && key->state == KEY_READY && (is_held(life) || !life->clock.attested))
     oracle_fail(life, "%s takes over although held or without a clock", key->selector);
   if (action == PLAN_PUBLISH && record->deleted_at != TIME_UNSET && record->active_at != TIME_UNSET)
@@ -145,15 +168,19 @@ static void judge_activation(struct life *life, const struct key *key, const str
   if (life->moment < opens && !record->doubtful) oracle_fail(life, "F1: %s signs %lld s too early", key->selector, (long long)(opens - life->moment));
 }
 
-static bool may_follow(enum key_state from, enum key_state to) {
+static bool may_follow(const struct life *life, const struct life_record *record, enum key_state to) {
+  const enum key_state from = record->state;
+  if (to == KEY_REVOKED && (from == KEY_PUBLISHED || from == KEY_READY)) return record->compromised || is_lost(life, record);
+  if (to == KEY_REVOKED && from == KEY_ACTIVE) return record->now;
   if (to == KEY_REMOVED) return from == KEY_RESERVED || from == KEY_GENERATED || from >= KEY_RETIRED;
   return to == from + 1 || (from == KEY_READY && to == KEY_PUBLISHED);
 }
 
 static void note_state(struct life *life, const struct key *key, struct life_record *record) {
-  if (!may_follow(record->state, key->state))
+  if (!may_follow(life, record, key->state))
     oracle_fail(life, "%s goes from %s to %s", key->selector, key_state_name(record->state), key_state_name(key->state));
   life_trace(life, "%s: %s -> %s", key->selector, key_state_name(record->state), key_state_name(key->state));
+  if (record->state == KEY_ACTIVE && key->state == KEY_REVOKED) life->has_signed = false; /* as it was asked for */
   record->state = key->state;
   if (key->state == KEY_ACTIVE) {
     judge_activation(life, key, record);
@@ -174,7 +201,8 @@ static void judge_tables(struct life *life) {
   for (size_t i = 0; i < lineage->signer_count; i++) {
     const struct life_tables *tables = life_tables(life, lineage->signers[i]);
     const struct key *key = tables->signs[0] ? lineage_find_key(lineage, tables->signs) : NULL;
-    if (tables->signs[0] && (!key || key->state > KEY_RETIRED)) oracle_fail(life, "I1: %s signs with %s, which is gone", tables->name, tables->signs);
+    const bool ended_at_once = key && life_record(life, key->selector)->now;
+    if (tables->signs[0] && (!key || (key->state > KEY_RETIRED && !ended_at_once))) oracle_fail(life, "I1: %s signs with %s, which is gone", tables->name, tables->signs);
   }
 }
 
@@ -211,6 +239,7 @@ static const char *find_ill_key(struct life *life, const struct key *key) {
   /* Tables that an operator made name it again keep a key until they are mended. */
   const int64_t retired_at = later(record->retired_at, record->signed_at);
   const int64_t end = revoked ? record->revoked_at + rules->tombstone : later(retired_at + window_of(rules), key->revoke_at);
+  if (record->compromised && key->state < KEY_REVOKED && !is_held(life)) return "a compromised key has its record";
   if (key->state == KEY_ACTIVE && (record->files_missing | record->files_other) != 0) return "the private key file of the active key is not as it was";
   if (key->state == KEY_ACTIVE || (key->state == KEY_RETIRED && key->deleted_at == TIME_UNSET)) {
     const char *ill = find_ill_record(life, key);

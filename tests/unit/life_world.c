@@ -144,6 +144,22 @@ void life_lose_file(struct life *life, size_t i, const char *selector, bool othe
   *(other ? &record->files_other : &record->files_missing) |= tables_bit(life, life->builder.lineage.signers[i]);
 }
 
+void life_revoke(struct life *life, const struct compromise *compromise) {
+  struct lineage *lineage = &life->builder.lineage;
+  struct event_list events = {0};
+  struct error error;
+  life_trace(life, "revoke %s%s%s", compromise->selector ? compromise->selector : "what signs", compromise->whole_host ? ", the whole host" : "", compromise->now ? ", now" : "");
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    if (!key_is_meant(&lineage->keys[i], compromise)) continue;
+    struct life_record *record = life_record(life, lineage->keys[i].selector);
+    record->compromised = true;
+    record->now |= compromise->now;
+  }
+  if (lifecycle_compromise(lineage, compromise, life->clock.now, &events, &error)) oracle_fail(life, "revoke: %s", error.message);
+  event_list_release(&events);
+  life_policy_changed(life);
+}
+
 void life_restore_file(struct life *life, size_t i, const char *selector) {
   struct life_record *record = life_record(life, selector);
   life_trace(life, "the file of %s at signer %zu is restored", selector, i);
@@ -210,11 +226,12 @@ static void fail_doing(struct doing *doing, int code, bool retryable) {
 }
 
 static void look(struct life *life, struct doing *doing, bool absence) {
+  const enum life_content wanted = absence ? LIFE_ABSENT : doing->record->state == KEY_REVOKED ? LIFE_REVOKED : LIFE_SERVED;
   for (size_t i = 0; i < life->server_count; i++) {
     const struct life_server *server = &life->servers[i];
     const bool dead = server->dead_until > life->moment;
     const enum life_content seen = life_seen(life, doing->record, doing->publisher, i);
-    const bool right = !dead && !server->routeless && seen == (absence ? LIFE_ABSENT : LIFE_SERVED);
+    const bool right = !dead && !server->routeless && seen == wanted;
     doing->sightings[i] = (struct sighting_report){.host = server->host,
                                                    .address = server->address,
                                                    .right = right,
@@ -305,6 +322,17 @@ static void prove(struct life *life, struct doing *doing, const struct key *key)
       report->completed_at = wall(life);
     else
       fail_doing(doing, ERROR_PROOF, false);
+  }
+}
+
+static void check_files(struct life *life, struct doing *doing, const struct key *key) {
+  for (size_t i = 0; i < key->placement_count; i++) {
+    const unsigned bit = tables_bit(life, key->placements[i].signer);
+    struct placement_report *report = add_report(doing, key->placements[i].signer_id);
+    report->completed_at = wall(life);
+    if (doing->record->files_missing & bit) report->damage = DAMAGE_FILE_MISSING;
+    if (doing->record->files_other & bit) report->damage = DAMAGE_FILE_OTHER;
+    if (report->damage != DAMAGE_NONE) report->failure = "the file is lost";
   }
 }
 
@@ -399,6 +427,7 @@ static void take_effect(struct life *life, struct doing *doing, const struct key
   case PLAN_ATTEST: attest(life, doing); break;
   case PLAN_PROVE: prove(life, doing, key); break;
   case PLAN_REPAIR: repair(life, doing, key); break;
+  case PLAN_CHECK_FILES: check_files(life, doing, key); break;
   case PLAN_READY:
   case PLAN_NONE: break;
   }
@@ -406,7 +435,7 @@ static void take_effect(struct life *life, struct doing *doing, const struct key
 
 /* Undoing goes where the record was made. */
 static size_t publisher_of(const struct lineage *lineage, enum plan_action action, const struct key *key) {
-  const bool undoes = action == PLAN_REVOKE || action == PLAN_DELETE || action == PLAN_CONFIRM_ABSENT;
+  const bool undoes = action == PLAN_REVOKE || action == PLAN_DELETE || action == PLAN_CONFIRM_ABSENT || key->state == KEY_REVOKED;
   return (size_t)(undoes ? key->publisher_id : lineage->publisher_id) - 1;
 }
 

@@ -42,6 +42,7 @@ struct life_record {
   unsigned files_other;   /* or holds another key */
   int64_t revoke_at; /* the window that was promised, as stored */
   enum key_state state;
+  bool compromised, now; /* somebody asked for its end, and for its end at once */
 };
 
 struct life_server {
@@ -130,6 +131,9 @@ void life_edit_tables(struct life *life, size_t i, const char *selector);
 /* An operator removes the private key file at the domain's signer number i, or puts another there. */
 void life_lose_file(struct life *life, size_t i, const char *selector, bool other);
 void life_restore_file(struct life *life, size_t i, const char *selector);
+
+/* A person says which keys are compromised; what failed before is tried at once, as the engine does. */
+void life_revoke(struct life *life, const struct compromise *compromise);
 
 void life_trace(struct life *life, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct life_record *life_record(struct life *life, const char *selector);

@@ -77,7 +77,7 @@ static void test_adopt__a_key_that_signs_is_active_since_it_signs(void **state) 
   /* Its successor comes when its own life is over, as if it had been made here. */
   const struct plan plan = builder_plan_key(builder, builder->lineage.key_count, now);
   assert_int_equal(plan.action, PLAN_NONE);
-  assert_int_equal(plan.next, timing_generate(key, builder->lineage.rules));
+  assert_int_equal(plan.next, timing_generate(&builder->lineage, key));
 }
 
 static void test_adopt__one_that_is_older_than_its_life_has_a_successor_at_once(void **state) {

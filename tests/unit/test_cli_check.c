@@ -277,7 +277,10 @@ static void write_policy(struct desk *desk, const char *domains) {
 }
 
 static void world_make(struct scripted_world *world, struct desk *desk, const char *domains) {
-  *desk = (struct desk){.wiring = {store_sqlite_open, start_keeper, make_backends, release_backends}};
+  *desk = (struct desk){.wiring = {.open_store = store_sqlite_open,
+                                  .start_keeper = start_keeper,
+                                  .make_backends = make_backends,
+                                  .release_backends = release_backends}};
   struct clock_reading reading;
   clock_read(&reading);
   desk->now = reading.wall;

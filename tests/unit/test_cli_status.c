@@ -15,7 +15,7 @@ static void desk_make_signed(struct desk *desk) {
 
 static void keep_generation(struct lineage *lineage, const struct desk *desk, void *context) {
   (void)desk;
-  *(int64_t *)context = timing_generate(lineage_active_key(lineage), lineage->rules);
+  *(int64_t *)context = timing_generate(lineage, lineage_active_key(lineage));
 }
 
 static void test_status__first_line_says_that_all_is_right_and_what_comes_next(void **state) {
@@ -359,12 +359,12 @@ static void test_status__a_resource_that_fails_is_told(void **state) {
   desk_make_signed(&desk);
   struct store *store = desk_open_store(&desk);
   const struct store_resource resource = {
-      .name = (char *)"dns 192.0.2.53:53", .failures = 4, .retry_at = desk.now + 60, .failure = (char *)"no answer"};
+      .name = (char *)"signer 3 local", .failures = 4, .retry_at = desk.now + 60, .failure = (char *)"no answer"};
   const struct store_commit commit = {.resources = &resource, .resource_count = 1};
   assert_int_equal(store->ops->commit(store, &commit, &error), 0);
   store_close(store);
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
-  assert_contains(desk.out, "dns 192.0.2.53:53 failed 4 times in a row: no answer");
+  assert_contains(desk.out, "signer local could not be reached 4 times in a row; all that waits for it is put off: no answer");
 }
 
 static void test_status__an_unknown_domain_is_refused_with_what_was_meant(void **state) {

@@ -80,6 +80,20 @@ static void test_engine__one_refused_record_fails_alone(void **state) {
   assert_states(world, "b.example", "active");
 }
 
+/* Its name was delegated, or an alias was put there, after its survey. */
+static void test_engine__a_key_whose_name_lies_elsewhere_by_now_is_published_there(void **state) {
+  struct world *world = *state;
+  world_make(world, THREE);
+  world->moved = "b.example";
+  world_run_well(world, 3 * 3600);
+  assert_states(world, "a.example", "active");
+  /* What caches may hold of the zone that it is in now counts. */
+  assert_states(world, "b.example", "published");
+  assert_int_equal(world_events(world, "b.example", "failed"), 1);
+  world_run_well(world, WORLD_FOUND_TTL);
+  assert_states(world, "b.example", "active");
+}
+
 static void test_engine__publisher_that_cannot_be_made_fails_its_own_domains(void **state) {
   struct world *world = *state;
   world_make(world, THREE);
@@ -264,6 +278,7 @@ int main(void) {
       TEST(test_engine__rests_between_moments),
       TEST(test_engine__batches_stay_few),
       TEST(test_engine__one_refused_record_fails_alone),
+      TEST(test_engine__a_key_whose_name_lies_elsewhere_by_now_is_published_there),
       TEST(test_engine__publisher_that_cannot_be_made_fails_its_own_domains),
       TEST(test_engine__lagging_server_holds_back),
       TEST(test_engine__fresh_look_demotes),

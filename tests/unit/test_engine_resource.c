@@ -65,11 +65,68 @@ static void test_engine_resource__request_probes_a_server_that_was_put_off(void 
   assert_int_equal(resources(world), 0);
 }
 
+/* 300 domains wait for one signer that is down for a day: one message finds out that it is back, and one alarm says so instead of 300. */
+static void test_engine_resource__signer_out_of_reach_is_probed_by_one_for_all(void **state) {
+  struct world *world = *state;
+  struct buffer domains = BUFFER_WITH_MAXIMUM(1 << 20);
+  for (unsigned i = 0; i < 300; i++) buffer_format(&domains, "%sd%u.example: {}", i ? ", " : "", i);
+  CLEANUP_FREE char *text = buffer_take_text(&domains);
+  world_make(world, text);
+  world->signer_down = "first";
+  world_run_well(world, 2 * 3600);
+  assert_int_equal(resources(world), 1);
+  const unsigned tried = world->counts.activations;
+  const size_t failed = world_events(world, NULL, "failed");
+  for (unsigned run = 0; run < 22; run++) world_run_well(world, 3600);
+  assert_in_range(world->counts.activations - tried, 10, 80);
+  assert_true(world_events(world, NULL, "failed") - failed <= world->counts.activations - tried);
+  world->signer_down = NULL;
+  const unsigned probes = world->counts.activations;
+  world_run_well(world, 4 * 3600);
+  assert_int_equal(resources(world), 0);
+  assert_int_equal(world->counts.switches, 300);
+  assert_true(world->counts.activations - probes < 310);
+  if (world->violations) fail_msg("%s", world->violation);
+}
+
+/* A domain at two signers is served by the one that answers, and the dead one is asked no more often for that. */
+static void test_engine_resource__signer_that_answers_does_not_wait_for_the_other(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {signers: [first, second]}");
+  world_live(world, 2);
+  assert_string_equal(world_signs(world, 0, "a.example"), world_signs(world, 1, "a.example"));
+  const size_t proofs = world->counts.proofs;
+  world->signer_down = "first";
+  world_live(world, 3);
+  assert_true(world->counts.proofs > proofs);
+  assert_int_equal(resources(world), 1);
+  world->signer_down = NULL;
+  world_live(world, 2);
+  assert_int_equal(resources(world), 0);
+  if (world->violations) fail_msg("%s", world->violation);
+}
+
+static void test_engine_resource__request_probes_a_signer_that_was_put_off(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  world->signer_down = "first";
+  for (unsigned run = 0; run < 12; run++) world_run_well(world, 1800);
+  assert_int_equal(world->counts.switches, 0);
+  world->signer_down = NULL;
+  world_request(world, REQUEST_ROTATE, "a.example");
+  world_run_well(world, 1);
+  assert_int_equal(world->counts.switches, 1);
+  assert_int_equal(resources(world), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_engine_resource__server_out_of_reach_is_probed_by_one_for_all, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_resource__refusal_of_one_puts_nobody_off, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_resource__request_probes_a_server_that_was_put_off, world_setup, world_teardown),
+      cmocka_unit_test_setup_teardown(test_engine_resource__signer_out_of_reach_is_probed_by_one_for_all, world_setup, world_teardown),
+      cmocka_unit_test_setup_teardown(test_engine_resource__signer_that_answers_does_not_wait_for_the_other, world_setup, world_teardown),
+      cmocka_unit_test_setup_teardown(test_engine_resource__request_probes_a_signer_that_was_put_off, world_setup, world_teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

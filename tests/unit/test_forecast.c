@@ -57,7 +57,7 @@ static int expect_step(void *context, const struct forecast_step *step) {
 
 /* Looks and proofs are not part of a forecast. */
 static void see_step(struct life *life, enum plan_action action, const struct key *key) {
-  if (action == PLAN_PROVE || action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_ATTEST) return;
+  if (action == PLAN_PROVE || action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_ATTEST || action == PLAN_CHECK_FILES) return;
   add_step(&happened, life->clock.now, action, key->selector, key->state);
 }
 

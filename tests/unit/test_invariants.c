@@ -62,6 +62,7 @@ static void test_invariants__every_action_in_every_state(void **state) {
       {PLAN_ACTIVATE, IN(KEY_READY) | IN(KEY_ACTIVE)},
       {PLAN_WITHDRAW, IN(KEY_PUBLISHED) | IN(KEY_RETIRED) | IN(KEY_REVOKED)},
       {PLAN_PROVE, IN(KEY_ACTIVE)},
+      {PLAN_CHECK_FILES, IN(KEY_PUBLISHED) | IN(KEY_READY)},
       {PLAN_REPAIR, IN(KEY_ACTIVE)},
       {PLAN_REVOKE, IN(KEY_RETIRED)},
       {PLAN_DELETE, IN(KEY_GENERATED) | IN(KEY_RETIRED) | IN(KEY_REVOKED)},
@@ -112,7 +113,7 @@ static void test_invariants__a_buried_key_may_be_destroyed(void **state) {
 
 static void test_invariants__nothing_without_management(void **state) {
   struct builder *builder = *state;
-  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_REPAIR; action++)
+  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_CHECK_FILES; action++)
     for (enum key_state at = KEY_RESERVED; at <= KEY_REVOKED; at++) {
       subject_in(builder, at);
       builder->lineage.managed = false;
@@ -123,7 +124,7 @@ static void test_invariants__nothing_without_management(void **state) {
 static void test_invariants__only_generation_and_attestation_are_about_no_key(void **state) {
   struct builder *builder = *state;
   subject_in(builder, KEY_READY);
-  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_REPAIR; action++)
+  for (enum plan_action action = PLAN_GENERATE; action <= PLAN_CHECK_FILES; action++)
     assert_int_equal(permits(builder, action, 2, true), action == PLAN_GENERATE || action == PLAN_ATTEST);
 }
 

@@ -9,7 +9,10 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include <sys/uio.h>
+
 #include "dkimroll/cleanup.h"
+#include "dkimroll/file.h"
 #include "dkimroll/log.h"
 #include "dkimroll/text.h"
 
@@ -116,6 +119,54 @@ static void test_log__the_journal_is_used_only_if_stderr_is_its_stream(void **st
   unsetenv("JOURNAL_STREAM");
 }
 
+/* In the place of sd_journal_sendv(3), which knows but one socket. */
+static char journal_fields[CAPTURE_MAX];
+static int journal_result;
+int __wrap_sd_journal_sendv(const struct iovec *parts, int count);
+int __wrap_sd_journal_sendv(const struct iovec *parts, int count) {
+  char *end = journal_fields;
+  for (int i = 0; i < count; i++) end += snprintf(end, sizeof journal_fields - (size_t)(end - journal_fields), "%.*s\n", (int)parts[i].iov_len, (char *)parts[i].iov_base);
+  return journal_result;
+}
+
+static void test_log__the_journal_gets_each_field_by_its_name(void **state) {
+  (void)state;
+  char text[CAPTURE_MAX];
+  const struct log log = {.maximum = LOG_LEVEL_INFO, .journal = true};
+  journal_result = 0;
+  const struct log_event event = {.level = LOG_LEVEL_WARNING, .kind = "lost", .event = 4711, .domain = "example.com", .key = "main", .selector = "s1", .from = "ready",
+                                  .to = "published", .server = "ns2.example.net", .error = "timeout", .reason = "ns2 says\nno", .remedy = "look at it"};
+  assert_string_equal(capture(&log, &event, text), "");
+  assert_string_equal(journal_fields, "MESSAGE=example.com s1 ready -> published: ns2 says\\012no\n"
+                                      "PRIORITY=4\nSYSLOG_IDENTIFIER=dkimroll\nMESSAGE_ID=89cb6b46cef74d9d9b7f8ad6f37a84a6\nDKIMROLL_KIND=lost\n"
+                                      "DKIMROLL_EVENT=4711\nDKIMROLL_DOMAIN=example.com\nDKIMROLL_KEY=main\nDKIMROLL_SELECTOR=s1\nDKIMROLL_FROM=ready\n"
+                                      "DKIMROLL_TO=published\nDKIMROLL_SERVER=ns2.example.net\nDKIMROLL_ERROR=timeout\nDKIMROLL_REMEDY=look at it\n");
+  capture(&log, &(struct log_event){.level = LOG_LEVEL_INFO, .kind = "no such kind", .reason = "x"}, text);
+  assert_string_equal(journal_fields, "MESSAGE=x\nPRIORITY=6\nSYSLOG_IDENTIFIER=dkimroll\nDKIMROLL_KIND=no such kind\n");
+  /* A journal that does not take it must not lose it. */
+  journal_result = -1;
+  assert_string_equal(capture(&log, &event, text), "warning: example.com s1 ready -> published: ns2 says\\012no; remedy: look at it\n");
+}
+
+static void test_log__kinds_have_ids_of_their_own_that_the_manual_lists(void **state) {
+  (void)state;
+  static const char *const kinds[] = {"state", "failed", "alarm", "recovered", "lost", "healed", "confirmed", "absent", "placed", "withdrawn", "deleted", "reserved",
+                                      "imported", "tables", "clock", "sync", "requested", "held", "released", "forgotten", "policy", "metrics", "hook", "stop"};
+  CLEANUP_FREE char *manual = NULL;
+  size_t size = 0;
+  struct error error = {0};
+  assert_int_equal(file_read("docs/dkimroll.8", 1 << 20, &manual, &size, NULL, &error), 0);
+  for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+    const char *id = log_message_id(kinds[i]);
+    assert_non_null(id);
+    assert_int_equal(strspn(id, "0123456789abcdef"), 32);
+    for (size_t j = 0; j < i; j++) assert_string_not_equal(id, log_message_id(kinds[j]));
+    CLEANUP_FREE char *row = text_format(".It Li %s Ta %s\n", kinds[i], id);
+    if (!strstr(manual, row)) fail_msg("the manual lacks: %s", row);
+  }
+  assert_null(log_message_id(NULL));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_log__a_line_says_who_what_and_why),
@@ -124,6 +175,8 @@ int main(void) {
       cmocka_unit_test(test_log__outside_text_cannot_forge_a_line_or_move_the_cursor),
       cmocka_unit_test(test_log__longest_texts_give_one_whole_line),
       cmocka_unit_test(test_log__the_journal_is_used_only_if_stderr_is_its_stream),
+      cmocka_unit_test(test_log__the_journal_gets_each_field_by_its_name),
+      cmocka_unit_test(test_log__kinds_have_ids_of_their_own_that_the_manual_lists),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,14 @@ static int stage_reload(struct stage *stage, bool probe, int64_t timeout_ms) {
   return result;
 }
 
+static int stage_restart(struct stage *stage) {
+  struct buffer payload = BUFFER_WITH_MAXIMUM(PAYLOAD_MAX);
+  opendkim_jobs_restart(&payload, &stage->policy, PLENTY_MS);
+  int result = stage_run(stage, KEEPER_RELOAD, &payload, NULL);
+  buffer_release(&payload);
+  return result;
+}
+
 static void set_command(struct stage *stage, char **words, size_t count) {
   stage->policy.reload = RELOAD_COMMAND;
   stage->policy.reload_command = words;
@@ -291,12 +299,69 @@ static void test_opendkim_reload__pid_files_that_name_no_process_are_explained(v
   stage_close(&stage);
 }
 
+/* --- restarts --- */
+
+static void test_opendkim_reload__restart_runs_the_command_of_the_policy(void **state) {
+  (void)state;
+  struct stage stage;
+  stage_open(&stage);
+  CLEANUP_FREE char *mark = workplace_path(&stage.folder, "restarted");
+  CLEANUP_FREE char *script = text_format("echo done >%s", mark);
+  char *words[] = {(char *)"/bin/sh", (char *)"-c", script};
+  stage.policy.reload = RELOAD_PID_FILE;
+  stage.policy.reload_target = (char *)"/nonexistent/pid";
+  stage.policy.restart = RELOAD_COMMAND;
+  stage.policy.restart_command = words;
+  stage.policy.restart_command_count = 3;
+  stage_allow(&stage);
+  if (stage_restart(&stage) < 0) fail_msg("%s", stage.error.message);
+  assert_int_equal(access(mark, F_OK), 0);
+  /* The words of a reload are no restart, and the reverse; what the policy does not have is refused. */
+  words[2] = (char *)"true";
+  assert_int_equal(stage_restart(&stage), ERROR_PERMISSION);
+  assert_non_null(strstr(stage.error.message, "this restart is not one of a signer"));
+  stage.policy.reload = RELOAD_COMMAND;
+  stage.policy.reload_command = words;
+  stage.policy.reload_command_count = 3;
+  assert_int_equal(stage_reload(&stage, false, PLENTY_MS), ERROR_PERMISSION);
+  stage.policy.reload_command = NULL;
+  stage.policy.restart_command = NULL;
+  stage_close(&stage);
+}
+
+static void test_opendkim_reload__restart_is_by_the_unit_of_the_reload_where_nothing_else_is_said(void **state) {
+  (void)state;
+  const char *target = NULL;
+  struct policy_signer signer = {.reload = RELOAD_UNIT, .reload_target = (char *)"opendkim.service"};
+  assert_int_equal(policy_signer_restart(&signer, &target), RELOAD_UNIT);
+  assert_string_equal(target, "opendkim.service");
+  signer.restart = RELOAD_UNIT;
+  signer.restart_target = (char *)"other.service";
+  assert_int_equal(policy_signer_restart(&signer, &target), RELOAD_UNIT);
+  assert_string_equal(target, "other.service");
+  signer.restart = RELOAD_NONE;
+  signer.reload = RELOAD_PID_FILE;
+  assert_int_equal(policy_signer_restart(&signer, &target), RELOAD_NONE);
+}
+
 /* --- a bus with a systemd of ours on it --- */
 
 struct bus {
   struct workplace folder;
   pid_t daemon, systemd;
 };
+
+static unsigned systemd_kills;
+static int systemd_kill(sd_bus_message *call, void *context, sd_bus_error *ret_error) {
+  (void)context;
+  const char *unit = NULL, *who = NULL;
+  int32_t signal = 0;
+  assert_true(sd_bus_message_read(call, "ssi", &unit, &who, &signal) >= 0);
+  if (strcmp(unit, "denied.service") == 0)
+    return sd_bus_error_set(ret_error, "org.freedesktop.DBus.Error.AccessDenied", "Permission denied");
+  systemd_kills += signal == SIGKILL && strcmp(who, "all") == 0;
+  return sd_bus_reply_method_return(call, "");
+}
 
 /* What our systemd does with a unit is in its name. */
 static int systemd_reload(sd_bus_message *call, void *context, sd_bus_error *ret_error) {
@@ -325,7 +390,9 @@ static int systemd_reload(sd_bus_message *call, void *context, sd_bus_error *ret
     sd_bus_emit_signal(bus, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "JobRemoved", "uoss", 7,
                        job, unit, result);
   int sent = sd_bus_reply_method_return(call, "o", job);
-  if (!early && strcmp(unit, "hanging.service") != 0)
+  /* As OpenDKIM with connections that are open: asked to end, it takes its time; killed, it does not. */
+  const bool slow = strcmp(unit, "busy.service") == 0 && systemd_kills == 0;
+  if (!early && !slow && strcmp(unit, "hanging.service") != 0)
     sd_bus_emit_signal(bus, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "JobRemoved", "uoss", 7,
                        job, unit, result);
   return sent;
@@ -359,6 +426,8 @@ static const sd_bus_vtable systemd_manager[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_METHOD("ReloadUnit", "ss", "o", systemd_reload, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("ReloadOrRestartUnit", "ss", "o", systemd_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("RestartUnit", "ss", "o", systemd_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("KillUnit", "ssi", "", systemd_kill, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("Subscribe", "", "", systemd_subscribe, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("LoadUnit", "s", "o", systemd_load_unit, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_SIGNAL("JobRemoved", "uoss", 0),
@@ -468,6 +537,31 @@ static void test_opendkim_reload__unit_is_reloaded_and_its_job_waited_for(void *
   bus_close(&bus);
 }
 
+static int restart_named(struct stage *stage, const char *unit, int64_t timeout_ms) {
+  struct buffer payload = BUFFER_WITH_MAXIMUM(PAYLOAD_MAX);
+  stage->policy.restart = RELOAD_UNIT;
+  stage->policy.restart_target = (char *)(uintptr_t)unit;
+  stage_allow(stage);
+  opendkim_jobs_restart(&payload, &stage->policy, timeout_ms);
+  int result = stage_run(stage, KEEPER_RELOAD, &payload, NULL);
+  buffer_release(&payload);
+  return result;
+}
+
+static void test_opendkim_reload__unit_is_restarted_at_once_also_if_connections_are_open(void **state) {
+  (void)state;
+  struct stage stage;
+  struct bus bus;
+  stage_open(&stage);
+  bus_open(&bus, true);
+  if (restart_named(&stage, "busy.service", PLENTY_MS / 4) < 0) fail_msg("%s", stage.error.message);
+  assert_int_equal(restart_named(&stage, "failing.service", PLENTY_MS), ERROR_REFUSED);
+  assert_int_equal(restart_named(&stage, "denied.service", PLENTY_MS), ERROR_PERMISSION);
+  stage.policy.restart_target = NULL;
+  stage_close(&stage);
+  bus_close(&bus);
+}
+
 static void test_opendkim_reload__unit_probe_only_looks(void **state) {
   (void)state;
   struct stage stage;
@@ -510,6 +604,9 @@ int main(void) {
       cmocka_unit_test(test_opendkim_reload__pid_file_signals_an_opendkim_only),
       cmocka_unit_test(test_opendkim_reload__pid_files_that_name_no_process_are_explained),
       cmocka_unit_test(test_opendkim_reload__unit_is_reloaded_and_its_job_waited_for),
+      cmocka_unit_test(test_opendkim_reload__restart_runs_the_command_of_the_policy),
+      cmocka_unit_test(test_opendkim_reload__restart_is_by_the_unit_of_the_reload_where_nothing_else_is_said),
+      cmocka_unit_test(test_opendkim_reload__unit_is_restarted_at_once_also_if_connections_are_open),
       cmocka_unit_test(test_opendkim_reload__unit_probe_only_looks),
       cmocka_unit_test(test_opendkim_reload__host_without_systemd_is_explained),
   };

@@ -78,7 +78,7 @@ static void test_planner__no_second_key_before_the_first_signs(void **state) {
 static void test_planner__a_successor_comes_in_time(void **state) {
   struct builder *builder = *state;
   const struct key *key = builder_key(builder, "a", KEY_ACTIVE, now);
-  expect_opens(builder, 1, PLAN_GENERATE, "successor_wanted", timing_generate(key, &builder->rules));
+  expect_opens(builder, 1, PLAN_GENERATE, "successor_wanted", timing_generate(&builder->lineage, key));
 }
 
 static void test_planner__only_one_successor_comes(void **state) {

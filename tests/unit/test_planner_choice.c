@@ -36,7 +36,7 @@ static void test_planner_choice__what_signs_goes_before_what_is_tidied_up(void *
   builder_key(builder, "next", KEY_RESERVED, now);
   expect_choice(builder, PLAN_GENERATE, "next");
   builder->lineage.keys[3].state = KEY_READY; /* without sightings: to be looked at */
-  builder->lineage.keys[3].published_at = now;
+  builder->lineage.keys[3].published_at = builder->lineage.keys[3].ready_at = now;
   expect_choice(builder, PLAN_CONFIRM, "active");
   builder_see(&builder->lineage.keys[2], "ns1.example.com", "192.0.2.1", true, now);
   builder_see(&builder->lineage.keys[1], "ns1.example.com", "192.0.2.1", true, now);
@@ -119,6 +119,29 @@ static void test_planner_choice__a_window_is_not_forgotten_while_the_clock_is_un
   assert_int_equal(own.action, PLAN_ATTEST);
 }
 
+/* A publisher that asks no primary cannot attest it: no step is tried in vain, and the kernel's word is looked for once a minute. */
+static void test_planner_choice__without_a_primary_the_kernel_is_waited_for(void **state) {
+  struct builder *builder = *state;
+  const enum publisher_type types[] = {PUBLISHER_COMMAND, PUBLISHER_ZONEFILE};
+  builder_key(builder, "a", KEY_READY, now);
+  for (size_t i = 0; i < 2; i++) {
+    builder->publishers[0].type = types[i];
+    builder->lineage.keys[0].state = KEY_READY;
+    const struct plan plan = plan_unattested(builder, now);
+    assert_int_equal(plan.action, PLAN_NONE);
+    assert_int_equal(plan.waiting, PLAN_ACTIVATE);
+    assert_int_equal(plan.next, now + TIMING_ATTEST_LOOK);
+    assert_false(plan.needs_person);
+    assert_non_null(strstr(builder_reason(&plan, "clock_attested")->text, "publisher primary asks no primary"));
+    expect_choice(builder, PLAN_ACTIVATE, "a");
+    /* Nor before F1 begins: the rounds go on, and count as soon as the clock is attested. */
+    builder->lineage.keys[0].state = KEY_PUBLISHED;
+    assert_int_not_equal(plan_unattested(builder, now).action, PLAN_ATTEST);
+    builder->publishers[0].type = PUBLISHER_RFC2136;
+    assert_int_equal(plan_unattested(builder, now).action, PLAN_ATTEST);
+  }
+}
+
 /* ---- whose failure holds back what ---- */
 
 static void test_planner_choice__a_dead_server_of_an_old_key_does_not_slow_down_rotation(void **state) {
@@ -196,7 +219,7 @@ static void test_planner_choice__facts_that_lie_ahead_make_gates_wait_and_undo_n
   builder_key(builder, "retired", KEY_RETIRED, now + 100 * DAY);
   assert_int_equal(builder_plan_key(builder, 1, now).action, PLAN_CONFIRM); /* looking is harmless */
   expect_closed(builder, 2, now, PLAN_GENERATE, "successor_wanted",
-                timing_generate(&builder->lineage.keys[0], &builder->rules));
+                timing_generate(&builder->lineage, &builder->lineage.keys[0]));
   builder->lineage.rotate_requested = true; /* a person can always */
   expect_action(builder, 2, now, PLAN_GENERATE);
 }
@@ -278,6 +301,7 @@ int main(void) {
       TEST(a_switch_asks_for_attestation_first),
       TEST(every_end_asks_for_attestation_first),
       TEST(attestation_that_failed_backs_off),
+      TEST(without_a_primary_the_kernel_is_waited_for),
       TEST(a_window_is_not_forgotten_while_the_clock_is_unattested),
       TEST(a_dead_server_of_an_old_key_does_not_slow_down_rotation),
       TEST(a_failure_of_what_signs_holds_back_all_but_looks),

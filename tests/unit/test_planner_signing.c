@@ -36,7 +36,9 @@ static void test_planner_signing__the_first_ready_key_signs_at_once(void **state
 
 static void test_planner_signing__a_successor_waits_for_its_turn(void **state) {
   struct builder *builder = *state;
-  builder_see(ready_pair(builder), "ns1.example.com", "192.0.2.1", true, now + DAY - 5);
+  struct key *next = ready_pair(builder);
+  builder_see(next, "ns1.example.com", "192.0.2.1", true, now + DAY - 5);
+  next->files_seen_at = now + DAY - 5;
   expect_opens(builder, 1, PLAN_ACTIVATE, "turn", now + DAY);
 }
 

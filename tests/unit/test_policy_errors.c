@@ -431,6 +431,25 @@ static void test_policy_errors__findings_are_not_needed(void **state) {
   assert_null(policy);
 }
 
+static void test_policy_errors__metrics_and_hooks(void **state) {
+  (void)state;
+#define SEE(text) text "\n" POLICIES PUBLISHERS SIGNERS DEFAULTS DOMAINS
+  assert_right(SEE("metrics: {file: /m/dkimroll.prom, domains: 0}"));
+  assert_right(SEE("hooks: {transition: [/bin/logger, -t, a b], timeout: 1m}"));
+  assert_right(SEE("hooks: {needs-person: [/bin/mail]}"));
+  ASSERT_FINDINGS({SEE("metrics: {domains: 5}"), 1, 1, "metrics: file is missing"},
+                  {SEE("metrics: {file: /m/dkimroll.txt}"), 1, 17, "does not end with .prom; name it so"},
+                  {SEE("metrics: {file: m.prom}"), 1, 17, "is no absolute path"},
+                  {SEE("metrics: {file: /m.prom, domains: 10001}"), 1, 35, "from 0 to 10000"},
+                  {SEE("metrics: {fil: /m.prom}"), 1, 11, "did you mean \"file\"?"},
+                  {SEE("hooks: {timeout: 5s}"), 1, 1, "neither transition nor needs-person is given"},
+                  {SEE("hooks: {transition: /bin/true}"), 1, 21, "list"},
+                  {SEE("hooks: {transition: [logger]}"), 1, 21, "hooks.transition: \"logger\" is no absolute path"},
+                  {SEE("hooks: {needs-person: [./x]}"), 1, 23, "hooks.needs-person: \"./x\" is no absolute path"},
+                  {SEE("hooks: {transition: []}"), 1, 21, "has 0 items; give 1 to 32"},
+                  {SEE("hooks: {transition: [/bin/true], timeout: 11m}"), 1, 43, "from 1s to 10m"});
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_policy_errors__the_base_of_these_tests_is_right),
@@ -459,6 +478,7 @@ int main(void) {
       cmocka_unit_test(test_policy_errors__one_mistake_hides_no_other),
       cmocka_unit_test(test_policy_errors__there_are_at_most_a_hundred),
       cmocka_unit_test(test_policy_errors__findings_are_not_needed),
+      cmocka_unit_test(test_policy_errors__metrics_and_hooks),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

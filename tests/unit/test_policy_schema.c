@@ -154,7 +154,7 @@ static void test_policy_schema__examples_of_the_manual_are_right(void **state) {
     if (!text_starts(example, "- ")) assert_example_is_right(example); /* a list of domains is no policy */
     examples++;
   }
-  assert_int_equal(examples, 6);
+  assert_int_equal(examples, 8);
 }
 
 static struct policy *load(const char *path) {

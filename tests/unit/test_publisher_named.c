@@ -176,6 +176,8 @@ static void test_publisher_named__the_zone_is_discovered(void **state) {
   assert_string_equal(rig.results[1].zone, "delegated.example"); /* behind the DNAME */
   assert_string_equal(rig.results[1].owner, "d._domainkey.delegated.example");
   assert_string_equal(rig.results[2].zone, "inline.example");
+  for (size_t i = 0; i < ARRAY_SIZE(items); i++) assert_int_equal(rig.results[i].ttl_negative, 60);
+  assert_int_equal(rig.results[1].ttl_alias, 60);
   rig_assert_text(&named, "d._domainkey.delegated.example", "v=DKIM1; p=BBBB");
   rig_close(&rig);
 }
@@ -235,6 +237,7 @@ static void test_publisher_named__our_clock_is_behind(void **state) {
   struct rig rig;
   publish_one("example.com", RIG_KEY, -7200, "w._domainkey.example.com", &rig);
   rig_assert_failure(&rig, 0, ERROR_REFUSED, "behind; allowed are 300 seconds");
+  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew - 7200) <= 5);
   rig_close(&rig);
 }
 
@@ -244,6 +247,8 @@ static void test_publisher_named__a_clock_a_little_off_is_fine(void **state) {
   publish_one("example.com", RIG_KEY, 250, "little._domainkey.example.com", &rig);
   rig_assert_success(&rig, 0, false);
   assert_true(rig.results[0].attested);
+  /* Signed by the second. */
+  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew + 250) <= 5);
   rig_close(&rig);
 }
 
@@ -309,6 +314,7 @@ static void test_publisher_named__unsigned_updates_where_the_server_allows_them(
   publish_one("open.example", NULL, 0, "s._domainkey.open.example", &rig);
   rig_assert_success(&rig, 0, false);
   assert_false(rig.results[0].attested);
+  assert_false(rig.results[0].clock_known);
   rig_close(&rig);
   publish_one("example.com", NULL, 0, "w._domainkey.example.com", &rig);
   rig_assert_failure(&rig, 0, ERROR_REFUSED, "The publisher has no tsig-file:");

@@ -29,8 +29,16 @@ static void fill_key(struct key *key, const struct lineage *lineage) {
   key->intent_open = true;
   key->intent = PLAN_ACTIVATE;
   key->contested_at = 31;
+  key->compromised_at = 34;
+  key->revoke_now = true;
+  key->lingers_until = 35;
+  key->files_seen_at = 36;
   key->proof_failures = 32;
   key->proof_retry_at = 33;
+  key->compromised_at = 34;
+  key->lingers_until = 35;
+  key->files_seen_at = 36;
+  key->revoke_now = true;
   text_copy(key->zone, sizeof key->zone, "zone.example");
   text_copy(key->owner, sizeof key->owner, "owner.zone.example");
   text_copy(key->primary_server, sizeof key->primary_server, "192.0.2.53:53");
@@ -673,6 +681,55 @@ static void test_store__a_key_file_is_known_to_be_in_use_while_a_living_key_name
   assert_int_equal(count_users(rig->store, "/k/1"), 0);
 }
 
+static int note_record(void *context, const void *row) {
+  const struct store_record *record = row;
+  buffer_format(context, "%s %u %s%s;", record->owner, (unsigned)record->ttl, record->revoked ? "revoked " : "", record->record);
+  return 0;
+}
+
+static char *records_of(struct store *store, const char *publisher, const char *zone) {
+  const struct store_filter filter = {.domain = publisher, .text = zone};
+  struct buffer text = BUFFER_WITH_MAXIMUM(4096);
+  struct error error = {0};
+  rig_check(store->ops->select(store, STORE_SELECT_RECORDS, &filter, note_record, &text, &error), &error);
+  return buffer_take_text(&text);
+}
+
+static void set_record(struct key *key, const char *zone, const char *owner) {
+  text_copy(key->zone, sizeof key->zone, zone);
+  text_copy(key->owner, sizeof key->owner, owner);
+  free(key->record);
+  key->record = text_duplicate("record");
+  key->ttl = 60;
+  key->generated_at = key->published_at = RIG_NOW;
+}
+
+static void test_store__what_belongs_into_a_zone_is_known(void **state) {
+  struct rig *rig = *state;
+  rig_sync(rig->store, "a.example: {}, b.example: {publisher: second}", RIG_NOW);
+  CLEANUP(rig_claim_release) struct rig_claim a = rig_claim_domain(rig->store, "a.example");
+  CLEANUP(rig_claim_release) struct rig_claim b = rig_claim_domain(rig->store, "b.example");
+  set_record(rig_add_key(&b.items[0], "other", KEY_ACTIVE), "zone", "other.zone");
+  rig_commit(rig->store, &b.items[0]);
+  struct lineage *lineage = &a.items[0];
+  static const struct {
+    const char *selector;
+    enum key_state state;
+  } keys[] = {{"s0", KEY_GENERATED}, {"s1", KEY_PUBLISHED}, {"s2", KEY_ACTIVE}, {"s3", KEY_RETIRED}, {"s4", KEY_REVOKED}, {"s5", KEY_REVOKED}, {"s6", KEY_REMOVED}, {"s7", KEY_READY}};
+  for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+    set_record(rig_add_key(lineage, keys[i].selector, keys[i].state), "zone", keys[i].state == KEY_PUBLISHED ? "behind.zone" : "");
+  lineage->keys[5].deleted_at = RIG_NOW;
+  lineage->keys[7].generated_at = TIME_UNSET; /* adopted: its record stands where somebody else put it */
+  rig_commit(rig->store, lineage);
+  CLEANUP_FREE char *records = records_of(rig->store, "primary", "zone");
+  assert_string_equal(records, "behind.zone 60 record;s2._domainkey.a.example 60 record;s3._domainkey.a.example 60 record;"
+                               "s4._domainkey.a.example 60 revoked record;");
+  CLEANUP_FREE char *others = records_of(rig->store, "second", "zone");
+  assert_string_equal(others, "other.zone 60 record;");
+  CLEANUP_FREE char *none = records_of(rig->store, "primary", "another");
+  assert_string_equal(none, "");
+}
+
 struct nesting {
   struct store *store;
   size_t inner;
@@ -737,6 +794,80 @@ static void test_store__contradictions_are_named_with_table_and_row(void **state
   }
 }
 
+static int note_alarm(void *context, const void *row) {
+  const struct store_alarm *alarm = row;
+  buffer_format(context, "%s %s %lld %lld %s;", alarm->subject, alarm->domain ? alarm->domain : "-", (long long)alarm->since,
+                alarm->told_at == TIME_UNSET ? -1 : (long long)alarm->told_at, alarm->text);
+  return 0;
+}
+
+static void assert_alarms(struct rig *rig, const char *expected) {
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1024);
+  static const struct store_filter all;
+  struct error error = {0};
+  buffer_add_text(&text, "");
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_ALARMS, &all, note_alarm, &text, &error), &error);
+  assert_string_equal((const char *)text.data, expected);
+}
+
+static void test_store__alarms_are_kept_until_they_are_over(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  struct store_alarm alarms[] = {{.subject = "b main", .domain = "b", .since = 5, .told_at = TIME_UNSET, .text = "one"},
+                                 {.subject = "a", .since = 6, .told_at = 7, .text = "two"}};
+  const struct store_commit commit = {.alarms = alarms, .alarm_count = 2};
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_alarms(rig, "a - 6 7 two;b main b 5 -1 one;");
+  alarms[0].told_at = 9;
+  alarms[1].since = TIME_UNSET;
+  rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+  assert_alarms(rig, "b main b 5 9 one;");
+}
+
+static int take_told(void *context, const void *row) {
+  *(int64_t *)context = *(const int64_t *)row;
+  return 0;
+}
+
+static void test_store__what_hooks_were_told_is_kept_until_there_are_none(void **state) {
+  struct rig *rig = *state;
+  static const struct store_filter all;
+  static const int64_t values[] = {STORE_TOLD_START, 17, 18, STORE_NOTHING_TOLD};
+  struct error error = {0};
+  for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+    const struct store_commit commit = {.told_event = values[i]};
+    int64_t told = STORE_NOTHING_TOLD;
+    rig_check(rig->store->ops->commit(rig->store, &commit, &error), &error);
+    rig_check(rig->store->ops->select(rig->store, STORE_SELECT_TOLD, &all, take_told, &told, &error), &error);
+    assert_true(told == values[i]);
+    /* A commit that says nothing of it changes nothing. */
+    rig_check(rig->store->ops->commit(rig->store, &(struct store_commit){.told_event = 0}, &error), &error);
+    rig_check(rig->store->ops->select(rig->store, STORE_SELECT_TOLD, &all, take_told, &told, &error), &error);
+    assert_true(told == values[i]);
+  }
+}
+
+static int note_name(void *context, const void *row) {
+  const struct lineage *lineage = row;
+  buffer_format(context, "%s/%s ", lineage->domain, lineage->slot);
+  return 0;
+}
+
+static void test_store__lineages_come_in_pages_by_name(void **state) {
+  struct rig *rig = *state;
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1024);
+  struct error error = {0};
+  rig_sync(rig->store, "b.example: {policy: two}, c.example: {}", RIG_NOW);
+  rig_sync(rig->store, "a.example: {}, b.example: {policy: two}, c.example: {}", RIG_NOW);
+  struct store_filter filter = {.domain = "", .text = "", .limit = 2};
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_LINEAGES_AFTER, &filter, note_name, &text, &error), &error);
+  assert_string_equal((const char *)text.data, "a.example/main b.example/extra ");
+  filter.domain = "b.example";
+  filter.text = "extra";
+  rig_check(rig->store->ops->select(rig->store, STORE_SELECT_LINEAGES_AFTER, &filter, note_name, &text, &error), &error);
+  assert_string_equal((const char *)text.data, "a.example/main b.example/extra b.example/main c.example/main ");
+}
+
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(test_store__##name, rig_setup, rig_teardown)
 
 int main(void) {
@@ -745,6 +876,7 @@ int main(void) {
       STORE_TEST(a_lineage_comes_back_with_all_that_was_committed),
       STORE_TEST(what_was_never_recorded_stays_unset),
       STORE_TEST(what_tables_were_is_kept),
+      STORE_TEST(what_belongs_into_a_zone_is_known),
       STORE_TEST(lineages_are_woken_a_few_at_a_time),
       STORE_TEST(sightings_and_placements_that_are_gone_are_gone),
       STORE_TEST(a_signer_version_that_a_key_was_found_with_is_stored_with_it),
@@ -765,6 +897,9 @@ int main(void) {
       STORE_TEST(signers_that_keys_were_made_with_are_remembered_in_every_version),
       STORE_TEST(a_key_file_is_known_to_be_in_use_while_a_living_key_names_it),
       STORE_TEST(a_row_may_be_answered_with_another_select),
+      STORE_TEST(alarms_are_kept_until_they_are_over),
+      STORE_TEST(what_hooks_were_told_is_kept_until_there_are_none),
+      STORE_TEST(lineages_come_in_pages_by_name),
       cmocka_unit_test(test_store__contradictions_are_named_with_table_and_row),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -161,6 +161,7 @@ static void test_store_open__a_store_of_the_first_version_is_brought_up_to_date(
   assert_int_equal(lineage.rules->prove_every, 86400); /* what rules that were stored without it get */
   const struct key *key = lineage_active_key(&lineage);
   assert_string_equal(key->selector, "server-20261128-3");
+  assert_true(key->compromised_at == TIME_UNSET && !key->revoke_now && key->lingers_until == TIME_UNSET && key->files_seen_at == TIME_UNSET);
   assert_true(key->contested_at == TIME_UNSET && key->proof_retry_at == TIME_UNSET && key->proof_failures == 0);
   assert_true(key->placements[0].damage == DAMAGE_NONE && key->placements[0].damaged_at == TIME_UNSET);
   assert_true(key->placements[0].proved_at == key->active_at);

@@ -196,12 +196,12 @@ static void test_timing__publication_interval_is_at_most_half_a_life(void **stat
 static void test_timing__successor_is_made_one_interval_before_its_turn(void **state) {
   struct builder *builder = *state;
   const struct key *key = builder_key(builder, "a", KEY_ACTIVE, now);
-  assert_int_equal(timing_turn(key, &builder->rules), now + BUILDER_LIFE);
-  assert_int_equal(timing_generate(key, &builder->rules),
+  assert_int_equal(timing_turn(&builder->lineage, key), now + BUILDER_LIFE);
+  assert_int_equal(timing_generate(&builder->lineage, key),
                    now + BUILDER_LIFE - timing_publication_interval(key, &builder->rules));
   builder->rules.rotate_every = TIME_NEVER;
-  assert_int_equal(timing_turn(key, &builder->rules), TIME_NEVER);
-  assert_int_equal(timing_generate(key, &builder->rules), TIME_NEVER);
+  assert_int_equal(timing_turn(&builder->lineage, key), TIME_NEVER);
+  assert_int_equal(timing_generate(&builder->lineage, key), TIME_NEVER);
 }
 
 /* ---- F2 to F5 ---- */

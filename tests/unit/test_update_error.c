@@ -49,6 +49,23 @@ static void test_update_error__every_refusal_has_a_message_of_its_own(void **sta
   }
 }
 
+/* What is overlooked most: the zone was frozen to be edited, the acl is for another address, the server is no primary. */
+static void test_update_error__refusals_name_what_is_overlooked(void **state) {
+  (void)state;
+  struct tsig_key key = {.name = "dkimroll", .algorithm = TSIG_HMAC_SHA256};
+  CLEANUP_FREE struct update_verdict *verdict = calloc(1, sizeof *verdict);
+  const struct update_answer refused = {.update = true, .rcode = DNS_REFUSED, .tsig = {.present = true, .verified = true}};
+  explain(&refused, &key, "s1._domainkey.example.com", "example.com", verdict);
+  assert_non_null(strstr(verdict->error.message, "or frozen"));
+  assert_non_null(strstr(verdict->error.remedy, "rndc thaw example.com; knotc zone-thaw example.com"));
+  assert_non_null(strstr(verdict->error.remedy, "and name that acl in the zone."));
+  const struct update_answer badkey = {.update = true, .rcode = DNS_NOTAUTH, .tsig = {.present = true, .error = TSIG_BADKEY}};
+  explain(&badkey, &key, "s1._domainkey.example.com", "example.com", verdict);
+  assert_non_null(strstr(verdict->error.remedy, "It must be the primary"));
+  assert_non_null(strstr(verdict->error.remedy, "let an address: in it take in this host"));
+  assert_non_null(strstr(verdict->error.remedy, "update-policy { grant dkimroll. wildcard *._domainkey.example.com. TXT; };"));
+}
+
 static void test_update_error__badtime_tells_both_clocks(void **state) {
   (void)state;
   struct tsig_key key = {.name = "dkimroll", .algorithm = TSIG_HMAC_SHA256};
@@ -107,6 +124,7 @@ static void test_update_error__without_a_key_the_remedy_is_to_have_one(void **st
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_update_error__every_refusal_has_a_message_of_its_own),
+      cmocka_unit_test(test_update_error__refusals_name_what_is_overlooked),
       cmocka_unit_test(test_update_error__badtime_tells_both_clocks),
       cmocka_unit_test(test_update_error__the_remedy_has_the_lines_to_add),
       cmocka_unit_test(test_update_error__without_a_key_the_remedy_is_to_have_one),

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# docs/cookbook.md, 8: a private key is in other hands; with a standby another one signs at once. All of it is run.
+. "$(dirname "$0")/cookbook.sh"
+cookbook_world stolen
+COOKBOOK_RULES=${COOKBOOK_RULES/queue-lifetime: 1s/queue-lifetime: 1h}
+COOKBOOK_RULES=${COOKBOOK_RULES/rotate-every: 1h/rotate-every: 90d}
+zone_file example.com 1 1 >"$world/primary/example.com.zone"
+(umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key")
+bind_local bind-named.conf
+bind_primary example.com
+knot_secondary example.com
+policy_of bind-policy stolen-standby
+
+echo "- 8. a standby"
+waits() { runs 2s; [[ $(states) == *' 4'*' 3' ]]; }
+deadline 40 waits || fail "no standby: $(states)"
+old=$(signed_by anna@example.com)
+standby=$(states | sed -n 's/ 3$//p')
+if ! "$DKIMROLL" revoke --help >/dev/null 2>&1; then
+  # Of this recipe a program without that command can only show what the standby is good for: nothing is waited for.
+  BUDGET=1s dkimroll rotate example.com >"$world/run.log" 2>&1 || fail rotate
+  [[ $(signed_by anna@example.com) == "$standby" ]] || fail "the standby does not sign"
+  exit 0
+fi
+expect recipe stolen-revoke
+shows stolen-revoke
+[[ $(signed_by anna@example.com) == "$standby" ]] || fail "the standby does not sign"
+[[ $(txt "$old._domainkey.example.com") == *'p="' ]] || fail "the record of $old is not revoked: $(txt "$old._domainkey.example.com")"
+expect recipe stolen-check
+shows stolen-check
+expect_log 'a copy of the key was found on a laptop'
+
+echo "  the host was broken into"
+deadline 40 waits || fail "no standby: $(states)"
+recipe stolen-host
+shows stolen-host
+[[ $(txt "$standby._domainkey.example.com") == *'p="' ]] || fail "the record of $standby is not revoked: $(txt "$standby._domainkey.example.com")"
+signs_again() { runs 2s; [[ $(states) == *' 4'* ]]; }
+deadline 40 signs_again || fail "no key signs: $(states)"
+signed_by anna@example.com >"$world/run.log"
+exit 0

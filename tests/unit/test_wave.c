@@ -1,0 +1,303 @@
+/* Waves: places in runs, the budget of failures, and how a stopped wave goes on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "dkimroll/text.h"
+#include "dkimroll/wave.h"
+#include "plan_expect.h"
+
+static const int64_t now = BUILDER_NOW; /* a multiple of ten minutes */
+
+static struct wave wave_of(struct policy_limits limits) {
+  struct wave wave;
+  wave_begin(&wave);
+  wave.limits = limits;
+  wave_advance(&wave, now);
+  return wave;
+}
+
+static struct plan plan_in(const struct builder *builder, size_t index, int64_t at, struct wave *wave) {
+  const struct plan_clock clock = {.wave = wave, .now = at, .attested = true, .skip_watch = true};
+  struct plan plan;
+  wave_advance(wave, at);
+  plan_key(&builder->lineage, index, &clock, &plan);
+  return plan;
+}
+
+/* ---- places ---- */
+
+static void test_wave__who_comes_too_late_for_a_run_comes_in_his_order(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.max_per_run = 2});
+  int64_t expected[] = {0, 0, 1, 1, 2, 2, 3};
+  for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
+    const struct plan plan = plan_in(builder, 0, now + 7, &wave);
+    wave_note_late(&wave, &plan);
+    if (expected[i] == 0) {
+      assert_int_equal(plan.action, PLAN_GENERATE);
+      wave_take(&wave, plan.action, now + 7);
+      continue;
+    }
+    assert_int_equal(plan.action, PLAN_NONE);
+    assert_int_equal(plan.next, now + expected[i] * WAVE_RUN_SECONDS);
+    assert_non_null(strstr(plan.reasons[0].text, "2 domains have begun a key in this run, as many as max-per-run allows; the next go on at 2027-01-15 08:"));
+  }
+  /* In the next run there is room, and those that are late stay behind those that were before them. */
+  assert_int_equal(plan_in(builder, 0, now + WAVE_RUN_SECONDS, &wave).action, PLAN_GENERATE);
+  assert_int_equal(wave.late_begun, 3);
+  wave_take(&wave, PLAN_GENERATE, now + WAVE_RUN_SECONDS);
+  wave_take(&wave, PLAN_GENERATE, now + WAVE_RUN_SECONDS);
+  assert_int_equal(plan_in(builder, 0, now + WAVE_RUN_SECONDS, &wave).next, now + 3 * WAVE_RUN_SECONDS);
+}
+
+static void test_wave__switches_have_places_of_their_own(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.max_per_run = 1});
+  builder_key(builder, "a", KEY_ACTIVE, now - BUILDER_LIFE);
+  wave_take(&wave, PLAN_GENERATE, now);
+  assert_int_equal(plan_in(builder, 1, now, &wave).action, PLAN_NONE);
+  builder_key(builder, "b", KEY_READY, now - DAY);
+  assert_int_equal(plan_in(builder, 1, now, &wave).action, PLAN_ACTIVATE);
+  wave_take(&wave, PLAN_ACTIVATE, now);
+  const struct plan plan = plan_in(builder, 1, now, &wave);
+  assert_int_equal(plan.action, PLAN_NONE);
+  assert_int_equal(plan.next, now + WAVE_RUN_SECONDS);
+  wave_note_late(&wave, &plan);
+  assert_int_equal(wave.late_switched, 1);
+  assert_int_equal(wave.late_begun, 0);
+}
+
+static void test_wave__what_is_urgent_or_asked_for_needs_no_place(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.max_per_run = 1, .budget = true});
+  builder_key(builder, "a", KEY_ACTIVE, now - BUILDER_LIFE);
+  wave_take(&wave, PLAN_GENERATE, now);
+  wave.stopped_at = now;
+  wave.probe_at = now + HOUR;
+  assert_int_equal(plan_in(builder, 1, now, &wave).action, PLAN_NONE);
+  builder->lineage.rotate_requested = true;
+  assert_int_equal(plan_in(builder, 1, now, &wave).action, PLAN_GENERATE);
+  builder->lineage.rotate_requested = false;
+  builder->lineage.keys[0].contested_at = now;
+  assert_int_equal(plan_in(builder, 1, now, &wave).action, PLAN_GENERATE);
+}
+
+/* A reason that will have passed when the turn comes is none. */
+static void test_wave__a_full_run_is_no_matter_of_a_turn_to_come(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.max_per_run = 1, .budget = true});
+  builder_key(builder, "a", KEY_ACTIVE, now);
+  wave_take(&wave, PLAN_GENERATE, now);
+  wave.stopped_at = now;
+  wave.probe_at = now + HOUR;
+  const struct plan plan = plan_in(builder, 1, now, &wave);
+  assert_null(builder_reason(&plan, "run_room"));
+  assert_null(builder_reason(&plan, "wave_runs"));
+}
+
+static void test_wave__a_clock_that_goes_back_begins_a_new_run(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.max_per_run = 1, .budget = true});
+  wave_take(&wave, PLAN_GENERATE, now);
+  assert_int_equal(plan_in(builder, 0, now - DAY, &wave).action, PLAN_GENERATE);
+  wave.stopped_at = now;
+  wave.probe_at = now + 400 * DAY;
+  assert_int_equal(plan_in(builder, 0, now, &wave).action, PLAN_GENERATE);
+}
+
+/* ---- the budget ---- */
+
+/* One lineage of a wave: its ready key takes over, or does not. */
+static bool switch_one(struct builder *builder, struct wave *wave, int64_t at, bool fails) {
+  struct error error = {0}, failure = {0};
+  struct lineage before;
+  bool changed = false;
+  error_set(&failure, ERROR_REFUSED, "454 no");
+  builder_end(builder);
+  builder_begin(builder);
+  builder_key(builder, "a", KEY_ACTIVE, at - BUILDER_LIFE);
+  builder_key(builder, "b", KEY_READY, at - DAY);
+  assert_int_equal(lineage_copy(&builder->lineage, &before, &error), 0);
+  struct placement_report report = {.signer_id = 1, .switched_at = at, .completed_at = at};
+  const struct outcome outcome = {.action = PLAN_ACTIVATE, .key = 1, .at = at, .error = fails ? &failure : NULL, .placements = &report, .placement_count = fails ? 0 : 1};
+  builder_apply(builder, &outcome);
+  wave_advance(wave, at);
+  assert_int_equal(wave_note(wave, &before, &builder->lineage, &outcome, at, &builder->events, &changed, &error), 0);
+  lineage_release(&before);
+  return changed;
+}
+
+static void test_wave__more_failures_than_the_budget_stop_it_and_say_so(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.budget = true, .failures = 2});
+  char text[WAVE_TEXT_MAX * 2];
+  for (unsigned i = 0; i < 50; i++) assert_false(switch_one(builder, &wave, now, false));
+  assert_false(switch_one(builder, &wave, now, true));
+  assert_false(switch_one(builder, &wave, now, true));
+  assert_false(wave_is_stopped(&wave));
+  assert_true(switch_one(builder, &wave, now + 60, true));
+  assert_true(wave_is_stopped(&wave));
+  assert_non_null(strstr(builder_event_reason(builder, "alarm"), "wave stopped: 3 of 53 failed, more than the budget of 2; "));
+  assert_non_null(strstr(builder_event_reason(builder, "alarm"), "the first: example.com: activate of b: 454 no; `dkimroll release --wave`"));
+  assert_non_null(strstr(wave_describe(&wave, text), "the wave of rotations is stopped: 3 of 53 failed, the first: example.com: activate of b: 454 no"));
+  /* It stops once. */
+  assert_false(switch_one(builder, &wave, now + 60, true));
+  const struct plan plan = plan_in(builder, 1, now + 60, &wave);
+  assert_non_null(strstr(builder_reason(&plan, "wave_runs")->text, "because 3 of 53 failed; one is tried at 2027-01-15 09:01:00 UTC, or `dkimroll release --wave`"));
+}
+
+static void test_wave__a_share_needs_a_sample(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.budget = true, .percent = true, .failures = 20});
+  for (unsigned i = 0; i + 1 < WAVE_SAMPLE_MIN; i++) assert_false(switch_one(builder, &wave, now, true));
+  assert_true(switch_one(builder, &wave, now, true));
+  /* 20 of 100 are within the budget, 21 are not. */
+  wave = wave_of((struct policy_limits){.budget = true, .percent = true, .failures = 20});
+  for (unsigned i = 0; i < 80; i++) assert_false(switch_one(builder, &wave, now, false));
+  for (unsigned i = 0; i < 20; i++) assert_false(switch_one(builder, &wave, now, true));
+  assert_true(switch_one(builder, &wave, now, true));
+}
+
+static void test_wave__failures_of_an_hour_ago_do_not_count(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.budget = true, .failures = 1});
+  assert_false(switch_one(builder, &wave, now, true));
+  assert_false(switch_one(builder, &wave, now + WAVE_PERIOD_SECONDS, true));
+  assert_true(switch_one(builder, &wave, now + WAVE_PERIOD_SECONDS, true));
+}
+
+static void test_wave__a_lineage_that_fails_again_is_counted_once(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.budget = true, .failures = 1});
+  struct error error = {0}, failure = {0};
+  bool changed = false;
+  error_set(&failure, ERROR_REFUSED, "454 no");
+  builder_key(builder, "a", KEY_ACTIVE, now - BUILDER_LIFE);
+  builder_key(builder, "b", KEY_READY, now - DAY);
+  const struct outcome outcome = {.action = PLAN_ACTIVATE, .key = 1, .at = now, .error = &failure};
+  for (unsigned i = 0; i < 5; i++) {
+    struct lineage before;
+    assert_int_equal(lineage_copy(&builder->lineage, &before, &error), 0);
+    builder_apply(builder, &outcome);
+    assert_int_equal(wave_note(&wave, &before, &builder->lineage, &outcome, now, &builder->events, &changed, &error), 0);
+    lineage_release(&before);
+  }
+  assert_int_equal(wave.failed, 1);
+  assert_false(wave_is_stopped(&wave));
+}
+
+static void stop_wave(struct builder *builder, struct wave *wave) {
+  *wave = wave_of((struct policy_limits){.budget = true, .failures = 0});
+  assert_true(switch_one(builder, wave, now, true));
+}
+
+static void test_wave__one_probe_at_a_time_ever_more_slowly(void **state) {
+  struct builder *builder = *state;
+  struct wave wave;
+  stop_wave(builder, &wave);
+  builder_end(builder);
+  builder_begin(builder);
+  builder_key(builder, "a", KEY_ACTIVE, now - BUILDER_LIFE);
+  builder_key(builder, "b", KEY_READY, now - DAY);
+  int64_t at = now;
+  const int64_t pauses[] = {HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 16 * HOUR, DAY, DAY};
+  for (size_t i = 0; i < sizeof pauses / sizeof pauses[0]; i++) {
+    assert_int_equal(plan_in(builder, 1, at + pauses[i] - 1, &wave).action, PLAN_NONE);
+    at += pauses[i];
+    assert_int_equal(plan_in(builder, 1, at, &wave).action, PLAN_ACTIVATE);
+    wave_take(&wave, PLAN_ACTIVATE, at);
+    assert_int_equal(plan_in(builder, 1, at, &wave).action, PLAN_NONE);
+  }
+}
+
+static void test_wave__a_probe_that_succeeds_lets_all_go_on(void **state) {
+  struct builder *builder = *state;
+  struct wave wave;
+  stop_wave(builder, &wave);
+  /* What was under way before it stopped proves nothing. */
+  assert_false(switch_one(builder, &wave, now + 60, false));
+  wave_advance(&wave, now + HOUR);
+  wave_take(&wave, PLAN_ACTIVATE, now + HOUR);
+  assert_false(switch_one(builder, &wave, now + HOUR, true));
+  assert_true(switch_one(builder, &wave, now + 3 * HOUR, false));
+  assert_false(wave_is_stopped(&wave));
+  assert_string_equal(builder_event_reason(builder, "healed"), "the wave of rotations goes on: activate of example.com succeeded");
+  assert_int_equal(wave.failed, 0);
+  assert_string_equal(wave.first, "");
+}
+
+/* Switching is what fails: that keys can be made was never in doubt. */
+static void test_wave__only_the_step_that_failed_proves_something(void **state) {
+  struct builder *builder = *state;
+  struct wave wave;
+  struct lineage before;
+  struct error error = {0};
+  bool changed = true;
+  stop_wave(builder, &wave);
+  wave_advance(&wave, now + HOUR);
+  wave_take(&wave, PLAN_GENERATE, now + HOUR);
+  builder_end(builder);
+  builder_begin(builder);
+  builder_key(builder, "a", KEY_RESERVED, now);
+  assert_int_equal(lineage_copy(&builder->lineage, &before, &error), 0);
+  struct placement_report report = {.signer_id = 1, .completed_at = now};
+  const struct outcome outcome = {.action = PLAN_GENERATE, .at = now, .record = "v=DKIM1; p=AAAA", .placements = &report, .placement_count = 1};
+  builder_apply(builder, &outcome);
+  assert_int_equal(wave_note(&wave, &before, &builder->lineage, &outcome, now + HOUR, &builder->events, &changed, &error), 0);
+  lineage_release(&before);
+  assert_false(changed);
+  assert_true(wave_is_stopped(&wave));
+}
+
+static void test_wave__a_person_lets_it_go_on(void **state) {
+  struct builder *builder = *state;
+  struct wave wave;
+  struct error error = {0};
+  bool changed = false;
+  stop_wave(builder, &wave);
+  assert_int_equal(wave_release(&wave, "root: mended", now + 9, &builder->events, &changed, &error), 0);
+  assert_true(changed);
+  assert_false(wave_is_stopped(&wave));
+  assert_string_equal(builder_event_reason(builder, "released"), "the wave of rotations goes on: released by root: mended");
+  assert_int_equal(wave_release(&wave, "root", now + 9, &builder->events, &changed, &error), 0);
+  assert_false(changed);
+}
+
+static void test_wave__without_a_budget_nothing_is_stopped(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){0});
+  for (unsigned i = 0; i < 50; i++) assert_false(switch_one(builder, &wave, now, true));
+  assert_false(wave_is_stopped(&wave));
+  /* A budget that was taken out of the policy holds nobody any more. */
+  stop_wave(builder, &wave);
+  wave.limits.budget = false;
+  assert_false(wave_is_stopped(&wave));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, builder_setup, builder_teardown)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(test_wave__who_comes_too_late_for_a_run_comes_in_his_order),
+      TEST(test_wave__switches_have_places_of_their_own),
+      TEST(test_wave__what_is_urgent_or_asked_for_needs_no_place),
+      TEST(test_wave__a_full_run_is_no_matter_of_a_turn_to_come),
+      TEST(test_wave__a_clock_that_goes_back_begins_a_new_run),
+      TEST(test_wave__more_failures_than_the_budget_stop_it_and_say_so),
+      TEST(test_wave__a_share_needs_a_sample),
+      TEST(test_wave__failures_of_an_hour_ago_do_not_count),
+      TEST(test_wave__a_lineage_that_fails_again_is_counted_once),
+      TEST(test_wave__one_probe_at_a_time_ever_more_slowly),
+      TEST(test_wave__a_probe_that_succeeds_lets_all_go_on),
+      TEST(test_wave__only_the_step_that_failed_proves_something),
+      TEST(test_wave__a_person_lets_it_go_on),
+      TEST(test_wave__without_a_budget_nothing_is_stopped),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

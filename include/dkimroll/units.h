@@ -61,6 +61,8 @@ void units_release(struct units *units);
 int units_read(struct units *units, struct error *error) ERROR_USE_RESULT;
 /* Does text name path, or a directory above it, in an assignment of key? */
 bool units_text_covers(const char *text, const char *key, const char *path);
+/* May a unit with that text write below path, by ReadWritePaths= or StateDirectory=? */
+bool units_text_opens(const char *text, const char *path);
 /* Is there an assignment of key whose value is, or begins with, value followed by ":"? */
 bool units_text_has(const char *text, const char *key, const char *value);
 /* May the user dkimroll read (4), write (2) path, by its modes and those of all directories above? ret_group may be NULL; else, if a group would open all of it: that one. */

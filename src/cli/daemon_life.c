@@ -67,7 +67,13 @@ static void signal_arrived(void *context, unsigned events) {
   struct life *life = context;
   struct signalfd_siginfo info;
   (void)events;
-  if (read(life->signals, &info, sizeof info) == (ssize_t)sizeof info) life_end(life, false);
+  if (read(life->signals, &info, sizeof info) != (ssize_t)sizeof info) return;
+  /* Its process is the one that status names; the head reloads. */
+  static const struct wake_asker nobody;
+  if (info.ssi_signo == SIGHUP)
+    daemon_send(life->start.channel, DAEMON_RELOAD, &nobody, sizeof nobody);
+  else
+    life_end(life, false);
 }
 
 static void take_answer(struct life *life, const char *octets, size_t size) {
@@ -99,6 +105,7 @@ static void channel_spoke(void *context, unsigned events) {
 static int watch_signals(struct life *life, struct error *error) {
   sigset_t set;
   sigemptyset(&set);
+  sigaddset(&set, SIGHUP);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
   life->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

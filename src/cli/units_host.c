@@ -110,6 +110,16 @@ static bool covers(const char *word, size_t size, const char *path) {
 
 bool units_text_covers(const char *text, const char *key, const char *path) { return any_word(text, key, path, covers); }
 
+/* StateDirectory=dkimroll opens /var/lib/dkimroll. */
+static bool is_state(const char *word, size_t size, const char *path) {
+  static const char states[] = "/var/lib/";
+  return size > 0 && text_starts(path, states) && is_above(word, size, path + strlen(states));
+}
+
+bool units_text_opens(const char *text, const char *path) {
+  return any_word(text, "ReadWritePaths", path, covers) || any_word(text, "StateDirectory", path, is_state);
+}
+
 static bool begins(const char *word, size_t size, const char *value) {
   const size_t length = strlen(value);
   return size >= length && strncmp(word, value, length) == 0 && (size == length || word[length] == ':');

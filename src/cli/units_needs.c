@@ -11,7 +11,6 @@
 #include "dkimroll/text.h"
 #include "dkimroll/units.h"
 
-#define STATE_DIRECTORY "/var/lib/dkimroll"
 #define CREDENTIAL "credential:"
 
 static int no_memory(struct error *error) { return error_set(error, ERROR_NO_MEMORY, "out of memory for the units"); }
@@ -49,7 +48,7 @@ static int need_directory(struct units *units, enum units_side side, const char 
   int result = 0;
   for (size_t i = 0; i < units->count && !result; i++) {
     struct units_unit *unit = &units->units[i];
-    if (unit->side != side || units_text_covers(unit->text, "ReadWritePaths", path)) continue;
+    if (unit->side != side || units_text_opens(unit->text, path)) continue;
     if (!fits_a_line(path))
       result = add_note(units, text_format("%s has a blank or a sign in its name that a unit cannot carry: name it in %s by hand", path, unit->name), error);
     else
@@ -79,10 +78,12 @@ static int need_table(struct units *units, const char *table, const struct polic
 /* Does the loop side need something below it? */
 static bool is_needed_below(const struct policy *policy, const char *root) {
   CLEANUP_FREE char *line = text_format("x=%s\n", root);
-  bool needed = !line || units_text_covers(line, "x", policy->state);
+  bool needed = !line || units_text_covers(line, "x", policy->state) || (policy->metrics.file && units_text_covers(line, "x", policy->metrics.file));
   for (size_t i = 0; i < policy->file_count && line; i++) needed |= units_text_covers(line, "x", policy->files[i]);
   for (size_t i = 0; i < policy->publisher_count && line; i++)
     if (policy->publishers[i].tsig_file) needed |= units_text_covers(line, "x", policy->publishers[i].tsig_file);
+  for (size_t i = 0; i < policy->publisher_count && line; i++)
+    if (policy->publishers[i].file) needed |= units_text_covers(line, "x", policy->publishers[i].file);
   return needed;
 }
 
@@ -104,24 +105,29 @@ static int need_keys(struct units *units, const struct policy *policy, const cha
   return result ? result : hide(units, policy, roots.paths[0], why, error);
 }
 
-static int need_state(struct units *units, const struct policy *policy, struct error *error) {
-  CLEANUP_FREE char *directory = text_duplicate(policy->state);
+/* The directory in which a file of the loop side is replaced. */
+static int need_directory_of(struct units *units, const char *file, const char *why, struct error *error) {
+  CLEANUP_FREE char *directory = text_duplicate(file);
   if (!directory) return no_memory(error);
   char *slash = strrchr(directory, '/');
   if (slash) slash[slash == directory] = '\0';
-  /* StateDirectory= opens it. */
-  if (text_equal(directory, STATE_DIRECTORY) || text_starts(directory, STATE_DIRECTORY "/")) return 0;
-  return need_directory(units, UNITS_LOOP, directory, "the database", error);
+  return need_directory(units, UNITS_LOOP, directory, why, error);
 }
 
-/* A link leads to where node_exporter does not look by itself; the units have the usual places. */
-static int need_metrics(struct units *units, const struct policy *policy, struct error *error) {
-  CLEANUP_FREE char *directory = policy->metrics.file ? text_duplicate(policy->metrics.file) : NULL;
-  char *slash = directory ? strrchr(directory, '/') : NULL;
-  if (!policy->metrics.file) return 0;
-  if (!slash) return no_memory(error);
-  slash[slash == directory] = '\0';
-  return need_directory(units, UNITS_LOOP, directory, "metrics", error);
+static int need_state(struct units *units, const struct policy *policy, struct error *error) {
+  return need_directory_of(units, policy->state, "the database", error);
+}
+
+/* The fragments of zone files are written by the side that has no private keys, and so are the metrics. */
+static int need_written(struct units *units, const struct policy *policy, struct error *error) {
+  int result = policy->metrics.file ? need_directory_of(units, policy->metrics.file, "metrics", error) : 0;
+  for (size_t i = 0; i < policy->publisher_count && !result; i++) {
+    const struct policy_publisher *publisher = &policy->publishers[i];
+    CLEANUP_FREE char *why = text_format("zone files of publisher %s", publisher->name);
+    if (!why) return no_memory(error);
+    if (publisher->file) result = need_directory_of(units, publisher->file, why, error);
+  }
+  return result;
 }
 
 /* ---- TSIG keys ---- */
@@ -207,7 +213,7 @@ static int need_signer(struct units *units, const struct policy *policy, const s
 
 static int need_all(struct units *units, const struct policy *policy, struct error *error) {
   int result = need_state(units, policy, error);
-  if (!result) result = need_metrics(units, policy, error);
+  if (!result) result = need_written(units, policy, error);
   for (size_t i = 0; i < policy->signer_count && !result; i++) result = need_signer(units, policy, &policy->signers[i], error);
   for (size_t i = 0; i < policy->rules_count && !result; i++)
     if (policy->rules[i].archive_directory) result = need_keys(units, policy, policy->rules[i].archive_directory, "archived keys", error);

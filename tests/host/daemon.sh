@@ -30,6 +30,7 @@ daemon_refuses() {
   in_host cp /etc/dkimroll/good.yaml /etc/dkimroll/policy.yaml
   daemon_rotates && in_host systemctl reload dkimroll
 }
+reload_by_hand() { says_all in_host dkimroll reload -- 'policy compiled|the policy is the one that was compiled last' && in_host dkimroll reload; }
 # comes_again PROCESS: it hangs, is killed, and comes again.
 comes_again() {
   local before
@@ -101,6 +102,7 @@ daemon_part() {
   test_that "and the reverse" it_stops_the_timer
   test_that "it reads a changed policy on reload, and stays the process that systemd knows" daemon_reloads
   test_that "a wrong policy fails the reload, the log says where, and the old one is in force" daemon_refuses
+  test_that "root asks for a reload by hand, and is answered" reload_by_hand
   short_watchdog
   test_that "it lives with its watchdog" lives_on
   test_that "a head that hangs is killed and comes again" hang_of_the_head

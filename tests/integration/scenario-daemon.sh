@@ -10,8 +10,6 @@ said() { "$@" >"$world/run.log" 2>&1; }
 noted() { grep -qE -- "$1" "$world/notify.log"; }
 count() { grep -cE -- "$1" "$world/$2" || :; }
 more_than() { (($(count "$2" "$3") > $1)); } # NUMBER PATTERN LOG
-seconds_since() { echo $(($(date +%s%N) / 1000000 - $1)); }
-milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 start() {
   ready=$(count '^READY=1' notify.log)
   NOTIFY_SOCKET=$world/notify.sock "$DKIMROLL" daemon -p "$world/policy.yaml" >>"$world/daemon.log" 2>&1 &
@@ -50,11 +48,8 @@ said dkimroll prove || fail prove
 echo "- a request wakes it while it rests: by itself it would look again after minutes"
 at_rest() { (($(date -ud "$(sed -n 's/^STATUS=next: [^ ]* at \(.* UTC\).*/\1/p' "$world/notify.log" | tail -n 1 | cut -c 1-23)" +%s) > $(date +%s) + 60)); }
 deadline 20 at_rest || fail "it does not come to rest"
-begin=$(milliseconds)
 said dkimroll hold "$zone" --reason "frozen" || fail hold
 expect_log "^$zone: held"
-took=$(seconds_since "$begin")
-((took < 3000)) || fail "the hold took $took ms"
 said dkimroll status "$zone"
 expect_log 'frozen'
 expect_status 69 said dkimroll rotate "$zone"
@@ -63,9 +58,7 @@ said dkimroll release "$zone" || fail release
 expect_log "^$zone: released"
 
 echo "- rotate beside it is as quick as alone"
-begin=$(milliseconds)
 said dkimroll rotate "$zone" --budget 6s || fail rotate
-took=$(seconds_since "$begin")
 expect_log 'in use by dkimroll daemon, pid .*asked it to rotate'
 expect_log 'rotation requested'
 expect_log 'ready -> active'
@@ -75,7 +68,8 @@ second=$(signing_selector)
 
 echo "- a run beside it has nothing to do, a second daemon nor an import"
 said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"
-deadline 10 runs 0s
+deadline 10 runs 30s
+expect_log 'The daemon does it: store .* is in use by dkimroll daemon'
 expect_status 75 said dkimroll daemon
 expect_log "in use by dkimroll daemon, pid"
 expect_log 'one daemon is enough'
@@ -119,6 +113,11 @@ cp "$world/good.yaml" "$world/policy.yaml"
 ready=$(count '^READY=1' notify.log)
 kill -HUP "$daemon_pid"
 deadline 20 more_than "$ready" '^READY=1' notify.log
+deadline 20 settled
+ready=$(count '^READY=1' notify.log)
+kill -HUP "$(dkimroll status | sed -n 's/.*At work: dkimroll daemon, pid \([0-9]*\),.*/\1/p')"
+deadline 20 more_than "$ready" '^READY=1' notify.log
+deadline 20 settled
 expect grep -q 'the policy was read again' "$world/daemon.log"
 said dkimroll forget second.test || fail forget
 
@@ -147,8 +146,11 @@ deadline 5 eval '(($(descriptors) <= descriptors))' || fail "descriptors grow: $
 
 echo "- killed and started again"
 said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"
+life=$(life_of)
 kill -KILL "$daemon_pid"
 gone 137
+ended() { ! kill -0 "$1" 2>/dev/null; }
+deadline 5 ended "$life" || fail "a life goes on without its head"
 ticks=$(count '^WATCHDOG=1' notify.log)
 WATCHDOG_USEC=1000000 start
 echo "- the watchdog hears of turns"
@@ -156,6 +158,12 @@ deadline 10 more_than "$((ticks + 4))" '^WATCHDOG=1' notify.log
 deadline 30 grep -q "$(dkimroll status --json | sed -n 's/.*"selector": *"\([^"]*\)".*/\1/p' | tail -n 1)" "$world/daemon.log"
 newest_signs() { [[ $(signing_selector) != "$third" ]]; }
 deadline 30 newest_signs || fail "what was begun is not finished"
+
+echo "- a process of it that is killed ends it, for the service manager to start it again"
+kill -KILL "$(life_of)"
+gone 70
+expect grep -q "the daemon's process was ended by signal 9" "$world/daemon.log"
+start
 
 echo "- SIGTERM in the middle of an operation: it is finished, and the end is a success"
 said dkimroll rotate "$zone" --no-wait || fail "rotate --no-wait"

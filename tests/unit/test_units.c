@@ -52,8 +52,8 @@ static void put(const struct host *host, const char *path, const char *text) {
 /* As they are installed. */
 static void install(const struct host *host) {
   put(host, "lib/systemd/system/dkimroll-keeper@.service", "[Service]\nReadWritePaths=-/etc/dkimkeys -/etc/opendkim -/var/lib/opendkim\n");
-  put(host, "lib/systemd/system/dkimroll.service", "[Service]\nInaccessiblePaths=-/etc/dkimkeys -/etc/opendkim\n");
-  put(host, "lib/systemd/system/dkimroll-run.service", "[Service]\nInaccessiblePaths=-/etc/dkimkeys -/etc/opendkim\n");
+  put(host, "lib/systemd/system/dkimroll.service", "[Service]\nStateDirectory=dkimroll\nInaccessiblePaths=-/etc/dkimkeys -/etc/opendkim\n");
+  put(host, "lib/systemd/system/dkimroll-run.service", "[Service]\nStateDirectory=dkimroll\nInaccessiblePaths=-/etc/dkimkeys -/etc/opendkim\n");
 }
 
 static void find(struct host *host, const char *keys, const char *table, const char *more) {
@@ -184,6 +184,33 @@ static void test_units__metrics_elsewhere_are_opened_for_the_side_that_writes_th
   assert_int_equal(lines(host), 1);
 }
 
+static void find_text(struct host *host, const char *text) {
+  struct policy_findings findings = {0};
+  struct error error = {0};
+  if (policy_parse("p.yaml", text, strlen(text), &host->policy, &findings, &error)) fail_msg("%s: %s", error.message, findings.count ? findings.items[0].message : "");
+  policy_findings_release(&findings);
+  if (units_find(host->folder.path, host->policy, &host->units, &error)) fail_msg("%s", error.message);
+}
+
+/* What the side with the network writes: its database, fragments of zone files, metrics. */
+static void test_units__what_the_loop_side_writes_elsewhere_is_opened_for_it(void **state) {
+  struct host *host = *state;
+  install(host);
+  put(host, "etc/systemd/system/dkimroll.service.d/a.conf", "[Service]\nStateDirectory=dkimroll-metrics\n");
+  find_text(host, "state: /srv/state/state.db\nmetrics: {file: /var/lib/dkimroll-metrics/x.prom}\npolicies: {one: {}}\n"
+                  "publishers: {primary: {type: zonefile, file: \"/srv/zones/%z.dkim\", servers: [\"192.0.2.1\"]}}\n"
+                  "signers: {local: {key-table: /etc/dkimkeys/KeyTable, signing-table: \"refile:/etc/dkimkeys/SigningTable\", key-directory: /etc/dkimkeys/keys/%d, milter: \"inet:8891@127.0.0.1\"}}\n"
+                  "domains: {a.example: {policy: one, publisher: primary, signers: [local]}}\n");
+  const char *const units[] = {"dkimroll.service", "dkimroll-run.service"};
+  for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+    assert_true(has(host, units[i], "ReadWritePaths=-/srv/state"));
+    assert_true(has(host, units[i], "ReadWritePaths=-/srv/zones"));
+  }
+  assert_false(has(host, "dkimroll.service", "ReadWritePaths=-/var/lib/dkimroll-metrics"));
+  assert_true(has(host, "dkimroll-run.service", "ReadWritePaths=-/var/lib/dkimroll-metrics"));
+  assert_int_equal(lines(host), 5);
+}
+
 /* ---- who may ---- */
 
 static enum units_answer may(const struct host *host, uid_t user, gid_t group, const char *path, unsigned bits, gid_t *ret_group) {
@@ -229,6 +256,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_units__a_credential_is_loaded_unless_somebody_does, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__a_path_that_no_line_can_carry_is_a_note, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__metrics_elsewhere_are_opened_for_the_side_that_writes_them, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_units__what_the_loop_side_writes_elsewhere_is_opened_for_it, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__who_may_read_and_connect, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

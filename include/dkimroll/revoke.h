@@ -6,7 +6,7 @@
 
 enum {
   REVOKE_CANDIDATES_MAX = 10, /* keys that an ambiguous name could mean, as far as they are listed */
-  REVOKE_SETTLE_MS = 1500,    /* for the look whether every server says that a key is revoked, before the command ends */
+  REVOKE_SETTLE_MS = 3000,    /* for the look whether every server says that a key is revoked, before the command ends */
   REVOKE_TEXT_MAX = 320,
 };
 

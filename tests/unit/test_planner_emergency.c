@@ -266,6 +266,9 @@ static void test_planner_emergency__servers_are_looked_at_until_each_says_that_i
   key->placements[0].drained_at = now;
   key->compromised_at = now;
   expect_action(builder, 1, now, PLAN_CONFIRM);
+  builder->rules.standby = 1; /* which is wanted, and no emergency */
+  expect_choice(builder, PLAN_CONFIRM, "ended");
+  builder->rules.standby = 0;
   assert_int_equal(timing_dead(key), now + 3605);
   builder_see(key, "ns1.example.com", "192.0.2.1", false, now + 60);
   expect_action(builder, 1, now + 60 + builder->rules.confirm_every, PLAN_CONFIRM);

@@ -175,6 +175,35 @@ static void test_planner_emergency__a_key_that_never_signed_is_revoked_and_never
   }
 }
 
+/* While its revocation fails, nothing else is done with it that would bring it forward. */
+static void test_planner_emergency__a_key_whose_revocation_fails_goes_no_other_way(void **state) {
+  struct builder *builder = *state;
+  static const enum key_state states[] = {KEY_PUBLISHED, KEY_READY, KEY_RETIRED};
+  for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+    builder_end(builder);
+    builder_begin(builder);
+    builder->rules.publish_safety = 0;
+    add(builder, "signs", KEY_ACTIVE, now - DAY);
+    struct key *key = add(builder, "ends", states[i], now - DAY);
+    key->ttl_negative = key->ttl_old = 0;
+    if (states[i] == KEY_RETIRED) {
+      key->placements[0].drained_at = now;
+      for (size_t j = 0; j < key->sighting_count; j++) builder_see(key, key->sightings[j].host, key->sightings[j].address, false, now);
+    }
+    builder->lineage.rotate_requested = true;
+    compromise(builder, "ends", false, false);
+    builder_fail(builder, PLAN_REVOKE, 1, now, ERROR_UNREACHABLE, true);
+    const struct plan plan = builder_plan_key(builder, 1, now);
+    assert_string_equal(plan_action_name(plan.waiting), "revoke");
+    const struct plan later = builder_plan_key(builder, 1, builder->lineage.retry_at - 1);
+    const bool looks = later.action == PLAN_CONFIRM && states[i] == KEY_RETIRED;
+    if (later.action != PLAN_NONE && !looks) fail_msg("%s of a key that is compromised and %s", plan_action_name(later.action), key_state_name(states[i]));
+    for (size_t j = 0; j < builder->lineage.keys[1].sighting_count; j++) builder->lineage.keys[1].published_at = now - 30 * DAY;
+    const struct plan healing = builder_plan_key(builder, 1, now + 1);
+    assert_int_not_equal(healing.action, PLAN_PUBLISH);
+  }
+}
+
 static void test_planner_emergency__what_signs_with_it_somewhere_is_taken_back_first(void **state) {
   struct builder *builder = *state;
   add(builder, "signs", KEY_ACTIVE, now - DAY);
@@ -350,6 +379,7 @@ int main(void) {
       TEST(at_once_waits_the_second_that_a_standby_needs),
       TEST(after_the_end_at_once_its_lines_go_though_no_other_key_signs),
       TEST(a_key_that_never_signed_is_revoked_and_never_signs),
+      TEST(a_key_whose_revocation_fails_goes_no_other_way),
       TEST(what_signs_with_it_somewhere_is_taken_back_first),
       TEST(a_key_without_a_record_is_destroyed),
       TEST(of_a_compromised_host_no_key_takes_over),

@@ -204,6 +204,33 @@ static void test_planner_emergency__a_key_whose_revocation_fails_goes_no_other_w
   }
 }
 
+/* A hold stops the revocation, and not the healing of records; but this record is not wanted back. */
+static void test_planner_emergency__a_hold_brings_no_compromised_record_back(void **state) {
+  struct builder *builder = *state;
+  add(builder, "signs", KEY_ACTIVE, now - DAY);
+  struct key *key = add(builder, "ends", KEY_RETIRED, now - DAY);
+  for (size_t j = 0; j < key->sighting_count; j++) builder_see(key, key->sightings[j].host, key->sightings[j].address, false, now);
+  key->placements[0].drained_at = now;
+  key->published_at = now - 30 * DAY;
+  builder->lineage.held = true;
+  builder->lineage.hold_until = TIME_NEVER;
+  expect_action(builder, 1, now, PLAN_PUBLISH);
+  compromise(builder, "ends", false, false);
+  assert_int_not_equal(builder_plan_key(builder, 1, now).action, PLAN_PUBLISH);
+}
+
+/* The one signer that signs does so with a key that never took over everywhere: without another key to go back to, its record stays. */
+static void test_planner_emergency__a_half_switched_key_that_alone_signs_keeps_its_record(void **state) {
+  struct builder *builder = *state;
+  struct key *half = add(builder, "half", KEY_READY, now - DAY);
+  half->placements[0].switched_at = now;
+  half->placements[0].drained_at = TIME_UNSET;
+  compromise(builder, "half", false, false);
+  assert_int_not_equal(builder_plan_key(builder, 0, now).action, PLAN_REVOKE);
+  compromise(builder, "half", false, true);
+  expect_action(builder, 0, now, PLAN_WITHDRAW); /* unsigned is what was asked for */
+}
+
 static void test_planner_emergency__what_signs_with_it_somewhere_is_taken_back_first(void **state) {
   struct builder *builder = *state;
   add(builder, "signs", KEY_ACTIVE, now - DAY);
@@ -380,6 +407,8 @@ int main(void) {
       TEST(after_the_end_at_once_its_lines_go_though_no_other_key_signs),
       TEST(a_key_that_never_signed_is_revoked_and_never_signs),
       TEST(a_key_whose_revocation_fails_goes_no_other_way),
+      TEST(a_hold_brings_no_compromised_record_back),
+      TEST(a_half_switched_key_that_alone_signs_keeps_its_record),
       TEST(what_signs_with_it_somewhere_is_taken_back_first),
       TEST(a_key_without_a_record_is_destroyed),
       TEST(of_a_compromised_host_no_key_takes_over),

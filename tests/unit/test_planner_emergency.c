@@ -350,6 +350,12 @@ static void test_planner_emergency__the_private_key_of_a_standby_is_looked_at(vo
   expect_choice(builder, PLAN_CHECK_FILES, "waits");
   assert_true(permits(builder, PLAN_CHECK_FILES, 1, true));
   assert_false(permits(builder, PLAN_CHECK_FILES, 0, true));
+  /* A look ahead leaves it out, and one that is on its way is no standby yet. */
+  struct plan plan;
+  plan_key(&builder->lineage, 1, &(struct plan_clock){.now = now, .attested = true, .skip_watch = true}, &plan);
+  assert_int_not_equal(plan.action, PLAN_CHECK_FILES);
+  builder->lineage.keys[1].state = KEY_PUBLISHED;
+  assert_int_not_equal(builder_plan_key(builder, 1, now).action, PLAN_CHECK_FILES);
 }
 
 static void test_planner_emergency__a_standby_without_a_private_key_is_replaced_and_never_signs(void **state) {

@@ -6,7 +6,7 @@
 
 enum {
   REVOKE_CANDIDATES_MAX = 10, /* keys that an ambiguous name could mean, as far as they are listed */
-  REVOKE_SETTLE_MS = 1500,    /* for the look whether every server says that a key is revoked, before the command ends */
+  REVOKE_SETTLE_MS = 3000,    /* for the look whether every server says that a key is revoked, before the command ends */
   REVOKE_TEXT_MAX = 320,
 };
 
@@ -29,9 +29,10 @@ struct revoke {
   struct session *session;
   const struct cli_arguments *arguments;
   int64_t now; /* wall seconds */
-  struct revoke_target *targets;
+  struct revoke_target *targets; /* by domain, then selector */
   size_t count;
   size_t domain_count; /* of the targets */
+  size_t open, unconfirmed; /* targets of domains that are not held: not revoked yet; and not known to be everywhere */
   int64_t revoked_at;  /* boottime, milliseconds: when the last of them was; 0: not all are */
 };
 
@@ -39,6 +40,8 @@ void revoke_release(struct revoke *revoke);
 /* Fills in the targets: of the operands, or with --all-active of all domains. ERROR_NOT_FOUND, ERROR_CONFLICT (a name that could mean several, with the candidates; a
  * domain that is not in the policy): nothing is meant then. (revoke_targets.c) */
 int revoke_find(struct revoke *revoke, struct error *error) ERROR_USE_RESULT;
+/* By domain, then selector. NULL: it is none. (revoke_targets.c) */
+struct revoke_target *revoke_target_of(const struct revoke *revoke, const char *domain, const char *selector);
 /* What happens to lineage->keys[key] if it is revoked as the arguments say, in words. (revoke_report.c) */
 void revoke_foretell(const struct lineage *lineage, size_t key, const struct cli_arguments *arguments, int64_t now, char what[REVOKE_TEXT_MAX]);
 /* The table of what would happen, and what goes for all. (revoke_report.c) */

@@ -49,7 +49,20 @@ static void judge_server(struct proof *proof, const struct proof_key *key, const
                                .remedy = (char *)remedy});
 }
 
+/* What verifies says nothing any more: somebody else may have signed it. */
+static void judge_compromise(struct proof *proof, const struct proof_key *key) {
+  char moment[TIME_TEXT_SIZE];
+  if (key->key->compromised_at == TIME_UNSET) return;
+  CLEANUP_FREE char *text = text_format("the key that signs, %s, is compromised since %s", key->key->selector, time_format(key->key->compromised_at, moment));
+  say(proof, &(struct finding){.code = ERROR_CONFLICT,
+                               .subject = (char *)"keys",
+                               .who = (char *)key->lineage.domain,
+                               .text = text ? text : (char *)"out of memory",
+                               .remedy = (char *)"another one takes over as soon as it may: `dkimroll status DOMAIN` says when; `dkimroll revoke --now` does not wait"});
+}
+
 static void judge_key(struct proof *proof, const struct proof_key *key) {
+  judge_compromise(proof, key);
   if (key->error.code)
     findings_add_error(&proof->findings, FINDING_FAILED, "name servers", key->lineage.domain, &key->error);
   else if (key->server_count == 0)

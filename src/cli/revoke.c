@@ -69,18 +69,17 @@ static int request_all(const struct revoke *revoke, struct error *error) {
 
 static void note_event(struct revoke *revoke, const struct event *event) {
   const bool ended = event->to && (text_equal(event->to, key_state_name(KEY_REVOKED)) || text_equal(event->to, key_state_name(KEY_REMOVED)));
-  const bool exposure = text_equal(event->kind, "exposure");
-  bool all = true;
-  for (size_t i = 0; i < revoke->count; i++) {
-    struct revoke_target *target = &revoke->targets[i];
-    if (event->selector && text_equal(target->domain, event->domain) && text_equal(target->selector, event->selector)) {
-      /* The first event of exposure comes with the revocation, the second when every server says so. */
-      target->confirmed |= exposure && target->revoked && !text_starts(event->reason, "caches");
-      target->revoked |= ended;
-    }
-    all &= target->revoked || target->held;
+  struct revoke_target *target = event->selector ? revoke_target_of(revoke, event->domain, event->selector) : NULL;
+  /* The first event of exposure comes with the revocation, the second when every server says so. */
+  if (target && target->revoked && !target->confirmed && text_equal(event->kind, "exposure") && !text_starts(event->reason, "caches")) {
+    target->confirmed = true;
+    revoke->unconfirmed -= !target->held;
   }
-  if (all && revoke->revoked_at == 0) revoke->revoked_at = loop_boottime(revoke->session->backends.loop);
+  if (target && ended && !target->revoked) {
+    target->revoked = true;
+    revoke->open -= !target->held;
+  }
+  if (revoke->open == 0 && revoke->revoked_at == 0) revoke->revoked_at = loop_boottime(revoke->session->backends.loop);
 }
 
 static void show_event(void *context, const struct event *event) {
@@ -93,10 +92,8 @@ static void show_event(void *context, const struct event *event) {
 /* The keys are revoked, and every server says so, or takes its time: what comes now (new standby keys) is no emergency. */
 static bool is_enough(void *context) {
   const struct revoke *revoke = context;
-  bool confirmed = true;
   if (revoke->revoked_at == 0) return false;
-  for (size_t i = 0; i < revoke->count; i++) confirmed &= revoke->targets[i].confirmed || revoke->targets[i].held;
-  return confirmed || loop_boottime(revoke->session->backends.loop) >= revoke->revoked_at + REVOKE_SETTLE_MS;
+  return revoke->unconfirmed == 0 || loop_boottime(revoke->session->backends.loop) >= revoke->revoked_at + REVOKE_SETTLE_MS;
 }
 
 /* ---- another process does it ---- */
@@ -110,10 +107,8 @@ struct follower {
 static int follow_event(void *context, const void *row) {
   struct follower *follower = context;
   const struct event *event = row;
-  bool ours = false;
   follower->after = event->id;
-  for (size_t i = 0; i < follower->revoke->count && !ours; i++) ours = text_equal(follower->revoke->targets[i].domain, event->domain);
-  if (ours) show_event(follower->revoke, event);
+  if (event->selector && revoke_target_of(follower->revoke, event->domain, event->selector)) show_event(follower->revoke, event);
   return 0;
 }
 
@@ -170,6 +165,7 @@ static int carry_out(struct revoke *revoke, struct error *error) {
                                .domain_count = arguments->all_active ? 0 : revoke->count,
                                .horizon = arguments->no_wait ? 0 : arguments->budget};
   if (arguments->all_active) setup.domains = NULL;
+  if (revoke->open == 0) revoke->revoked_at = loop_boottime(session->backends.loop); /* nothing is news, or all of it is held */
   result = session_run_engine(session, &setup, &summary, error);
   free(domains);
   return result;

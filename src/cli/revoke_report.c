@@ -105,6 +105,7 @@ int revoke_print_plan(const struct revoke *revoke, struct error *error) {
 struct telling {
   const struct revoke *revoke;
   const struct revoke_target *target;
+  bool again; /* the domain was told of already */
   bool found, open;
 };
 
@@ -148,7 +149,7 @@ static int tell(void *context, const void *row) {
   char moment[TIME_TEXT_SIZE];
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
-    if (key->state == KEY_ACTIVE && key->active_at >= telling->revoke->now)
+    if (!telling->again && key->state == KEY_ACTIVE && key->active_at >= telling->revoke->now)
       fprintf(out, "%s %s signs, proved %s\n", lineage->domain, key->selector, time_format(key->active_at, moment));
     if (!text_equal_nocase(key->selector, telling->target->selector)) continue;
     telling->found = true;
@@ -170,7 +171,8 @@ int revoke_print_result(const struct revoke *revoke, size_t *ret_open, struct er
   fputc('\n', revoke->session->cli->out);
   *ret_open = 0;
   for (size_t i = 0; i < revoke->count && !result; i++) {
-    struct telling telling = {.revoke = revoke, .target = &revoke->targets[i]};
+    const bool again = i > 0 && text_equal(revoke->targets[i - 1].domain, revoke->targets[i].domain);
+    struct telling telling = {.revoke = revoke, .target = &revoke->targets[i], .again = again};
     const struct store_filter filter = {.domain = revoke->targets[i].domain};
     result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, tell, &telling, error);
     *ret_open += telling.open;

@@ -30,7 +30,8 @@ static int add_target(struct revoke *revoke, const struct lineage *lineage, size
   const struct key *key = &lineage->keys[index];
   const struct policy_rules *rules = lineage->rules;
   const struct compromise wish = {.selector = key->selector, .now = revoke->arguments->now};
-  if (is_target(revoke, lineage->domain, key->selector)) return 0;
+  /* With all of them each comes once, and there may be many. */
+  if (!revoke->arguments->all_active && is_target(revoke, lineage->domain, key->selector)) return 0;
   struct revoke_target *targets = reallocarray(revoke->targets, revoke->count + 1, sizeof *targets);
   if (!targets) return ERROR_NO_MEMORY;
   revoke->targets = targets;
@@ -47,9 +48,30 @@ static int add_target(struct revoke *revoke, const struct lineage *lineage, size
   text_copy(target->domain, sizeof target->domain, lineage->domain);
   text_copy(target->selector, sizeof target->selector, key->selector);
   revoke_foretell(lineage, index, revoke->arguments, revoke->now, target->what);
-  const bool same = revoke->count > 1 && text_equal(target[-1].domain, target->domain);
-  revoke->domain_count += !same;
   return 0;
+}
+
+static int compare(const void *one, const void *other) {
+  const struct revoke_target *const a = one, *const b = other;
+  const int order = strcmp(a->domain, b->domain);
+  return order ? order : strcmp(a->selector, b->selector);
+}
+
+struct revoke_target *revoke_target_of(const struct revoke *revoke, const char *domain, const char *selector) {
+  struct revoke_target wanted = {.held = false};
+  text_copy(wanted.domain, sizeof wanted.domain, domain);
+  text_copy(wanted.selector, sizeof wanted.selector, selector);
+  return revoke->count > 0 ? bsearch(&wanted, revoke->targets, revoke->count, sizeof wanted, compare) : NULL;
+}
+
+static void put_in_order(struct revoke *revoke) {
+  if (revoke->count > 0) qsort(revoke->targets, revoke->count, sizeof *revoke->targets, compare);
+  for (size_t i = 0; i < revoke->count; i++) {
+    const struct revoke_target *target = &revoke->targets[i];
+    revoke->domain_count += i == 0 || !text_equal(target[-1].domain, target->domain);
+    revoke->open += !target->revoked && !target->held;
+    revoke->unconfirmed += !target->confirmed && !target->held;
+  }
 }
 
 /* ---- names ---- */
@@ -173,9 +195,13 @@ int revoke_find(struct revoke *revoke, struct error *error) {
   struct store *store = revoke->session->store;
   int result = 0;
   for (size_t i = 0; i < arguments->operand_count && !result; i++) result = find_operand(revoke, arguments->operands[i], error);
-  if (result || !arguments->all_active) return result;
+  if (result || !arguments->all_active) {
+    put_in_order(revoke);
+    return result;
+  }
   result = store->ops->select(store, STORE_SELECT_LINEAGES, &(struct store_filter){0}, look_active, revoke, error);
   if (result == ERROR_NO_MEMORY) return error_set(error, ERROR_NO_MEMORY, "out of memory");
+  put_in_order(revoke);
   if (result || revoke->count > 0) return result;
   return error_set(error, ERROR_NOT_FOUND, "no domain has an active key");
 }

@@ -101,6 +101,9 @@ void status_json_key(struct json *json, const struct lineage *lineage, size_t ke
   json_text(json, "state", it ? key_state_name(it->state) : NULL);
   json_moment(json, "since", it ? it->state_since : TIME_UNSET);
   write_step(json, lineage, key, clock);
+  json_moment(json, "compromised", it ? it->compromised_at : TIME_UNSET);
+  json_moment(json, "exposed_until", it && it->compromised_at != TIME_UNSET && it->revoked_at != TIME_UNSET ? timing_dead(it) : TIME_UNSET);
+  json_bool(json, "standby", it && lineage_standby_key(lineage) == it && lineage->rules->standby > 0);
   json_bool(json, "managed", lineage->managed);
   json_bool(json, "held", lineage->held);
   if (lineage->held) {

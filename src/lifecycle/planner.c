@@ -5,9 +5,12 @@
 #include "gates.h"
 
 /* How urgent an action is when several keys of a lineage have one: first what brings or keeps a signature right, then tidying up. */
-static unsigned action_urgency(enum plan_action action, bool emergency) {
-  /* A key that somebody else has is told to the world right after another one signs, before anything is done for the next. */
+static unsigned action_urgency(enum plan_action action, const struct key *key) {
+  const bool emergency = key && key->compromised_at != TIME_UNSET;
+  /* A key that somebody else has is told to the world right after another one signs, and the look whether the world knows it follows, before anything is done for the
+   * next. */
   if (emergency && (action == PLAN_REVOKE || action == PLAN_WITHDRAW)) action = PLAN_REPAIR;
+  if (emergency && action == PLAN_CONFIRM && key->state == KEY_REVOKED) action = PLAN_READY;
   static const enum plan_action order[] = {PLAN_ACTIVATE, PLAN_REPAIR, PLAN_READY,    PLAN_GENERATE, PLAN_PUBLISH,        PLAN_CONFIRM, PLAN_PROVE,
                                            PLAN_CHECK_FILES, PLAN_ATTEST,   PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
   for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++)
@@ -119,7 +122,7 @@ void plan_key(const struct lineage *lineage, size_t key, const struct plan_clock
 
 static unsigned plan_urgency(const struct lineage *lineage, const struct plan *plan) {
   const struct key *key = plan->key < lineage->key_count ? &lineage->keys[plan->key] : NULL;
-  return action_urgency(plan->action, key && key->compromised_at != TIME_UNSET);
+  return action_urgency(plan->action, key);
 }
 
 void plan_lineage(const struct lineage *lineage, const struct plan_clock *clock, struct plan *ret_plan) {

@@ -77,7 +77,7 @@ selector_now() { mail sign "$milter" "anna@$1" >"$world/now.eml" && mail selecto
 all_ready() { (($(sqlite_query "SELECT count(*) FROM key WHERE state = 3") == 2)); }
 
 echo "- every domain has a key that signs and one that waits, and status says which"
-for i in 1 2 3 4; do expect runs 10s; all_ready && break; done
+for i in 1 2 3 4; do expect runs 3s; all_ready && break; done
 expect all_ready
 old=$(selector_now "$zone") standby=$(standby_of "$zone")
 [[ $old && $standby && $old != "$standby" ]] || fail "old $old, standby $standby"
@@ -144,7 +144,7 @@ dkimroll status >"$world/run.log" 2>&1 && fail "status is content"
 expect_log "the key $old is compromised, and caches may give it out until"
 dkimroll history "$zone" >"$world/run.log" 2>&1 || fail "history"
 expect_log "compromised \(said to be compromised by .*: key read on the host; a key that is ready takes over at once\)"
-for i in 1 2 3; do expect runs 10s; all_ready && break; done
+for i in 1 2 3; do expect runs 3s; all_ready && break; done
 expect all_ready
 
 echo "- all active keys of all domains"
@@ -156,7 +156,7 @@ expect is_revoked "$other" "$second"
 
 echo "- without a standby the safe way: a new key, its wait, the switch, then p=; a hold stops it, and revoke says so"
 policy 0
-for i in 1 2 3; do expect runs 10s; done
+for i in 1 2 3; do expect runs 3s; done
 signing=$(selector_now "$second")
 while [[ $(standby_of "$second") ]]; do expect_status 0 revokes "$(standby_of "$second")._domainkey.$second" --yes; done
 expect dkimroll hold "$second" --reason audit >/dev/null
@@ -164,9 +164,13 @@ expect_status 75 revokes "$second" --yes --budget 5s
 expect_log "HELD for audit: it waits for .dkimroll release $second."
 expect_log "$second $signing is NOT revoked yet"
 [[ $(selector_now "$second") == "$signing" ]] || fail "it switched although held"
+expect_status 69 dkimroll prove "$second" >"$world/run.log" 2>&1
+expect_log "the key that signs, $signing, is compromised since"
 expect dkimroll release "$second" >/dev/null
+dkimroll plan "$second" >"$world/run.log" 2>&1 || fail "plan"
+expect_log "$signing.*revoke"
 for i in 1 2 3 4; do
-  expect runs 10s
+  expect runs 3s
   [[ $(state_of "$signing" "$second") == 6 ]] && break
 done
 expect is_revoked "$signing" "$second"
@@ -182,7 +186,7 @@ unsigned() { mail sign "$milter" "anna@$second" >/dev/null 2>&1; (($? == 1)); }
 runs 0s
 expect unsigned
 for i in 1 2 3 4; do
-  expect runs 10s
+  expect runs 3s
   selector_now "$second" >/dev/null 2>&1 && break
 done
 [[ $(selector_now "$second") != "$signing" ]] || fail "the old key signs"
@@ -190,14 +194,14 @@ expect mail verify "$secondary" "$world/now.eml" >/dev/null
 
 echo "- the whole host: no key of it is trusted, a new one takes over"
 policy 1
-for i in 1 2 3 4; do expect runs 10s; [[ $(standby_of "$zone") ]] && break; done
+for i in 1 2 3 4; do expect runs 3s; [[ $(standby_of "$zone") ]] && break; done
 signing=$(selector_now "$zone") standby=$(standby_of "$zone")
 [[ $standby ]] || fail "no standby"
 expect_status 75 revokes "$zone" --host-compromised --yes --no-wait
 expect_log "$zone +$standby +ready +p= at once; it never signs"
 expect is_revoked "$standby"
 for i in 1 2 3 4; do
-  expect runs 10s
+  expect runs 3s
   [[ $(state_of "$signing") == 6 ]] && break
 done
 expect is_revoked "$signing"

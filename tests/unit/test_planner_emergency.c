@@ -175,6 +175,62 @@ static void test_planner_emergency__a_key_that_never_signed_is_revoked_and_never
   }
 }
 
+/* While its revocation fails, nothing else is done with it that would bring it forward. */
+static void test_planner_emergency__a_key_whose_revocation_fails_goes_no_other_way(void **state) {
+  struct builder *builder = *state;
+  static const enum key_state states[] = {KEY_PUBLISHED, KEY_READY, KEY_RETIRED};
+  for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+    builder_end(builder);
+    builder_begin(builder);
+    builder->rules.publish_safety = 0;
+    add(builder, "signs", KEY_ACTIVE, now - DAY);
+    struct key *key = add(builder, "ends", states[i], now - DAY);
+    key->ttl_negative = key->ttl_old = 0;
+    if (states[i] == KEY_RETIRED) {
+      key->placements[0].drained_at = now;
+      for (size_t j = 0; j < key->sighting_count; j++) builder_see(key, key->sightings[j].host, key->sightings[j].address, false, now);
+    }
+    builder->lineage.rotate_requested = true;
+    compromise(builder, "ends", false, false);
+    builder_fail(builder, PLAN_REVOKE, 1, now, ERROR_UNREACHABLE, true);
+    const struct plan plan = builder_plan_key(builder, 1, now);
+    assert_string_equal(plan_action_name(plan.waiting), "revoke");
+    const struct plan later = builder_plan_key(builder, 1, builder->lineage.retry_at - 1);
+    const bool looks = later.action == PLAN_CONFIRM && states[i] == KEY_RETIRED;
+    if (later.action != PLAN_NONE && !looks) fail_msg("%s of a key that is compromised and %s", plan_action_name(later.action), key_state_name(states[i]));
+    for (size_t j = 0; j < builder->lineage.keys[1].sighting_count; j++) builder->lineage.keys[1].published_at = now - 30 * DAY;
+    const struct plan healing = builder_plan_key(builder, 1, now + 1);
+    assert_int_not_equal(healing.action, PLAN_PUBLISH);
+  }
+}
+
+/* A hold stops the revocation, and not the healing of records; but this record is not wanted back. */
+static void test_planner_emergency__a_hold_brings_no_compromised_record_back(void **state) {
+  struct builder *builder = *state;
+  add(builder, "signs", KEY_ACTIVE, now - DAY);
+  struct key *key = add(builder, "ends", KEY_RETIRED, now - DAY);
+  for (size_t j = 0; j < key->sighting_count; j++) builder_see(key, key->sightings[j].host, key->sightings[j].address, false, now);
+  key->placements[0].drained_at = now;
+  key->published_at = now - 30 * DAY;
+  builder->lineage.held = true;
+  builder->lineage.hold_until = TIME_NEVER;
+  expect_action(builder, 1, now, PLAN_PUBLISH);
+  compromise(builder, "ends", false, false);
+  assert_int_not_equal(builder_plan_key(builder, 1, now).action, PLAN_PUBLISH);
+}
+
+/* The one signer that signs does so with a key that never took over everywhere: without another key to go back to, its record stays. */
+static void test_planner_emergency__a_half_switched_key_that_alone_signs_keeps_its_record(void **state) {
+  struct builder *builder = *state;
+  struct key *half = add(builder, "half", KEY_READY, now - DAY);
+  half->placements[0].switched_at = now;
+  half->placements[0].drained_at = TIME_UNSET;
+  compromise(builder, "half", false, false);
+  assert_int_not_equal(builder_plan_key(builder, 0, now).action, PLAN_REVOKE);
+  compromise(builder, "half", false, true);
+  expect_action(builder, 0, now, PLAN_WITHDRAW); /* unsigned is what was asked for */
+}
+
 static void test_planner_emergency__what_signs_with_it_somewhere_is_taken_back_first(void **state) {
   struct builder *builder = *state;
   add(builder, "signs", KEY_ACTIVE, now - DAY);
@@ -266,6 +322,9 @@ static void test_planner_emergency__servers_are_looked_at_until_each_says_that_i
   key->placements[0].drained_at = now;
   key->compromised_at = now;
   expect_action(builder, 1, now, PLAN_CONFIRM);
+  builder->rules.standby = 1; /* which is wanted, and no emergency */
+  expect_choice(builder, PLAN_CONFIRM, "ended");
+  builder->rules.standby = 0;
   assert_int_equal(timing_dead(key), now + 3605);
   builder_see(key, "ns1.example.com", "192.0.2.1", false, now + 60);
   expect_action(builder, 1, now + 60 + builder->rules.confirm_every, PLAN_CONFIRM);
@@ -291,6 +350,12 @@ static void test_planner_emergency__the_private_key_of_a_standby_is_looked_at(vo
   expect_choice(builder, PLAN_CHECK_FILES, "waits");
   assert_true(permits(builder, PLAN_CHECK_FILES, 1, true));
   assert_false(permits(builder, PLAN_CHECK_FILES, 0, true));
+  /* A look ahead leaves it out, and one that is on its way is no standby yet. */
+  struct plan plan;
+  plan_key(&builder->lineage, 1, &(struct plan_clock){.now = now, .attested = true, .skip_watch = true}, &plan);
+  assert_int_not_equal(plan.action, PLAN_CHECK_FILES);
+  builder->lineage.keys[1].state = KEY_PUBLISHED;
+  assert_int_not_equal(builder_plan_key(builder, 1, now).action, PLAN_CHECK_FILES);
 }
 
 static void test_planner_emergency__a_standby_without_a_private_key_is_replaced_and_never_signs(void **state) {
@@ -347,6 +412,9 @@ int main(void) {
       TEST(at_once_waits_the_second_that_a_standby_needs),
       TEST(after_the_end_at_once_its_lines_go_though_no_other_key_signs),
       TEST(a_key_that_never_signed_is_revoked_and_never_signs),
+      TEST(a_key_whose_revocation_fails_goes_no_other_way),
+      TEST(a_hold_brings_no_compromised_record_back),
+      TEST(a_half_switched_key_that_alone_signs_keeps_its_record),
       TEST(what_signs_with_it_somewhere_is_taken_back_first),
       TEST(a_key_without_a_record_is_destroyed),
       TEST(of_a_compromised_host_no_key_takes_over),

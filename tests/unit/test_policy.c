@@ -143,6 +143,7 @@ static void test_policy__what_is_not_given_has_the_documented_default(void **sta
   assert_int_equal(signer->reload, RELOAD_NONE);
   assert_null(signer->reload_target);
   assert_int_equal(signer->reload_timeout, 30);
+  assert_int_equal(signer->restart, RELOAD_NONE);
 }
 
 static void test_policy__everything_that_is_given_is_kept(void **state) {

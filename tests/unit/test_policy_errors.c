@@ -270,7 +270,12 @@ static void test_policy_errors__signer_values(void **state) {
       {WITH_SIGNER(SIGNER_KEYS ", reload: {unit: a.service, pid-file: /p}"), 3, 141, "(2 are given)"},
       {WITH_SIGNER(SIGNER_KEYS ", reload: {unit: opendkim}"), 3, 148, "as in opendkim.service"},
       {WITH_SIGNER(SIGNER_KEYS ", reload: {command: /bin/true}"), 3, 151, "give a list of texts"},
-      {WITH_SIGNER(SIGNER_KEYS ", reload: {command: [systemctl, reload]}"), 3, 151, "no shell and no PATH"});
+      {WITH_SIGNER(SIGNER_KEYS ", reload: {command: [systemctl, reload]}"), 3, 151, "no shell and no PATH"},
+      {WITH_SIGNER(SIGNER_KEYS ", restart: {}"), 3, 142, "exactly one of unit and command (0 are given)"},
+      {WITH_SIGNER(SIGNER_KEYS ", restart: {unit: a.service, command: [/p]}"), 3, 142, "(2 are given)"},
+      {WITH_SIGNER(SIGNER_KEYS ", restart: {unit: opendkim}"), 3, 149, "as in opendkim.service"},
+      {WITH_SIGNER(SIGNER_KEYS ", restart: {pid-file: /p}"), 3, 143, "pid-file"},
+      {WITH_SIGNER(SIGNER_KEYS ", restart: {command: [systemctl, restart]}"), 3, 152, "no shell and no PATH"});
   assert_right(WITH_SIGNER(SIGNER_KEYS ", reload: {command: [/bin/echo, a, a]}")); /* arguments may repeat */
 }
 

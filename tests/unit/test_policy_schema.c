@@ -215,6 +215,29 @@ static void test_policy_schema__what_is_written_is_read_back_the_same(void **sta
   }
 }
 
+/* Keys remember signers by their text: what is new in a signer and not used must leave it as it was. */
+static void test_policy_schema__a_signer_without_a_restart_is_written_as_before_there_was_one(void **state) {
+  (void)state;
+  struct policy *policy = load("policies/small-server.yaml");
+  CLEANUP_FREE char *text = NULL;
+  CLEANUP_FREE char *with = NULL;
+  struct policy_signer *signer = NULL, *again = NULL;
+  struct error error = {0};
+  assert_int_equal(policy_signer_format(&policy->signers[0], &text, &error), 0);
+  assert_null(strstr(text, "restart"));
+  assert_int_equal(policy_signer_parse(text, &signer, &error), 0);
+  signer->restart = RELOAD_UNIT;
+  signer->restart_target = text_duplicate("opendkim.service");
+  assert_int_equal(policy_signer_format(signer, &with, &error), 0);
+  assert_non_null(strstr(with, "\"restart\": {\"unit\": \"opendkim.service\"}"));
+  assert_int_equal(policy_signer_parse(with, &again, &error), 0);
+  assert_int_equal(again->restart, RELOAD_UNIT);
+  assert_string_equal(again->restart_target, "opendkim.service");
+  policy_signer_free(again);
+  policy_signer_free(signer);
+  policy_free(policy);
+}
+
 static void test_policy_schema__any_difference_shows_in_the_text(void **state) {
   (void)state;
   struct policy *policy = load("policies/small-server.yaml");
@@ -350,6 +373,7 @@ int main(void) {
       cmocka_unit_test(test_policy_schema__rows_are_complete),
       cmocka_unit_test(test_policy_schema__examples_of_the_manual_are_right),
       cmocka_unit_test(test_policy_schema__what_is_written_is_read_back_the_same),
+      cmocka_unit_test(test_policy_schema__a_signer_without_a_restart_is_written_as_before_there_was_one),
       cmocka_unit_test(test_policy_schema__any_difference_shows_in_the_text),
       cmocka_unit_test(test_policy_schema__odd_texts_survive),
       cmocka_unit_test(test_policy_schema__stored_values_are_read_beyond_todays_bounds),

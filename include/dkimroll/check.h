@@ -79,6 +79,8 @@ void check_state(struct check *check);
 /* Chooses domains by the operands, and reads of the store, if there is one, which keys sign. */
 int check_select(struct check *check, struct error *error) ERROR_USE_RESULT;
 void check_clock(struct check *check);
+/* check_calendar.c: whether windows, freezes and max-per-run leave room for the rotations. */
+void check_calendar(struct check *check);
 
 /* check_walls.c: what stands between the network and the private keys. */
 void check_walls_start(struct check *check);

@@ -187,7 +187,7 @@ const struct key *lineage_standby_key(const struct lineage *lineage);
 /* A file of key that is known to be there and to be right: at path, or with path NULL the first of all. NULL: none. */
 const char *key_find_file(const struct key *key, const char *path);
 
-/* Whether nothing that is planned for quiet times may hold back the next key: what signs is broken. */
+/* Whether nothing that is planned for quiet times may hold back the next key: what signs is broken, or nothing signs any more although something did. */
 bool lineage_is_urgent(const struct lineage *lineage);
 
 /* Ends a hold whose end has come, with an event of kind "released"; nothing happens before. ERROR_NO_MEMORY. */

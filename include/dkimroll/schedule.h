@@ -39,6 +39,8 @@ int64_t schedule_next(const struct schedule *schedule, int64_t at, bool window);
 size_t schedule_frozen_by(const struct schedule *schedule, int64_t at);
 /* The longest time between two stretches of the window, summer time included; 0: there is no window; TIME_NEVER: it never opens. */
 int64_t schedule_longest_gap(const struct schedule *schedule);
+/* From `from` until `until`: how many seconds are open, and the longest stretch that is not (*ret_gap, from *ret_gap_from). It may reach beyond until. */
+int64_t schedule_open_seconds(const struct schedule *schedule, int64_t from, int64_t until, int64_t *ret_gap, int64_t *ret_gap_from);
 /* Whether there is a moment, in any year, that is not frozen by the dates of every year, and is in the window. */
 bool schedule_ever_opens(const struct schedule *schedule);
 

@@ -109,6 +109,11 @@ static void collect(struct collection *collection, int64_t from, int32_t offset)
   struct time_zone *zone = collection->zone;
   /* What changes a name alone is no step. */
   if (collection->code || (zone->count > 0 && zone->steps[zone->count - 1].offset == offset)) return;
+  /* Of two that hold from one moment the later one does: a rule that is other than what the file says last, or whose two turns fall together. */
+  if (zone->count > 0 && from <= zone->steps[zone->count - 1].from) {
+    zone->steps[zone->count - 1].offset = offset;
+    return;
+  }
   if (zone->count == TIME_ZONE_STEPS_MAX) {
     collection->code = ERROR_LIMIT;
     return;

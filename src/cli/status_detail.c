@@ -184,7 +184,7 @@ void status_print_detail(FILE *out, const struct lineage *lineage, const struct 
   if (lineage->rules->rotate_every == TIME_NEVER)
     fputs("; a new key on demand only\n", out);
   else
-    fprintf(out, "; a new key every %s\n", duration_format(lineage->rules->rotate_every, text));
+    fprintf(out, "; a new key every %s\n", duration_format(timing_life(lineage), text));
   if (lineage->rotate_requested) fputs("  somebody asked for a new key\n", out);
   for (size_t i = 0; i < lineage->key_count; i++) print_key(out, lineage, i, clock);
   if (status_row_count(lineage) > lineage->key_count) {

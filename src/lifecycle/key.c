@@ -118,9 +118,12 @@ bool key_is_broken(const struct lineage *lineage, const struct key *key) {
 }
 
 bool lineage_is_urgent(const struct lineage *lineage) {
-  for (size_t i = 0; i < lineage->key_count; i++)
-    if (lineage->keys[i].state == KEY_ACTIVE && key_is_broken(lineage, &lineage->keys[i])) return true;
-  return false;
+  bool has_signed = false;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    if (lineage->keys[i].state == KEY_ACTIVE) return key_is_broken(lineage, &lineage->keys[i]);
+    has_signed |= lineage->keys[i].active_at != TIME_UNSET;
+  }
+  return has_signed;
 }
 
 bool placement_is_named(const struct placement *placement) {

@@ -120,6 +120,24 @@ int64_t schedule_longest_gap(const struct schedule *schedule) {
   return longest;
 }
 
+int64_t schedule_open_seconds(const struct schedule *schedule, int64_t from, int64_t until, int64_t *ret_gap, int64_t *ret_gap_from) {
+  int64_t open = 0, closed_since = from;
+  *ret_gap = 0;
+  *ret_gap_from = from;
+  for (int64_t at = from; at < until;) {
+    const int64_t opens = schedule_next(schedule, at, true);
+    if (opens > at && time_add(opens, -closed_since) > *ret_gap) {
+      *ret_gap = time_add(opens, -closed_since);
+      *ret_gap_from = closed_since;
+    }
+    if (opens >= until) break;
+    at = time_min(next_closing(schedule, opens), until);
+    closed_since = at;
+    open += at - opens;
+  }
+  return open;
+}
+
 bool schedule_ever_opens(const struct schedule *schedule) {
   /* After all dates with a year, at the begin of a cycle of the calendar. */
   return schedule_next(schedule, date_days(10000, 1, 1) * DAY, true) != TIME_NEVER;

@@ -500,6 +500,27 @@ static void test_check__a_bad_tsig_file_stops_only_its_publisher(void **state) {
   assert_contains(desk.out, "2 of 2 servers answer");
 }
 
+static void test_check__a_calendar_that_leaves_too_little_room_is_warned_of(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  world_make(&world, &desk, "  example.com:\nfreeze: \"2020-01-01..2098-12-31\"\nmax-per-run: 5\n");
+  assert_int_equal(desk_run(&desk, cli_command_check, NULL), EX_OK);
+  assert_contains(desk.out, "policy standard: keys may take over from 2099-01-01 00:00:00 UTC");
+  assert_contains(desk.out, "to 2099-01-01 00:00:00 UTC no key takes over, so that some of 90d live up to ");
+  assert_contains(desk.out, "policy standard: within 90d window, freezes and max-per-run have room for 0 of 1 rotations");
+  assert_contains(desk.out, "A rotation can run; ");
+}
+
+static void test_check__a_calendar_with_room_is_told_and_no_warning(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  world_make(&world, &desk, "  example.com:\nfreeze: \"2020-01-01\"\nmax-per-run: 5\n");
+  assert_int_equal(desk_run(&desk, cli_command_check, NULL), EX_OK);
+  assert_contains(desk.out, "policy standard: keys may take over now");
+  assert_null(strstr(desk.out, "no key takes over"));
+  assert_null(strstr(desk.out, "have room for"));
+}
+
 static void test_check__unsigned_updates_are_warned_of_and_attest_no_clock(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
@@ -637,6 +658,8 @@ int main(void) {
       cmocka_unit_test(test_check__what_may_have_got_there_is_deleted),
       cmocka_unit_test(test_check__a_record_that_is_left_behind_is_named_with_how_to_delete_it),
       cmocka_unit_test(test_check__a_bad_tsig_file_stops_only_its_publisher),
+      cmocka_unit_test(test_check__a_calendar_that_leaves_too_little_room_is_warned_of),
+      cmocka_unit_test(test_check__a_calendar_with_room_is_told_and_no_warning),
       cmocka_unit_test(test_check__unsigned_updates_are_warned_of_and_attest_no_clock),
       cmocka_unit_test(test_check__a_signer_that_is_not_ready_is_told_once_and_not_proved),
       cmocka_unit_test(test_check__a_line_of_ones_own_leads_to_import_and_is_no_failure),

@@ -173,6 +173,17 @@ static void test_planner__a_broken_key_is_replaced_at_any_hour(void **state) {
   expect_action(builder, 1, now, PLAN_ACTIVATE);
 }
 
+/* A key that was revoked at once, in an emergency, leaves a domain unsigned. */
+static void test_planner__a_domain_that_has_signed_gets_its_next_key_at_any_hour(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_REVOKED, now - HOUR);
+  set_window(builder, MONDAY_TO_THURSDAY, 9 * HOUR, 16 * HOUR);
+  set_freeze(builder, now, now);
+  assert_int_equal(plan_at(builder, 1, now).action, PLAN_GENERATE);
+  builder_key(builder, "b", KEY_READY, now - DAY);
+  assert_int_equal(plan_at(builder, 1, now).action, PLAN_ACTIVATE);
+}
+
 static void test_planner__who_asks_for_a_rotation_is_there_and_waits_for_no_window(void **state) {
   struct builder *builder = *state;
   builder_key(builder, "a", KEY_ACTIVE, now);
@@ -305,6 +316,7 @@ int main(void) {
       TEST(test_planner__the_window_holds_back_no_new_key),
       TEST(test_planner__records_of_old_keys_change_in_the_window_alone),
       TEST(test_planner__a_broken_key_is_replaced_at_any_hour),
+      TEST(test_planner__a_domain_that_has_signed_gets_its_next_key_at_any_hour),
       TEST(test_planner__who_asks_for_a_rotation_is_there_and_waits_for_no_window),
       TEST(test_planner__a_first_key_waits_for_the_window_too),
       TEST(test_planner__a_record_that_vanished_is_put_back_at_any_hour),

@@ -172,6 +172,23 @@ static void test_schedule__one_that_never_opens_is_told(void **state) {
   assert_true(schedule_ever_opens(&dated));
 }
 
+static void test_schedule__open_time_and_the_longest_break_are_counted(void **state) {
+  (void)state;
+  const struct schedule both = make("Europe/Berlin", WORKDAYS, "09:00-16:00", "2026-12-20..2027-01-06");
+  int64_t gap, gap_from;
+  /* Four days of seven hours in each week. */
+  assert_int_equal(schedule_open_seconds(&both, moment("2026-11-30"), moment("2026-12-14"), &gap, &gap_from), 2 * 4 * 7 * 3600);
+  assert_int_equal(gap, 3 * DAY + 17 * 3600);
+  assert_int_equal(gap_from, moment("2026-12-03 15:00"));
+  /* The holidays: from Thursday the 17th at 16:00 to Thursday the 7th at 9:00. */
+  assert_int_equal(schedule_open_seconds(&both, moment("2026-12-14"), moment("2027-01-11"), &gap, &gap_from), 5 * 7 * 3600);
+  assert_int_equal(gap, moment("2027-01-07 08:00") - moment("2026-12-17 15:00"));
+  assert_int_equal(gap_from, moment("2026-12-17 15:00"));
+  const struct schedule always = {0};
+  assert_int_equal(schedule_open_seconds(&always, 1000, 5000, &gap, &gap_from), 4000);
+  assert_int_equal(gap, 0);
+}
+
 static void test_schedule__what_never_comes_stays_so(void **state) {
   (void)state;
   const struct schedule both = make(NULL, WORKDAYS, "09:00-16:00", "12-20..01-06");
@@ -216,6 +233,7 @@ int main(void) {
       cmocka_unit_test(test_schedule__freezes_of_every_year_pass_over_its_end),
       cmocka_unit_test(test_schedule__a_freeze_puts_the_window_off_to_its_next_opening),
       cmocka_unit_test(test_schedule__one_that_never_opens_is_told),
+      cmocka_unit_test(test_schedule__open_time_and_the_longest_break_are_counted),
       cmocka_unit_test(test_schedule__what_never_comes_stays_so),
       cmocka_unit_test(test_schedule__a_zone_that_is_gone_is_told),
       cmocka_unit_test(test_schedule__texts_that_are_none),

@@ -109,6 +109,7 @@ static void test_store__a_lineage_comes_back_with_all_that_was_committed(void **
   lineage->held = lineage->rotate_requested = true;
   lineage->hold_reason = text_duplicate("not in December");
   lineage->hold_until = TIME_NEVER;
+  lineage->hold_scope = HOLD_ACTIVATION;
   lineage->failures = 4;
   lineage->retry_at = 21;
   lineage->parked_at = 22;
@@ -127,6 +128,7 @@ static void test_store__a_lineage_comes_back_with_all_that_was_committed(void **
   assert_true(stored->managed && !stored->forgotten && stored->held && stored->rotate_requested);
   assert_string_equal(stored->hold_reason, "not in December");
   assert_true(stored->hold_until == TIME_NEVER);
+  assert_int_equal(stored->hold_scope, HOLD_ACTIVATION);
   assert_int_equal(stored->failures, 4);
   assert_true(stored->retry_at == 21 && stored->parked_at == 22 && stored->next_moment == 23);
   assert_string_equal(stored->failure, "no answer");

@@ -189,6 +189,9 @@ static void expect_offset(const char *rule, const char *at, int32_t offset) {
 static void test_time_zone__rules_of_every_shape(void **state) {
   (void)state;
   expect_offset("EST5", "2026-07-01", -5 * 3600);
+  struct time_zone *zone = parse_rule("EST5");
+  assert_int_equal(zone->count, 1); /* what the file says before holds at no moment */
+  time_zone_free(zone);
   expect_offset("<-03>3", "2026-07-01", -3 * 3600);
   expect_offset("<+0545>-5:45", "2026-07-01", 5 * 3600 + 45 * 60);
   /* Days by number: with and without leap days. 2028-03-01 is day 60 of J and day 60, counted from 0, of N. */

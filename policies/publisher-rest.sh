@@ -23,21 +23,24 @@ call() {
   esac
 }
 
-# id_of CONTENT: the provider's number of the TXT record at the name with just that content; nothing if there is none. Ours alone is ever touched.
-id_of() {
-  call GET "$records?type=TXT&name=$DKIMROLL_RELATIVE_NAME" |
-    jq -r --arg content "$1" '.records[] | select(.content == $content) | .id'
+# look_for CONTENT: sets ids to the provider's numbers of the TXT records at the name with just that content. Ours alone is ever touched.
+look_for() {
+  listed=$(call GET "$records?type=TXT&name=$DKIMROLL_RELATIVE_NAME") || exit $?
+  ids=$(printf '%s' "$listed" | jq -r --arg content "$1" '.records[] | select(.content == $content) | .id') || exit 1
 }
 
 add() {
-  [ -n "$(id_of "$DKIMROLL_RECORD")" ] && return
-  call POST "$records" "$(jq -n --arg name "$DKIMROLL_RELATIVE_NAME" --argjson ttl "$DKIMROLL_TTL" --arg content "$DKIMROLL_RECORD" \
-    '{type: "TXT", name: $name, ttl: $ttl, content: $content}')" >/dev/null
+  look_for "$DKIMROLL_RECORD"
+  [ -z "$ids" ] || return 0
+  body=$(jq -n --arg name "$DKIMROLL_RELATIVE_NAME" --argjson ttl "$DKIMROLL_TTL" --arg content "$DKIMROLL_RECORD" \
+    '{type: "TXT", name: $name, ttl: $ttl, content: $content}')
+  call POST "$records" "$body" >/dev/null
 }
 
 # remove CONTENT
 remove() {
-  for id in $(id_of "$1"); do call DELETE "$records/$id" >/dev/null; done
+  look_for "$1"
+  for id in $ids; do call DELETE "$records/$id" >/dev/null; done
 }
 
 case $DKIMROLL_ACTION in

@@ -169,7 +169,7 @@ static int read_clock(struct status *status) {
   if (verdict == CLOCK_JUMPED_FORWARD && !status->clock.attested)
     add_global(status, FINDING_NOTE,
                "the clock jumped forward since the last run: what it gained counts for nothing until it is attested",
-               "time synchronisation attests it, or a signed reply of a primary (TSIG), for which the next run asks",
+               "time synchronisation attests it, or a signed reply of a primary (TSIG), for which the next run asks where a publisher has one",
                0);
   else if (verdict == CLOCK_JUMPED_BACK)
     add_global(status, FINDING_NOTE, "the clock was set back since the last run: everything waits so much longer", "",
@@ -178,7 +178,7 @@ static int read_clock(struct status *status) {
     add_global(status, FINDING_NOTE,
                "the clock is not attested since this boot, and no key is switched, revoked or deleted before it is",
                "time synchronisation attests it, or a signed reply of a primary (TSIG), for which dkimroll asks when a "
-               "step is due",
+               "step is due, where a publisher has one",
                0);
   return 0;
 }

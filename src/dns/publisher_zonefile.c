@@ -142,16 +142,17 @@ static void reload(struct publish_operation *operation, size_t index) {
 
 static int submit_write(struct publish_operation *operation, size_t index, struct error *error);
 
-/* Items that the file's own contents refuse have ended; are there others? */
+/* Items that the file's own contents refuse have ended; are there others? The answers to the edits that the store asked for come first, and tell nothing. */
 static bool take_answers(struct publish_operation *operation, struct zone_write *write, const struct runner_fragment_reply *said) {
-  const size_t kept = said->count >= write->count ? said->count - write->count : 0;
   bool any = false;
   for (size_t i = 0; i < write->count; i++) {
-    struct error lost = {0};
-    if (said->count < write->count || !said->errors) error_set(&lost, ERROR_PROTOCOL, "the runner does not say what became of zone %s", write->zone);
-    const struct error *error = lost.code ? &lost : &said->errors[kept + i];
-    if (error->code) looked_made(operation, write->items[i], error);
-    any |= !error->code;
+    struct error error = {0};
+    if (!said->errors || said->count < write->count)
+      error_set(&error, ERROR_PROTOCOL, "the runner does not say what became of zone %s", write->zone);
+    else
+      error = said->errors[said->count - write->count + i];
+    if (error.code) looked_made(operation, write->items[i], &error);
+    any |= error.code == 0;
   }
   return any;
 }

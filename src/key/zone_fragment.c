@@ -151,7 +151,8 @@ static bool read_record(char *line, const char *zone, struct fragment_record *re
   blank[-1] = *rest = '\0';
   if (!is_below(line, zone) || !text_parse_number(blank + 1, 0, INT32_MAX, &ttl)) return false;
   CLEANUP(buffer_release) struct buffer content = BUFFER_WITH_MAXIMUM(RECORD_TEXT_MAX);
-  if (!read_strings(rest + strlen(middle) - 1, &content) || (content.failed && !content.no_memory)) return false;
+  const bool read = read_strings(rest + strlen(middle) - 1, &content);
+  if (!content.no_memory && (!read || content.failed)) return false;
   *ret_record = (struct fragment_record){.name = text_duplicate(line), .ttl = (uint32_t)ttl, .text = buffer_take_text(&content)};
   return true;
 }

@@ -570,6 +570,20 @@ static void test_publisher_looked__the_deadline_ends_every_item(void **state) {
   with_both(end_at_deadline);
 }
 
+/* What the engine plans by: an operation ends in time even if several calls in a row take all that they may. */
+static void test_publisher_looked__the_engine_knows_how_much_and_how_long(void **state) {
+  (void)state;
+  const struct policy_publisher command = {.type = PUBLISHER_COMMAND, .parallel = 4, .timeout = 60, .wait = 120};
+  const struct policy_publisher zonefile = {.type = PUBLISHER_ZONEFILE, .timeout = 60, .wait = 120};
+  const struct policy_publisher updates = {.type = PUBLISHER_RFC2136};
+  assert_int_equal(publisher_batch_maximum(&command), 128);
+  assert_int_equal(publisher_batch_maximum(&zonefile), 0);
+  assert_int_equal(publisher_batch_maximum(&updates), 0);
+  assert_int_equal(publisher_seconds(&command), 400);
+  assert_int_equal(publisher_seconds(&zonefile), 280);
+  assert_int_equal(publisher_seconds(&updates), 0);
+}
+
 /* ---- commands ---- */
 
 static void test_publisher_looked__after_as_many_hanging_calls_as_run_at_once_no_more_are_made(void **state) {
@@ -701,6 +715,7 @@ int main(void) {
       cmocka_unit_test(test_publisher_looked__results_are_per_item_and_effort_is_bounded),
       cmocka_unit_test(test_publisher_looked__an_operation_can_be_cancelled_at_any_moment),
       cmocka_unit_test(test_publisher_looked__the_deadline_ends_every_item),
+      cmocka_unit_test(test_publisher_looked__the_engine_knows_how_much_and_how_long),
       cmocka_unit_test(test_publisher_looked__after_as_many_hanging_calls_as_run_at_once_no_more_are_made),
       cmocka_unit_test(test_publisher_looked__a_fragment_that_was_lost_comes_back_with_all_that_belongs_there),
       cmocka_unit_test(test_publisher_looked__without_the_store_a_lost_fragment_is_not_made),

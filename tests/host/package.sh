@@ -128,7 +128,7 @@ daemon_is_restarted() {
 }
 
 keys_and_tables() { find "$root/etc/dkimkeys" -type f -exec sha256sum {} + | sort; }
-none_runs() { ! in_host pgrep -a dkimroll && ! in_host systemctl list-units --all --no-legend --plain --state=active | grep 'dkimroll.*\.\(service\|socket\|timer\) '; }
+none_runs() { ! in_host pgrep -a dkimroll && nothing_failed && ! in_host systemctl list-units --all --no-legend --plain --state=active | grep 'dkimroll.*\.\(service\|socket\|timer\) '; }
 removed() {
   keys_and_tables >"$work/keys"
   apt_get remove dkimroll || return 1

@@ -20,7 +20,7 @@ PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-d
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
 PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev sqlite3 dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
 PACKAGES_HOST := debootstrap iproute2
-PACKAGES_DEB := debhelper dpkg-dev lintian
+PACKAGES_DEB := build-essential debhelper lintian
 
 LIBRARIES := openssl yaml-0.1 libsystemd sqlite3 smartcols libseccomp
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wnull-dereference -Werror -fno-common

@@ -4,7 +4,7 @@
 # two sides must not be able to do, tried by programs in their place.
 #
 #   BUILD           the folder with the package and the built programs; default: build
-#   KEEP=1          keeps the folder of the host
+#   KEEP=1          leaves the host running: nsenter --all --target of its first process leads into it
 #   HOST_BASE       where the system lies that is installed once (host.sh)
 #
 # Needs root, debootstrap and unshare. The host shares no network with this one, has no route, and is removed at the end.
@@ -29,8 +29,12 @@ root=$work/root
 
 clean_up() {
   local status=$?
-  host_stop >/dev/null 2>&1
-  if [[ -n ${KEEP:-} ]]; then echo "kept: $work" >&2; else rm -rf --one-file-system "$work"; fi
+  if [[ -n ${KEEP:-} ]]; then
+    echo "kept: $work; its first process is ${init:-none}; it ends with kill -KILL, and umount of $root and $root.memory" >&2
+  else
+    host_stop >/dev/null 2>&1
+    rm -rf --one-file-system "$work"
+  fi
   exit "$status"
 }
 trap clean_up EXIT
@@ -184,9 +188,9 @@ processes() {
 # ---- all of it ----
 
 say "a Debian 12 with opendkim, postfix and named"
-host_prepare_base "$root" "${packages[@]}"
+host_prepare "$root" "${packages[@]}"
 install_files
-host_boot "$root"
+host_boot
 package_first_tests
 configure
 uid=$(in_host id -u dkimroll)
@@ -280,7 +284,10 @@ test_that "a path that left the policy is still granted to keys that live" says 
 in_host sed -i 's|/etc/dkimkeys/new/%d|/etc/dkimkeys/keys/%d|' /etc/dkimroll/policy.yaml
 
 say "systemd-analyze security"
-for unit in dkimroll-run.service dkimroll.service dkimroll-keeper@.service; do test_that "the exposure of $unit is at most 1.5" exposure "${unit/@./@x.}"; done
+for unit in "$root"/lib/systemd/system/dkimroll*.service; do
+  unit=$(basename "$unit")
+  test_that "the exposure of $unit is at most 1.5" exposure "${unit/@./@x.}"
+done
 cat "$work/figures"
 test_that "after all that the host still signs" signing_selector
 package_last_tests

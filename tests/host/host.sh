@@ -1,16 +1,16 @@
 # A Debian 12 of its own in a folder, with systemd as its first process, for tests/host/check-host.sh. It takes root, debootstrap and unshare, and no network but
 # that of this host's own apt.
 #
-#   host_prepare_base ROOT PACKAGE...   a system with these packages as they configure themselves, in the folder ROOT; made once and copied afterwards
-#   host_boot ROOT                      boots it in namespaces of its own, also of the network, which has nothing but lo; sets $init
+#   host_prepare ROOT PACKAGE...        a system with these packages as they configure themselves, in the folder ROOT; it is made once, and lent afterwards
+#   host_boot                           boots it in namespaces of its own, also of the network, which has nothing but lo; sets $init
 #   in_host COMMAND...                  in it
 #   beside COMMAND...                   a program of this host, in the network of the other
-#   host_stop
+#   host_stop                           ends it, and what was mounted for it
 #   host_is_possible                    whether this machine lets it: root, namespaces, control groups
 #
 # The base lies in $HOST_BASE, default /var/tmp/dkimroll-check-host/bookworm, 360 MB. give_up MESSAGE comes from who includes this.
 HOST_BASE=${HOST_BASE:-/var/tmp/dkimroll-check-host/bookworm}
-init='' host_wrapper='' host_root='' host_group=''
+init='' host_wrapper='' host_root='' host_memory='' host_group=''
 
 # What "a Debian 12" is here: the least that debootstrap makes, and what every installation has.
 host_install_base() { # BASE PACKAGE...
@@ -38,20 +38,29 @@ host_install_base() { # BASE PACKAGE...
   chroot "$base" apt-get clean
 }
 
-host_prepare_base() { # ROOT PACKAGE...
+# What is written goes to memory: dpkg and databases wait for the disk at every step.
+host_prepare() { # ROOT PACKAGE...
   local root=$1 stamp
   shift
   mkdir -p "$(dirname "$HOST_BASE")"
   stamp=$( (declare -f host_install_base && echo "$*") | sha256sum | cut -c 1-16)
+  # Shared as long as it is used, alone for who makes it.
   exec 9>"$HOST_BASE.lock"
-  flock 9
+  flock --shared 9
   if [[ ! -e $HOST_BASE/.dkimroll-$stamp ]]; then
-    rm -rf --one-file-system "$HOST_BASE"
-    host_install_base "$HOST_BASE" "$@" >"$HOST_BASE.log" 2>&1 </dev/null || { tail -n 20 "$HOST_BASE.log" >&2; give_up "no base system could be made; all of it: $HOST_BASE.log"; }
-    touch "$HOST_BASE/.dkimroll-$stamp"
+    flock 9
+    if [[ ! -e $HOST_BASE/.dkimroll-$stamp ]]; then
+      rm -rf --one-file-system "$HOST_BASE"
+      host_install_base "$HOST_BASE" "$@" >"$HOST_BASE.log" 2>&1 </dev/null || { tail -n 20 "$HOST_BASE.log" >&2; give_up "no base system could be made; all of it: $HOST_BASE.log"; }
+      touch "$HOST_BASE/.dkimroll-$stamp"
+    fi
+    flock --shared 9
   fi
-  cp -a --reflink=auto "$HOST_BASE" "$root"
-  exec 9>&-
+  host_memory=$root.memory
+  mkdir "$root" "$host_memory"
+  mount -t tmpfs -o mode=755 tmpfs "$host_memory" && mkdir "$host_memory/upper" "$host_memory/work" &&
+    mount -t overlay -o "lowerdir=$HOST_BASE,upperdir=$host_memory/upper,workdir=$host_memory/work" overlay "$root" || give_up "no file system for the host"
+  host_root=$root
 }
 
 # Control groups of its own: with those of the whole machine, two hosts at once would mistake one another's services for their own.
@@ -119,10 +128,10 @@ host_enter() { # ROOT
 }
 
 host_is_up() { in_host systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; }
-host_boot() { # ROOT
-  host_root=$1 host_group=dkimroll-host-$$
+host_boot() {
+  host_group=dkimroll-host-$$
   # The first process of the new PID namespace is the child of what this becomes.
-  unshare --mount --propagation private bash -c "$(host_functions); host_begin \"\$@\"" bash "$host_root.cgroup" "$host_group" "$host_root" >"$host_root.boot.log" 2>&1 </dev/null &
+  unshare --mount --propagation private bash -c "$(host_functions); host_begin \"\$@\"" bash "$host_root.cgroup" "$host_group" "$host_root" >"$host_root.boot.log" 2>&1 </dev/null 9>&- &
   host_wrapper=$!
   first_process() { init=$(pgrep -P "$host_wrapper") && [[ -n $init ]]; }
   deadline 10 first_process && deadline 60 host_is_up || { tail -n 20 "$host_root.boot.log" >&2; give_up "it did not boot"; }
@@ -130,11 +139,14 @@ host_boot() { # ROOT
 in_host() { nsenter --target "$init" --all "$@"; }
 beside() { nsenter --target "$init" --net "$@"; }
 host_stop() {
-  [[ -n $init ]] || return 0
-  in_host systemctl --no-block poweroff 2>/dev/null
-  host_is_down() { ! kill -0 "$init"; }
-  deadline 20 host_is_down || kill -KILL "$init"
-  wait "$host_wrapper"
-  init=''
-  unshare --mount --propagation private bash -c "$(host_functions); host_in_control_groups \"\$1\" host_remove_control_groups \"\$@\"" bash "$host_root.cgroup" "$host_group"
+  if [[ -n $init ]]; then
+    in_host systemctl --no-block poweroff 2>/dev/null
+    host_is_down() { ! kill -0 "$init"; }
+    deadline 20 host_is_down || kill -KILL "$init"
+    wait "$host_wrapper"
+    init=''
+    unshare --mount --propagation private bash -c "$(host_functions); host_in_control_groups \"\$1\" host_remove_control_groups \"\$@\"" bash "$host_root.cgroup" "$host_group"
+  fi
+  [[ -z $host_root ]] || umount -l "$host_root" "$host_memory"
+  host_root=''
 }

@@ -128,7 +128,7 @@ daemon_is_restarted() {
 }
 
 keys_and_tables() { find "$root/etc/dkimkeys" -type f -exec sha256sum {} + | sort; }
-none_runs() { ! in_host pgrep -a dkimroll && ! in_host systemctl list-units --all --no-legend --plain --state=active | grep 'dkimroll.*\.\(service\|socket\|timer\) '; }
+none_runs() { ! in_host pgrep -a dkimroll && nothing_failed && ! in_host systemctl list-units --all --no-legend --plain --state=active | grep 'dkimroll.*\.\(service\|socket\|timer\) '; }
 removed() {
   keys_and_tables >"$work/keys"
   apt_get remove dkimroll || return 1
@@ -144,6 +144,14 @@ purged_in_use() {
 }
 goes_on() {
   package_install "$version" && [[ $(active_selector) == "$second" ]] && run_unit && in_host dkimroll prove && mail_rotated_by by_hand
+}
+# As those that were taken over may lie.
+purged_in_use_elsewhere() {
+  in_host sh -ec 'mv /etc/dkimkeys/keys /etc/dkimkeys/elsewhere; sed -i "s|/etc/dkimkeys/keys/|/etc/dkimkeys/elsewhere/|" /etc/dkimkeys/KeyTable'
+  says 'keys that it made .* still there' apt_get purge dkimroll && [[ -s $root/var/lib/dkimroll/state.db ]]
+  local status=$?
+  in_host sh -ec 'mv /etc/dkimkeys/elsewhere /etc/dkimkeys/keys; sed -i "s|/etc/dkimkeys/elsewhere/|/etc/dkimkeys/keys/|" /etc/dkimkeys/KeyTable'
+  package_install "$version" && run_unit && return "$status"
 }
 # Somebody signs with a key of his own from now on.
 purged_unused() {
@@ -170,6 +178,7 @@ package_last_tests() {
   test_that "removed, it stops what ran, and leaves keys, tables and what it knows; mail is signed" removed
   test_that "purged, it leaves all of that as long as there are keys" purged_in_use
   test_that "installed again, it goes on" goes_on
+  test_that "purged while tables name keys of it in another place, it leaves what it knows" purged_in_use_elsewhere
   test_that "purged when no key is left, it leaves nothing but the keys and tables of others" purged_unused
   test_that "installed again, it is as new" fresh_again
 }

@@ -35,11 +35,13 @@ static int find_publisher(struct operation *operation, struct publisher **ret_pu
   return engine_find_publisher(operation->engine, id, policy, ret_publisher, error);
 }
 
-/* The survey of a key that was not published at once may be of a zone that does not hold its name any more: a delegation, an alias, or zone: of the policy was put right
- * since. So its place is looked for anew; the TTLs found there count, too. */
+/* What is known of a record's place may be wrong by now: a delegation, an alias, or zone: of the policy was put right, or the zone moved to another primary. So every
+ * other attempt looks for it anew, and so does the first of a key whose survey is old; the TTLs found there count, too. Nothing else can be hit: prerequisites name the very record. */
 static bool place_is_doubtful(const struct operation *operation, const struct work *work, const struct key *key) {
-  if (work->action != PLAN_PUBLISH || key->state != KEY_GENERATED) return false;
-  return work->lineage.failure || loop_wall(operation->engine->setup.loop) > time_add(key->generated_at, ENGINE_SURVEY_SECONDS);
+  if (work->action == PLAN_ATTEST) return false;
+  if (work->lineage.failures % 2) return true;
+  return work->action == PLAN_PUBLISH && key->state == KEY_GENERATED &&
+         loop_wall(operation->engine->setup.loop) > time_add(key->generated_at, ENGINE_SURVEY_SECONDS);
 }
 
 /* The exchange that attests the clock may belong to no key; any name below the domain serves, because nothing is changed there. */
@@ -55,7 +57,7 @@ static int fill_item(const struct operation *operation, size_t i, struct publish
   own->sought = place_is_doubtful(operation, work, key);
   if (key->zone[0] && !own->sought) item->zone = key->zone;
   if (key->owner[0] && !own->sought) item->owner = key->owner;
-  if (undoes && key->primary_server[0]) item->primary_server = key->primary_server;
+  if (undoes && key->primary_server[0] && !own->sought) item->primary_server = key->primary_server;
   int result = undoes ? record_build_revoked(key->algorithm, &own->revoked, error) : 0;
   switch (work->action) {
   case PLAN_PUBLISH:

@@ -158,6 +158,7 @@ static int apply_activate(struct application *a, struct error *error) {
 }
 
 static int apply_revoke(struct application *a, struct error *error) {
+  apply_place(a); /* where it was found, which is where it is deleted later */
   if (a->outcome->ttl > a->key->ttl) a->key->ttl = a->outcome->ttl;
   a->key->revoked_at = a->outcome->at;
   return application_set_state(a, a->key, KEY_REVOKED, "record replaced by one with empty p=", error);

@@ -108,6 +108,20 @@ static void test_engine__a_record_that_lies_elsewhere_by_now_is_revoked_and_dele
   assert_int_equal(world_events(world, "b.example", "failed"), 1);
 }
 
+static void test_engine__a_record_that_is_seen_after_its_deletion_is_looked_for_elsewhere(void **state) {
+  struct world *world = *state;
+  world_make(world, THREE);
+  world->lag[1] = 4 * WORLD_DAY;
+  for (int days = 0; days < 120 && world_events(world, "b.example", "deleted") == 0; days++) world_live(world, 1);
+  assert_int_equal(world_events(world, "b.example", "deleted"), 1);
+  const unsigned deletes = world->counts.deletes, publications = world->counts.publications;
+  world->moved = "b.example";
+  world_live(world, 2);
+  assert_int_equal(world->counts.deletes, deletes);
+  assert_true(world->counts.publications > publications);
+  assert_int_equal(world_events(world, "b.example", "failed"), 0);
+}
+
 static void test_engine__publisher_that_cannot_be_made_fails_its_own_domains(void **state) {
   struct world *world = *state;
   world_make(world, THREE);
@@ -294,6 +308,7 @@ int main(void) {
       TEST(test_engine__one_refused_record_fails_alone),
       TEST(test_engine__a_key_whose_name_lies_elsewhere_by_now_is_published_there),
       TEST(test_engine__a_record_that_lies_elsewhere_by_now_is_revoked_and_deleted_there),
+      TEST(test_engine__a_record_that_is_seen_after_its_deletion_is_looked_for_elsewhere),
       TEST(test_engine__publisher_that_cannot_be_made_fails_its_own_domains),
       TEST(test_engine__lagging_server_holds_back),
       TEST(test_engine__fresh_look_demotes),

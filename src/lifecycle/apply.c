@@ -177,6 +177,7 @@ static int apply_activate(struct application *a, struct error *error) {
 }
 
 static int apply_revoke(struct application *a, struct error *error) {
+  apply_place(a); /* where it was found, which is where it is deleted later */
   if (a->outcome->ttl > a->key->ttl) a->key->ttl = a->outcome->ttl;
   struct key *key = a->key;
   const bool compromised = key->compromised_at != TIME_UNSET, signed_once = key->state >= KEY_ACTIVE;

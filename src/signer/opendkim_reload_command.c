@@ -18,7 +18,7 @@ static int reload_command_judge(const char *name, const struct command_result *e
   if (ended->end == COMMAND_EXITED && ended->status == 0) return 0;
   if (ended->end == COMMAND_TIMED_OUT) {
     error_set(error, ERROR_TIMEOUT, "reload command %s: did not end in time and was killed: %s", name, reload_command_output(ended, output));
-    error_remedy(error, "find out what it waits for, or raise reload-timeout of the signer in the policy");
+    error_remedy(error, "find out what it waits for, or raise `timeout` of the signer's `reload` in the policy");
     return ERROR_TIMEOUT;
   }
   error_set(error, ERROR_REFUSED, "reload command %s: %s %d: %s", name, ended->end == COMMAND_EXITED ? "exit status" : "ended by signal",

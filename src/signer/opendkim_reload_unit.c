@@ -169,7 +169,7 @@ static int unit_job_wait(struct unit_job *job, struct error *error) {
     if (progress > 0) continue;
     if (clock_boottime() >= job->deadline) {
       error_set(error, ERROR_TIMEOUT, "unit %s: its reload job did not end in time", job->unit);
-      error_remedy(error, "see `systemctl list-jobs` and `systemctl status %s`; or raise reload-timeout in the policy",
+      error_remedy(error, "see `systemctl list-jobs` and `systemctl status %s`; or raise `timeout` of `reload` in the policy",
                    job->unit);
       return ERROR_TIMEOUT;
     }

@@ -37,9 +37,11 @@ expect_not statuses
 shows customers-cname
 shows customers-wildcard
 echo "  the remedy"
+expect recipe customers-copy
 sed -i "s/^$today.*CNAME.*/_domainkey 1 IN DNAME late.example.dkim.provider.example./; s/ 1 60 30/ 2 60 30/" "$world/primary/late.example.zone"
 expect rndc reload late.example >"$world/run.log"
 deadline 20 serves_alias late.example
+[[ $(signed_by anna@late.example) == "$today" ]] || fail "mail is not verified behind the new alias"
 late_rotates() {
   BUDGET=3s dkimroll rotate late.example >"$world/run.log" 2>&1
   grep -q '^\*@late.example' "$host/opendkim/SigningTable" && ! grep -q "^\*@late.example *$today\._" "$host/opendkim/SigningTable"

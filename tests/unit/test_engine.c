@@ -94,6 +94,34 @@ static void test_engine__a_key_whose_name_lies_elsewhere_by_now_is_published_the
   assert_states(world, "b.example", "active");
 }
 
+/* All selectors went into a zone of their own, also that of a key which is on its way out. */
+static void test_engine__a_record_that_lies_elsewhere_by_now_is_revoked_and_deleted_there(void **state) {
+  struct world *world = *state;
+  world_make(world, THREE);
+  world_live(world, 1);
+  world_request(world, REQUEST_ROTATE, "b.example");
+  world_run_well(world, 6 * 3600);
+  assert_states(world, "b.example", "retired active");
+  world->moved = "b.example";
+  world_live(world, 12);
+  assert_states(world, "b.example", "revoked active");
+  assert_int_equal(world_events(world, "b.example", "failed"), 1);
+}
+
+static void test_engine__a_record_that_is_seen_after_its_deletion_is_looked_for_elsewhere(void **state) {
+  struct world *world = *state;
+  world_make(world, THREE);
+  world->lag[1] = 4 * WORLD_DAY;
+  for (int days = 0; days < 120 && world_events(world, "b.example", "deleted") == 0; days++) world_live(world, 1);
+  assert_int_equal(world_events(world, "b.example", "deleted"), 1);
+  const unsigned deletes = world->counts.deletes, publications = world->counts.publications;
+  world->moved = "b.example";
+  world_live(world, 2);
+  assert_int_equal(world->counts.deletes, deletes);
+  assert_true(world->counts.publications > publications);
+  assert_int_equal(world_events(world, "b.example", "failed"), 0);
+}
+
 static void test_engine__publisher_that_cannot_be_made_fails_its_own_domains(void **state) {
   struct world *world = *state;
   world_make(world, THREE);
@@ -279,6 +307,8 @@ int main(void) {
       TEST(test_engine__batches_stay_few),
       TEST(test_engine__one_refused_record_fails_alone),
       TEST(test_engine__a_key_whose_name_lies_elsewhere_by_now_is_published_there),
+      TEST(test_engine__a_record_that_lies_elsewhere_by_now_is_revoked_and_deleted_there),
+      TEST(test_engine__a_record_that_is_seen_after_its_deletion_is_looked_for_elsewhere),
       TEST(test_engine__publisher_that_cannot_be_made_fails_its_own_domains),
       TEST(test_engine__lagging_server_holds_back),
       TEST(test_engine__fresh_look_demotes),

@@ -237,9 +237,6 @@ int policy_publisher_file(const struct policy_publisher *publisher, const char *
     ERROR_USE_RESULT;
 /* Whether a publisher has a primary whose signed reply attests the clock (RFC 8945 5.2.3): else time synchronisation alone does. */
 bool policy_publisher_attests(const struct policy_publisher *publisher);
-/* The directories that publishers of the policy write to, for a unit's ReadWritePaths=: each once, borrowed by nobody. Caller frees each and the array. */
-int policy_publisher_directories(const struct policy *policy, char ***ret_directories, size_t *ret_count, struct error *error)
-    ERROR_USE_RESULT;
 
 /* The parts that keys remember of what they were made with: written as one line of JSON from the schema's tables (the same content
  * gives the same text; the name is part of it) and read back by the same schema, YAML being a superset. format: caller frees; NULL texts

@@ -93,29 +93,3 @@ int policy_publisher_file(const struct policy_publisher *publisher, const char *
   *ret_path = text;
   return 0;
 }
-
-static int add_directory(const char *file, char **directories, size_t *count) {
-  const char *slash = strrchr(file, '/');
-  CLEANUP_FREE char *directory = slash && slash > file ? text_format("%.*s", (int)(slash - file), file) : text_duplicate("/");
-  if (!directory) return ERROR_NO_MEMORY;
-  for (size_t i = 0; i < *count; i++)
-    if (text_equal(directories[i], directory)) return 0;
-  directories[(*count)++] = TAKE_PTR(directory);
-  return 0;
-}
-
-int policy_publisher_directories(const struct policy *policy, char ***ret_directories, size_t *ret_count, struct error *error) {
-  char **directories = calloc(policy->publisher_count + 1, sizeof(char *));
-  size_t count = 0;
-  int result = directories ? 0 : ERROR_NO_MEMORY;
-  for (size_t i = 0; i < policy->publisher_count && !result; i++)
-    if (policy->publishers[i].file) result = add_directory(policy->publishers[i].file, directories, &count);
-  if (result) {
-    for (size_t i = 0; i < count; i++) free(directories[i]);
-    free(directories);
-    return error_set(error, result, "memory ran out for the directories of publishers");
-  }
-  *ret_directories = directories;
-  *ret_count = count;
-  return 0;
-}

@@ -33,6 +33,7 @@ struct revoke {
   size_t count;
   size_t domain_count; /* of the targets */
   size_t open, unconfirmed; /* targets of domains that are not held: not revoked yet; and not known to be everywhere */
+  bool begun;          /* the engine has asked before */
   int64_t revoked_at;  /* boottime, milliseconds: when the last of them was; 0: not all are */
 };
 

@@ -91,8 +91,11 @@ static void show_event(void *context, const struct event *event) {
 
 /* The keys are revoked, and every server says so, or takes its time: what comes now (new standby keys) is no emergency. */
 static bool is_enough(void *context) {
-  const struct revoke *revoke = context;
-  if (revoke->revoked_at == 0) return false;
+  struct revoke *revoke = context;
+  if (!revoke->begun || revoke->revoked_at == 0) {
+    revoke->begun = true; /* the first turn, which follows, carries out what was asked for */
+    return false;
+  }
   return revoke->unconfirmed == 0 || loop_boottime(revoke->session->backends.loop) >= revoke->revoked_at + REVOKE_SETTLE_MS;
 }
 

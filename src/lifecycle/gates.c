@@ -48,8 +48,13 @@ static bool gate_back_off(const struct gate_view *view, struct plan_reason *reas
   const struct key *failed = failure_key(lineage);
   char moment[TIME_TEXT_SIZE];
   if (!back_off_runs(view)) return true;
-  /* An emergency waits for nothing but itself: what failed of other keys says nothing about whether this can be done. */
-  if (view->key && view->key->compromised_at != TIME_UNSET && failed != view->key) return true;
+  /* An emergency waits for nothing but itself: what failed of other keys says nothing about whether this can be done. Only one failure is remembered, so it has a pace of
+   * its own, or two keys that fail in turn would forget each other's pause. */
+  if (view->key && view->key->compromised_at != TIME_UNSET && failed != view->key) {
+    const int64_t begun = view->key->intent_at, opens = time_add(begun, TIMING_EMERGENCY_PAUSE);
+    if (begun == TIME_UNSET || begun > view->clock->now || view->clock->now >= opens) return true;
+    return gate_closed(reason, opens, "it was tried a moment ago, and is tried again at %s", time_format(opens, moment));
+  }
   /* A dead server of an old key must not slow down the next rotation, nor must trouble with the key that signs hold back the one that ends it. */
   const bool signs = !view->key || !key_is_leaving(lineage, view->key);
   if (signs && failed && key_is_leaving(lineage, failed)) return true;

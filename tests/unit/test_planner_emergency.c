@@ -97,6 +97,21 @@ static void test_planner_emergency__a_back_off_of_the_revocation_holds_no_new_ke
   expect_opens(builder, 0, PLAN_REVOKE, "back_off", builder->lineage.retry_at);
 }
 
+/* Only one failure is remembered: two keys that fail in turn must not take each other's pause away. */
+static void test_planner_emergency__two_keys_that_fail_in_turn_keep_a_pace(void **state) {
+  struct builder *builder = *state;
+  add(builder, "signs", KEY_ACTIVE, now - DAY);
+  add(builder, "old", KEY_RETIRED, now)->placements[0].drained_at = now;
+  add(builder, "next", KEY_GENERATED, now);
+  compromise(builder, "old", false, false);
+  builder->lineage.keys[1].intent = PLAN_REVOKE;
+  builder->lineage.keys[1].intent_at = now;
+  builder_fail(builder, PLAN_REVOKE, 1, now, ERROR_UNREACHABLE, true);
+  builder_fail(builder, PLAN_PUBLISH, 2, now, ERROR_UNREACHABLE, true);
+  expect_closed(builder, 1, now, PLAN_REVOKE, "back_off", now + TIMING_EMERGENCY_PAUSE);
+  expect_action(builder, 1, now + TIMING_EMERGENCY_PAUSE, PLAN_REVOKE);
+}
+
 /* ---- without a standby ---- */
 
 static void test_planner_emergency__without_a_standby_a_key_is_made_and_the_old_one_signs_on(void **state) {
@@ -406,6 +421,7 @@ int main(void) {
       TEST(of_two_standbys_the_older_one_that_is_sound_takes_over),
       TEST(the_record_says_so_right_after_the_switch_and_before_a_new_key_is_made),
       TEST(a_back_off_of_the_revocation_holds_no_new_key_back),
+      TEST(two_keys_that_fail_in_turn_keep_a_pace),
       TEST(without_a_standby_a_key_is_made_and_the_old_one_signs_on),
       TEST(a_rotation_that_is_half_way_is_taken_to_its_end),
       TEST(at_once_ends_the_record_without_another_key),

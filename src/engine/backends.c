@@ -9,6 +9,15 @@ static int refuse_more(const char *what, int limit, struct error *error) {
   return ERROR_LIMIT;
 }
 
+/* The same server and zone, asked with another secret or other patience. */
+static bool is_same_place(const struct policy_publisher *a, const struct policy_publisher *b) {
+  return a && b && a->type == PUBLISHER_RFC2136 && b->type == PUBLISHER_RFC2136 && text_equal(a->name, b->name) && text_equal(a->server, b->server) && text_equal(a->zone, b->zone);
+}
+
+int64_t lineage_undoing_publisher(const struct lineage *lineage, const struct key *key) {
+  return is_same_place(lineage->publisher, key->publisher) ? lineage->publisher_id : key->publisher_id;
+}
+
 const struct policy_publisher *lineage_publisher(const struct lineage *lineage, int64_t id) {
   for (size_t i = 0; i < lineage->key_count && lineage->publisher_id != id; i++)
     if (lineage->keys[i].publisher_id == id) return lineage->keys[i].publisher;

@@ -227,6 +227,9 @@ int engine_find_publisher(struct engine *engine, int64_t id, const struct policy
 int engine_find_signer(struct engine *engine, int64_t id, const struct policy_signer *policy, struct signer **ret_signer,
                        struct error *error) ERROR_USE_RESULT;
 void engine_release_backends(struct engine *engine);
+/* Where key's record is undone: at the version of the publisher that it was made with, because the policy may name another server by now; but where only the secret
+ * has moved since, by the present one, since the old may be gone. */
+int64_t lineage_undoing_publisher(const struct lineage *lineage, const struct key *key);
 /* The version of that row that lineage or one of its keys uses; its own where none has that row. */
 const struct policy_publisher *lineage_publisher(const struct lineage *lineage, int64_t id);
 

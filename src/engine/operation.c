@@ -35,7 +35,7 @@ int64_t stage_resource(enum plan_action action, const struct lineage *lineage, s
   const struct stage *stage = stage_for(action);
   if (stage != &stage_publish && stage != &stage_confirm && stage != &stage_confirm_absent) return 0;
   const bool ended = key < lineage->key_count && lineage->keys[key].state == KEY_REVOKED;
-  return action_undoes(action) || ended ? lineage->keys[key].publisher_id : lineage->publisher_id;
+  return action_undoes(action) || ended ? lineage_undoing_publisher(lineage, &lineage->keys[key]) : lineage->publisher_id;
 }
 
 static struct queue *find_queue(struct engine *engine, const struct stage *stage, int64_t resource) {

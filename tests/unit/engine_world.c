@@ -251,6 +251,7 @@ static int make_publisher(void *context, const struct policy_publisher *policy, 
   struct world *world = context;
   if (world->no_publisher && text_equal(policy->name, world->no_publisher))
     return error_set(error, ERROR_NOT_FOUND, "no such TSIG file");
+  if (world->secret_gone && text_equal(policy->tsig_file, world->secret_gone)) return error_set(error, ERROR_NOT_FOUND, "%s: no such TSIG file", policy->tsig_file);
   struct fake_publisher *publisher = calloc(1, sizeof *publisher);
   *publisher = (struct fake_publisher){.publisher.ops = &publish_ops, .world = world};
   world->open_back_ends++;
@@ -533,7 +534,7 @@ static void world_now(struct loop *loop, struct clock_reading *ret_reading) {
 
 static char *policy_text(const struct world *world, const char *domains) {
   static const char text[] = "%3$spolicies: {one: {keys: {main: {algorithm: ed25519}}, %4$s}}\n"
-                             "publishers: {primary: {server: \"192.0.2.1\"}, other: {server: \"192.0.2.2\"}}\n"
+                             "publishers: {primary: {server: \"192.0.2.1\"%5$s}, other: {server: \"192.0.2.2\"}}\n"
                              "signers:\n"
                              "  first: {key-table: %1$s/first/KeyTable, signing-table: %1$s/first/SigningTable, "
                              "key-directory: %1$s/first/%%d, owner: \"root:root\", milter: \"unix:/x\"}\n"
@@ -541,11 +542,11 @@ static char *policy_text(const struct world *world, const char *domains) {
                              "key-directory: %1$s/second/%%d, owner: \"root:root\", milter: \"unix:/y\"}\n"
                              "domain-defaults: {policy: one, publisher: primary, signers: [first]}\n"
                              "domains: {%2$s}\n";
-  const char *const limits = world->limits ? world->limits : "", *const rules = world->rules ? world->rules : "rotate-every: 30d";
-  const size_t size = sizeof text + 6 * strlen(world->place.path) + strlen(domains) + strlen(limits) + strlen(rules);
+  const char *const limits = world->limits ? world->limits : "", *const rules = world->rules ? world->rules : "rotate-every: 30d", *const secret = world->secret ? world->secret : "";
+  const size_t size = sizeof text + 6 * strlen(world->place.path) + strlen(domains) + strlen(limits) + strlen(rules) + strlen(secret);
   char *whole = malloc(size);
   assert_non_null(whole);
-  snprintf(whole, size, text, world->place.path, domains, limits, rules);
+  snprintf(whole, size, text, world->place.path, domains, limits, rules, secret);
   return whole;
 }
 

@@ -84,6 +84,8 @@ struct world {
   int publish_code;             /* why */
   const char *moved;            /* text in the name: it is in another zone than its survey found, whose negative TTL is WORLD_FOUND_TTL */
   bool publish_hangs;           /* answers at the deadline only, with ERROR_TIMEOUT */
+  const char *secret;           /* ", tsig-file: /a" of publisher primary in the policy; NULL: none */
+  const char *secret_gone;      /* path of a TSIG file that is not there */
   const char *no_publisher;     /* name of the publisher that cannot be made */
   const char *signer_fails;     /* name of the signer whose activations fail */
   const char *tables_digest;    /* of every signer's tables, for looks; NULL: they cannot be looked at */

@@ -134,6 +134,22 @@ static void test_engine__publisher_that_cannot_be_made_fails_its_own_domains(voi
   assert_states(world, "c.example", "active");
 }
 
+/* The secret has moved since the old key was published: its record is revoked and deleted with the one that is there. */
+static void test_engine__old_keys_are_ended_with_the_secret_of_today(void **state) {
+  struct world *world = *state;
+  world->secret = ", tsig-file: /a";
+  world_make(world, "a.example: {}");
+  world_live(world, 2);
+  assert_states(world, "a.example", "active");
+  world->secret = ", tsig-file: \"credential:b\"";
+  world->secret_gone = "/a";
+  world_sync(world, "a.example: {}");
+  world_request(world, REQUEST_ROTATE, "a.example");
+  world_live(world, 100);
+  assert_int_equal(world_events(world, "a.example", "failed"), 0);
+  assert_int_equal(world_records(world, "a.example"), 2); /* the one that signs, and the tombstone or the successor beside it */
+}
+
 static void test_engine__lagging_server_holds_back(void **state) {
   struct world *world = *state;
   world_make(world, "a.example: {}");
@@ -310,6 +326,7 @@ int main(void) {
       TEST(test_engine__a_record_that_lies_elsewhere_by_now_is_revoked_and_deleted_there),
       TEST(test_engine__a_record_that_is_seen_after_its_deletion_is_looked_for_elsewhere),
       TEST(test_engine__publisher_that_cannot_be_made_fails_its_own_domains),
+      TEST(test_engine__old_keys_are_ended_with_the_secret_of_today),
       TEST(test_engine__lagging_server_holds_back),
       TEST(test_engine__fresh_look_demotes),
       TEST(test_engine__one_signer_of_two_fails_predecessor_stays),

@@ -85,6 +85,32 @@ static void print_summary(const struct cli *cli, const struct engine_summary *su
     fprintf(cli->out, "next step %s.\n", time_format(summary->next, moment));
 }
 
+/* Somebody else has the lease: a command that was typed, or a run before this one. What is due is not his business, so he is waited for, within the budget. */
+enum { RUN_LEASE_MS = 200 };
+struct waiting {
+  struct session *session;
+  int64_t until; /* boottime, milliseconds */
+  struct error error;
+};
+
+static void try_again(void *context) {
+  struct waiting *waiting = context;
+  struct loop *loop = waiting->session->backends.loop;
+  waiting->error = (struct error){0};
+  const int result = session_take_over(waiting->session, "dkimroll run", &waiting->error);
+  if (result != ERROR_BUSY || loop_boottime(loop) >= waiting->until || loop_at(loop, loop_boottime(loop) + RUN_LEASE_MS, try_again, waiting, NULL)) loop_stop(loop);
+}
+
+static int take_over(struct session *session, struct error *error) {
+  struct waiting waiting = {.session = session};
+  const int result = session_take_over(session, "dkimroll run", error);
+  if (result != ERROR_BUSY || session_wake(session)) return result;
+  waiting.until = loop_boottime(session->backends.loop) + session->cli->arguments->budget * 1000;
+  const int waited = session_run_loop(session, try_again, &waiting, &waiting.error);
+  *error = waiting.error;
+  return waited;
+}
+
 int cli_command_run(const struct cli *cli) {
   struct session session = {.cli = cli};
   struct error error = {0};
@@ -92,7 +118,7 @@ int cli_command_run(const struct cli *cli) {
   struct engine_setup setup = {.listener = log_event_row, .listener_context = (void *)cli, .horizon = cli->arguments->budget};
   if (nothing_is_due(&session)) return end_idle(&session);
   int result = session_open(&session, &error);
-  if (!result) result = session_take_over(&session, "dkimroll run", &error);
+  if (!result) result = take_over(&session, &error);
   if (result == ERROR_BUSY && session_wake(&session)) {
     fprintf(cli->out, "The daemon does it: %s.\n", error.message);
     session_release(&session);

@@ -12,3 +12,10 @@ expect_log "pid $first_pid"
 expect_log 'ready -> active'
 wait "$first_pid" || fail "the first one failed"
 expect grep -q 'requested' "$world/first.log"
+
+echo "- a run of the timer waits for a command that is at work, and fails for no such thing"
+dkimroll rotate "$zone" --budget 3s >"$world/first.log" 2>&1 &
+first_pid=$!
+deadline 10 grep -q 'reserved -> generated' "$world/first.log"
+expect runs 20s
+wait "$first_pid" || fail "the rotation failed"

@@ -1,5 +1,5 @@
 # dkimroll. `make demo` shows the main job on loopback, `make check` builds and passes all tests, `make deb` makes a Debian package; each installs what it misses. docs/architecture.md, section 13,
-# tells of the tests that go on for longer: sim, crash, faults, fuzz, bench, coverage.
+# tells of the tests that go on for longer: sim, mutants, crash, faults, fuzz, bench, coverage.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -50,7 +50,7 @@ LIBRARY := $(BUILD)/libdkimroll.a
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
-.PHONY: all check demo bench coverage sim crash faults fuzz check-host deb install clean packages-build packages-demo packages-check packages-host packages-deb lint unit integration \
+.PHONY: all check demo bench coverage sim mutants crash faults fuzz check-host deb install clean packages-build packages-demo packages-check packages-host packages-deb lint unit integration \
   tests-build tests-run crash-build crash-sample faults-build faults-sample simulated-lives fuzz-build fuzz-smoke
 
 all: $(BUILD)/dkimroll
@@ -157,6 +157,10 @@ check-host: packages-host
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/tests/host/probe $(BUILD)/tests/host/fake_loop
 	@$(MAKE) --no-print-directory -s deb
 	@BUILD=$(abspath $(BUILD)) tests/host/check-host.sh
+
+# Each patch of tests/mutants takes a gate, a wait or an order away, and has to be noticed; survivors fail. MUTANTS="gate-absent wait-queue" for some.
+mutants: packages-check
+	@tests/tools/mutants $(MUTANTS)
 
 bench: packages-demo
 	@$(MAKE) --no-print-directory -s -j$(JOBS) all

@@ -51,7 +51,8 @@ struct engine_setup {
   const struct engine_factory *factory;
   engine_listener *listener; /* may be NULL */
   void *listener_context;
-  bool (*enough)(void *listener_context); /* NULL, or asked before each turn: true ends the run as engine_stop does */
+  bool (*enough)(void *context); /* NULL, or asked before each turn: true ends the run as engine_stop does */
+  void *enough_context;
   void (*turned)(void *context); /* after each turn; may be NULL. It may stop and wake the engine */
   void *turned_context;
   const char *const *domains; /* only these; NULL: all */

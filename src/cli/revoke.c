@@ -164,6 +164,7 @@ static int carry_out(struct revoke *revoke, struct error *error) {
   struct engine_setup setup = {.listener = show_event,
                                .listener_context = revoke,
                                .enough = is_enough,
+                               .enough_context = revoke,
                                .domains = domains,
                                .domain_count = arguments->all_active ? 0 : revoke->count,
                                .horizon = arguments->no_wait ? 0 : arguments->budget};

@@ -149,9 +149,11 @@ size_t engine_resource_batch(struct engine *engine, const struct queue *queue);
 void engine_note_signer(struct engine *engine, int64_t id, const struct policy_signer *policy, const struct signer_result *results, size_t count);
 /* What an operation, which has ended, tells of its resources: rows to be stored, whose texts are borrowed until the next operation ends. Returns their number. */
 size_t engine_resource_note(const struct operation *operation, struct store_resource rows[ENGINE_RESOURCE_ROWS_MAX]);
+/* Those that changed since they were stored. */
+size_t engine_resource_rows(struct engine *engine, struct store_resource rows[ENGINE_RESOURCE_ROWS_MAX]);
 /* Somebody asked for lineage: the next item probes its resources at once. */
 void engine_resource_wake(struct engine *engine, const struct lineage *lineage);
-/* All of them: the clock went back. */
+/* All of them: the clock went back, or a person says that the wave goes on. */
 void engine_resources_wake(struct engine *engine);
 /* After a probe that failed, those that wait in the queue are put off too. */
 int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct error *error) ERROR_USE_RESULT;

@@ -110,9 +110,16 @@ static int request_execute_wave(struct engine *engine, const struct store_reques
   struct event_list events = {0};
   char who[1024];
   snprintf(who, sizeof who, "%s%s%s", request->asked_by ? request->asked_by : "somebody", request->reason ? ": " : "", request->reason ? request->reason : "");
+  struct store_resource resources[ENGINE_RESOURCE_ROWS_MAX];
   int result = engine_wave_release(engine, who, &events, error);
-  struct store_commit commit = {
-      .events = events.items, .event_count = events.count, .clock = &engine->clock, .requests_done = &request->id, .request_done_count = 1};
+  engine_resources_wake(engine);
+  struct store_commit commit = {.events = events.items,
+                                .event_count = events.count,
+                                .clock = &engine->clock,
+                                .requests_done = &request->id,
+                                .request_done_count = 1,
+                                .resources = resources,
+                                .resource_count = engine_resource_rows(engine, resources)};
   engine_wave_commit(engine, &commit);
   if (!result) result = engine->setup.store->ops->commit(engine->setup.store, &commit, error);
   if (!result) {
@@ -143,12 +150,15 @@ static int request_execute(struct engine *engine, const struct store_request *re
     if (!later) result = request_apply(engine, request, &lineages[i], &events, error);
   }
   if (!result && !later) {
+    struct store_resource resources[ENGINE_RESOURCE_ROWS_MAX];
     const struct store_commit commit = {.lineages = pointers,
                                         .lineage_count = count,
                                         .events = events.items,
                                         .event_count = events.count,
                                         .requests_done = &request->id,
-                                        .request_done_count = 1};
+                                        .request_done_count = 1,
+                                        .resources = resources,
+                                        .resource_count = engine_resource_rows(engine, resources)};
     result = store->ops->commit(store, &commit, error);
     if (!result) engine_tell(engine, &events);
     *executed += !result;

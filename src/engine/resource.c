@@ -37,6 +37,7 @@ static int resource_row(void *context, const void *row) {
     resource->failures = stored->failures;
     resource->retry_at = stored->retry_at;
     text_copy(resource->name, sizeof resource->name, stored->name);
+    text_copy(resource->failure, sizeof resource->failure, stored->failure ? stored->failure : "");
   }
   return 0;
 }
@@ -158,14 +159,10 @@ static void note_publisher(const struct operation *operation) {
   note(operation->engine, RESOURCE_PUBLISHER, operation->queue->resource, name, failure);
 }
 
-size_t engine_resource_note(const struct operation *operation, struct store_resource rows[ENGINE_RESOURCE_ROWS_MAX]) {
-  struct engine *engine = operation->engine;
+size_t engine_resource_rows(struct engine *engine, struct store_resource rows[ENGINE_RESOURCE_ROWS_MAX]) {
   size_t count = 0;
-  if (operation->stage == &stage_publish && operation->count > 0) note_publisher(operation);
   for (size_t i = 0; i < engine->resource_count && count < ENGINE_RESOURCE_ROWS_MAX; i++) {
     struct engine_resource *resource = &engine->resources[i];
-    /* A probe that ended before it came to the signer is none. */
-    if (stage_signs(operation->stage)) resource->probing = false;
     if (!resource->changed) continue;
     resource->changed = false;
     rows[count++] = (struct store_resource){
@@ -174,18 +171,33 @@ size_t engine_resource_note(const struct operation *operation, struct store_reso
   return count;
 }
 
+size_t engine_resource_note(const struct operation *operation, struct store_resource rows[ENGINE_RESOURCE_ROWS_MAX]) {
+  struct engine *engine = operation->engine;
+  if (operation->stage == &stage_publish && operation->count > 0) note_publisher(operation);
+  /* A probe that ended before it came to the signer is none. */
+  for (size_t i = 0; i < engine->resource_count && stage_signs(operation->stage); i++) engine->resources[i].probing = false;
+  return engine_resource_rows(engine, rows);
+}
+
+/* It is stored: who executes the request may be another than who then probes. */
+static void wake(const struct engine *engine, struct engine_resource *resource) {
+  if (resource->failures == 0 || resource->retry_at <= engine->plan_clock.now) return;
+  resource->retry_at = engine->plan_clock.now;
+  resource->changed = true;
+}
+
 void engine_resource_wake(struct engine *engine, const struct lineage *lineage) {
   for (size_t i = 0; i < engine->resource_count; i++) {
     struct engine_resource *resource = &engine->resources[i];
     bool wanted = resource->kind == RESOURCE_PUBLISHER && resource->id == lineage->publisher_id;
     for (size_t j = 0; j < lineage->key_count; j++) wanted |= resource->kind == RESOURCE_PUBLISHER && resource->id == lineage->keys[j].publisher_id;
     for (size_t j = 0; j < lineage->signer_count; j++) wanted |= resource->kind == RESOURCE_SIGNER && resource->id == lineage->signer_ids[j];
-    if (wanted && resource->failures > 0) resource->retry_at = engine->plan_clock.now;
+    if (wanted) wake(engine, resource);
   }
 }
 
 void engine_resources_wake(struct engine *engine) {
-  for (size_t i = 0; i < engine->resource_count; i++) engine->resources[i].retry_at = time_min(engine->resources[i].retry_at, engine->plan_clock.now);
+  for (size_t i = 0; i < engine->resource_count; i++) wake(engine, &engine->resources[i]);
 }
 
 /* Takes out of the queue what waits for a resource that is out of reach; works gets them. Returns their number. */

@@ -341,7 +341,7 @@ static void make_turn(struct engine *engine) {
     return;
   }
   if (engine->looked_at == 0) return; /* the first look comes before everything, and wakes us */
-  if (engine->setup.enough && !engine->stopping && engine->setup.enough(engine->setup.listener_context)) engine_stop(engine);
+  if (engine->setup.enough && !engine->stopping && engine->setup.enough(engine->setup.enough_context)) engine_stop(engine);
   if (engine_turn(engine, &progress, &error)) {
     engine_fail(engine, &error);
     return;

@@ -119,6 +119,22 @@ static void test_engine_resource__request_probes_a_signer_that_was_put_off(void 
   assert_int_equal(resources(world), 0);
 }
 
+/* `release` carries out its request and ends; the next run probes. */
+static void test_engine_resource__what_one_process_wakes_the_next_one_probes(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  world->signer_down = "first";
+  for (unsigned run = 0; run < 12; run++) world_run_well(world, 1800);
+  world->signer_down = NULL;
+  world_request(world, REQUEST_RELEASE, "a.example");
+  struct error error = {0};
+  assert_int_equal(world_run_setup(world, (struct engine_setup){.requests_only = true}, &error), 0);
+  assert_int_equal(world->counts.switches, 0);
+  world_run_well(world, 1);
+  assert_int_equal(world->counts.switches, 1);
+  assert_int_equal(resources(world), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_engine_resource__server_out_of_reach_is_probed_by_one_for_all, world_setup, world_teardown),
@@ -127,6 +143,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_engine_resource__signer_out_of_reach_is_probed_by_one_for_all, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_resource__signer_that_answers_does_not_wait_for_the_other, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_resource__request_probes_a_signer_that_was_put_off, world_setup, world_teardown),
+      cmocka_unit_test_setup_teardown(test_engine_resource__what_one_process_wakes_the_next_one_probes, world_setup, world_teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -281,6 +281,12 @@ static bool gate_drained(const struct gate_view *view, struct plan_reason *reaso
                    "connections that were open at the switch may still sign with it");
 }
 
+/* OpenDKIM opens the file for each message, also for connections that know the old tables: without it their mail is tempfailed. After an emergency the record is gone
+ * before they are. */
+static bool gate_connections_ended(const struct gate_view *view, struct plan_reason *reason) {
+  return view->key->retired_at == TIME_UNSET || gate_drained(view, reason);
+}
+
 static bool gate_not_withdrawn(const struct gate_view *view, struct plan_reason *reason) {
   for (size_t i = 0; i < view->key->placement_count; i++)
     if (placement_is_named(&view->key->placements[i])) return true;
@@ -373,7 +379,7 @@ static bool gate_absence_round_due(const struct gate_view *view, struct plan_rea
 #define WATCH_GATES GATE(managed), APPLIES(not_deleted), APPLIES(watched), GATE(round_due), GATE(look_back_off)
 #define HEAL_GATES GATE(managed), APPLIES(not_deleted), APPLIES(missing), GATE(patience), GATE(back_off)
 #define DESTROY_GATES                                                                                                  \
-  GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(file_unshared), GATE(not_held),                 \
+  GATE(managed), APPLIES(deleted), GATE(absent), GATE(withdrawn), GATE(connections_ended), GATE(file_unshared), GATE(not_held), \
       GATE(clock_attested), GATE(back_off), GATE(freeze)
 
 /* A key that never signed and is not to sign any more. */

@@ -177,10 +177,11 @@ static int examine(void *context, const void *row) {
       snprintf(e->why, e->size, "%s: %s is compromised and %s: %s", lineage->domain, key->selector, key_state_name(key->state), lineage->failure ? lineage->failure : "no failure");
       return 1;
     }
+    if (key->state < KEY_RETIRED) continue;
     /* Long after its time an old key is still there. */
     int64_t end = key->revoked_at != TIME_UNSET ? time_add(key->revoked_at, lineage->rules->tombstone) : key->revoke_at;
     end = schedule_next(&lineage->rules->schedule, end, true);
-    if (key->state >= KEY_RETIRED && !lineage->held && time_add(end, 4 * 86400) < now) {
+    if (!lineage->held && time_add(end, 4 * 86400) < now) {
       snprintf(e->why, e->size, "%s: %s is %s long after its time: %s", lineage->domain, key->selector, key_state_name(key->state), lineage->failure ? lineage->failure : "no failure");
       return 1;
     }

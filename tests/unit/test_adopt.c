@@ -187,7 +187,7 @@ static void test_adopt__two_keys_without_files_share_none(void **state) {
   struct key *key = &builder->lineage.keys[1];
   key->deleted_at = key->absent_at = now;
   key->placements[0].drained_at = now;
-  assert_int_equal(builder_plan_key(builder, 1, now + 1).action, PLAN_DESTROY);
+  assert_int_equal(builder_plan_key(builder, 1, now + builder->rules.drain + 1).action, PLAN_DESTROY);
 }
 
 static void test_adopt__what_contradicts_is_refused_and_changes_nothing(void **state) {

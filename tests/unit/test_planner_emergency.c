@@ -348,6 +348,20 @@ static void test_planner_emergency__servers_are_looked_at_until_each_says_that_i
   expect_opens(builder, 1, PLAN_DELETE, "tombstone_over", now + builder->rules.tombstone);
 }
 
+/* A record may be gone from all servers within minutes; connections that were open when it was said so live longer, and need the file. */
+static void test_planner_emergency__the_private_key_outlives_connections_that_sign_with_it(void **state) {
+  struct builder *builder = *state;
+  add(builder, "signs", KEY_ACTIVE, now - DAY);
+  struct key *key = add(builder, "ended", KEY_REVOKED, now);
+  key->compromised_at = key->retired_at = key->revoked_at = now;
+  key->deleted_at = key->absent_at = now + 60;
+  key->placements[0].drained_at = now;
+  expect_closed(builder, 1, now + 60, PLAN_DESTROY, "connections_ended", now + builder->rules.drain);
+  expect_action(builder, 1, now + builder->rules.drain, PLAN_DESTROY);
+  key->retired_at = TIME_UNSET; /* it never signed */
+  expect_action(builder, 1, now + 60, PLAN_DESTROY);
+}
+
 /* ---- a standby's private key ---- */
 
 static void lose(struct key *key, int64_t at) {
@@ -437,6 +451,7 @@ int main(void) {
       TEST(a_hold_of_everything_holds_it_too),
       TEST(a_wish_is_taken_once),
       TEST(servers_are_looked_at_until_each_says_that_it_is_revoked),
+      TEST(the_private_key_outlives_connections_that_sign_with_it),
       TEST(the_private_key_of_a_standby_is_looked_at),
       TEST(a_standby_without_a_private_key_is_replaced_and_never_signs),
       TEST(the_only_key_is_lost_only_by_the_end_at_once),

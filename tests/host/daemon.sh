@@ -85,8 +85,11 @@ units_applied() {
   in_host systemctl restart dkimroll || { in_host journalctl --no-pager -n 40 -u dkimroll; return 1; }
   daemon_rotates && [[ -n $(find "$root/srv/mail/dkim" -name "$second.private") ]]
 }
+# Keys that were made in the other place are ended there, so the drop-ins go when they are gone.
+elsewhere_is_empty() { [[ -z $(find "$root/srv/mail/dkim" -name '*.private') ]]; }
 units_undone() {
   in_host cp /etc/dkimroll/good.yaml /etc/dkimroll/policy.yaml
+  in_host systemctl restart dkimroll && daemon_rotates && deadline 180 elsewhere_is_empty || return 1
   in_host dkimroll units --apply && in_host systemctl daemon-reload && [[ ! -e $root/etc/systemd/system/dkimroll-keeper@.service.d/50-dkimroll-policy.conf ]] &&
     in_host systemctl restart dkimroll && daemon_rotates
 }

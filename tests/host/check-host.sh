@@ -233,6 +233,7 @@ in_host chgrp dkimroll /etc/dkimroll/tsig.key
 daemon_part
 mail_tests
 hooks_on_host
+second=$(active_selector)
 
 say "what the loop side cannot do"
 key=/etc/dkimkeys/keys/$zone/$second.private

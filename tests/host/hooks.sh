@@ -41,7 +41,7 @@ assert entry["DKIMROLL_SELECTOR"] in entry["MESSAGE"] and int(entry["DKIMROLL_EV
 PY
 }
 hooks_log() { ! { in_host journalctl --no-pager DKIMROLL_KIND=hook -p warning -q; cat "$work/rotated"; } | grep -i 'hook.*\(fatal\|exit status\|in time\)'; }
-hooks_restore() { in_host sh -ec "cp /root/policy.before-hooks $hooks_policy; rm -r /etc/systemd/system/dkimroll-run.service.d/postfix.conf; gpasswd -d dkimroll postdrop; systemctl daemon-reload"; run_unit; }
+hooks_restore() { in_host sh -ec "cp /root/policy.before-hooks $hooks_policy; rm -r /etc/systemd/system/dkimroll-run.service.d/postfix.conf /usr/local/lib/dkimroll; gpasswd -d dkimroll postdrop; systemctl daemon-reload"; run_unit; }
 
 hooks_on_host() {
   say "what a person is told"

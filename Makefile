@@ -169,7 +169,7 @@ bench: packages-demo
 # How much of src/ the tests of check run; COVERAGE_MISSED=1 names what they do not.
 coverage: packages-check
 	@tests/tools/install-packages lcov
-	@find build-coverage -name '*.gcda' -delete 2>/dev/null || true
+	@! test -d build-coverage || find build-coverage -name '*.gcda' -delete
 	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 build-coverage/tests/tools/coverage_exit.o
 	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=build-coverage COVERAGE=1 tests-build
 	@-$(MAKE) --no-print-directory -s BUILD=build-coverage COVERAGE=1 unit integration

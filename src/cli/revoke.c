@@ -101,50 +101,17 @@ static bool is_enough(void *context) {
 
 /* ---- another process does it ---- */
 
-struct follower {
-  struct revoke *revoke;
-  int64_t after, until; /* number of the last event that was shown; boottime, milliseconds */
-  struct error error;
-};
-
-static int follow_event(void *context, const void *row) {
-  struct follower *follower = context;
-  const struct event *event = row;
-  follower->after = event->id;
-  if (event->selector && revoke_target_of(follower->revoke, event->domain, event->selector)) show_event(follower->revoke, event);
-  return 0;
-}
-
-static void follow(void *context) {
-  struct follower *follower = context;
-  struct session *session = follower->revoke->session;
-  struct loop *loop = session->backends.loop;
-  const struct store_filter filter = {.after = follower->after};
-  const int result = session->store->ops->select(session->store, STORE_SELECT_EVENTS, &filter, follow_event, follower, &follower->error);
-  const bool over = loop_boottime(loop) >= follower->until || is_enough(follower->revoke);
-  if (result || over || loop_at(loop, loop_boottime(loop) + FOLLOW_MS, follow, follower, NULL)) loop_stop(loop);
+/* There are events of all domains. */
+static void hear_event(void *context, const struct event *event) {
+  if (event->selector && revoke_target_of(context, event->domain, event->selector)) show_event(context, event);
 }
 
 static int follow_other(struct revoke *revoke, int64_t after, const struct error *busy, struct error *error) {
-  struct follower follower = {.revoke = revoke, .after = after};
-  struct loop *loop = revoke->session->backends.loop;
   fprintf(revoke->session->cli->out, "%s; asked it to revoke. Its progress:\n", busy->message);
-  follower.until = loop_boottime(loop) + (revoke->arguments->no_wait ? 0 : revoke->arguments->budget * 1000);
-  int result = session_run_loop(revoke->session, follow, &follower, error);
-  if (!result && follower.error.code) {
-    *error = follower.error;
-    result = error->code;
-  }
-  return result;
-}
-
-static int last_event(void *context, const void *row) {
-  *(int64_t *)context = ((const struct event *)row)->id;
-  return 1;
+  return follow_events(revoke->session, after, revoke->arguments->no_wait ? 0 : revoke->arguments->budget, hear_event, is_enough, revoke, error);
 }
 
 static int carry_out(struct revoke *revoke, struct error *error) {
-  static const struct store_filter newest = {.limit = 1, .descending = true};
   struct session *session = revoke->session;
   const struct cli_arguments *arguments = revoke->arguments;
   struct engine_summary summary;
@@ -154,8 +121,8 @@ static int carry_out(struct revoke *revoke, struct error *error) {
   const struct error busy = *error;
   if (result && !other) return result;
   *error = (struct error){0};
-  result = session->store->ops->select(session->store, STORE_SELECT_EVENTS, &newest, last_event, &after, error);
-  if (result >= 0) result = request_all(revoke, error);
+  result = follow_last_event(session, &after, error);
+  if (!result) result = request_all(revoke, error);
   if (result) return result;
   if (other) return follow_other(revoke, after, &busy, error);
   const char **domains = calloc(revoke->count + 1, sizeof(char *));

@@ -79,30 +79,28 @@ static int probe_socket(const char *family) {
   return -1;
 }
 
-/* A TCP connection to the name server of the host. */
-static int probe_connect(const char *port) {
-  const struct sockaddr_in address = {.sin_family = AF_INET,
-                                      .sin_port = htons((uint16_t)strtoul(port, NULL, 10)),
-                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  const int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+static int connect_to(const struct sockaddr *address, socklen_t size) {
+  const int descriptor = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (descriptor < 0) return -1;
-  const int result = connect(descriptor, (const struct sockaddr *)&address, sizeof address);
+  const int result = connect(descriptor, address, size);
   const int failure = errno;
   close(descriptor);
   errno = failure;
   return result;
 }
 
+/* A TCP connection to the name server of the host. */
+static int probe_connect(const char *port) {
+  const struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_port = htons((uint16_t)strtoul(port, NULL, 10)),
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  return connect_to((const struct sockaddr *)&address, sizeof address);
+}
+
 static int probe_unix(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-  const int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (descriptor < 0) return -1;
-  const int result = connect(descriptor, (const struct sockaddr *)&address, sizeof address);
-  const int failure = errno;
-  close(descriptor);
-  errno = failure;
-  return result;
+  return connect_to((const struct sockaddr *)&address, sizeof address);
 }
 
 /* Signal 0: only whether it would be allowed. */

@@ -20,12 +20,7 @@
 # Parts of what she sees that differ from day to day (moments, days in selectors, ports, numbers of processes, public keys) are masked on both sides.
 . "$(dirname "${BASH_SOURCE[0]}")/world.sh"
 cookbook=$top/docs/cookbook.md
-COOKBOOK_RULES='    selector: "server-%Y%m%d"
-    keys: {main: {algorithm: ed25519}}
-    rotate-every: 1h
-    publish: {ttl: 1s, safety: 0s}
-    confirm: {sightings: 2, every: 1s, warn-after: 1m}
-    retire: {queue-lifetime: 1s, queue-backoff: 0s, drain: 1s, verify-window: 0s, safety: 0s, tombstone: 2s, private-key: destroy}'
+COOKBOOK_RULES=$(sed 's/\(safety\|queue-backoff\|verify-window\): 1s/\1: 0s/g' <<<"$SHORT_RULES")
 
 # cookbook_world NAME: a folder, ports and TSIG-less name servers to be; opendkim of one mail host.
 cookbook_world() {
@@ -203,16 +198,27 @@ include \"$world/primary/named.conf.local\";" || exit 1
 }
 
 # knot_secondary ZONE...: the secondary of these zones.
-knot_secondary() {
-  local zone text=''
-  for zone in "$@"; do
-    text+="
-  - domain: $zone
-    storage: $world/secondary
-    master: primary
-    acl: notify"
-  done
-  secondary_start "$text" "$1" || exit 1
+knot_secondary() { secondary_start "$(usual_secondary_zones "$@")" "$1" || exit 1; }
+
+# tsig_shared: the key that the recipe made, at dkimroll and at the primary.
+tsig_shared() { (umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key"); }
+
+# bind_world: example.com at BIND as recipe 1 has it.
+bind_world() {
+  zone_file example.com 1 1 >"$world/primary/example.com.zone"
+  tsig_shared
+  bind_local bind-named.conf
+  bind_primary example.com
+}
+
+# whole_life: a first key, its successor, and the first one's record in its revoked form, or gone already.
+signs() { runs 1s; [[ $(states) == server-*' 4' ]]; }
+revoked() { runs 1s; states | head -n 1 | grep -q ' [67]$'; }
+whole_life() {
+  deadline 30 signs || fail "no key signs: $(states)"
+  first=$(states)
+  BUDGET=1s dkimroll rotate example.com >"$world/run.log" 2>&1 || fail rotate
+  deadline 30 revoked || fail "the first key is not revoked: $(states)"
 }
 
 # rights OPTION...: tries each line of standard input by nsupdate with these options, which name the TSIG key, and compares the answer with its first word, "can" or "cannot".

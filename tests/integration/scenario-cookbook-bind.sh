@@ -7,15 +7,6 @@ cookbook_world bind
 COOKBOOK_RULES+=$'\n    prove-every: 2s'
 zone=example.com
 checks() { recipe bind-check; }
-# A first key, its successor, and the first one's record in its revoked form, or gone already.
-signs() { runs 1s; [[ $(states) == server-*' 4' ]]; }
-revoked() { runs 1s; states | head -n 1 | grep -q ' [67]$'; }
-whole_life() {
-  deadline 30 signs || fail "no key signs: $(states)"
-  first=$(states)
-  BUDGET=1s dkimroll rotate example.com >"$world/run.log" 2>&1 || fail rotate
-  deadline 30 revoked || fail "the first key is not revoked: $(states)"
-}
 zone_file example.com 1 1 >"$world/primary/example.com.zone"
 servers="\"$primary\""
 

@@ -8,7 +8,7 @@ statuses() { dkimroll status >"$world/run.log" 2>&1; }
 append() { block "$1" >>"$world/primary/$2.zone"; } # BLOCK ZONE
 static() { echo "zone \"$1\" { type primary; file \"$world/primary/$1.zone\"; };"; }
 serves_alias() { dig +tcp +time=2 +tries=1 +norecurse +short @127.0.0.2 -p "$secondary_port" "_domainkey.$1" DNAME | grep -q .; }
-(umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key")
+tsig_shared
 
 echo "- 4. customers"
 today=server-$(date -u +%Y%m%d)

@@ -4,7 +4,7 @@
 cookbook_world leaving
 COOKBOOK_RULES=${COOKBOOK_RULES/queue-lifetime: 1s/queue-lifetime: 1h}
 for zone in example.com customer.example; do zone_file "$zone" 1 1 >"$world/primary/$zone.zone"; done
-(umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key")
+tsig_shared
 bind_local bind-named.conf
 block bind-named.conf | sed '/^include/d; s/example\.com/customer.example/g' >>"$world/primary/named.conf.local"
 bind_primary example.com

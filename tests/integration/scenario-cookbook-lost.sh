@@ -5,10 +5,7 @@ cookbook_world lost
 # The first key is still there when the database is lost.
 COOKBOOK_RULES=${COOKBOOK_RULES/queue-lifetime: 1s/queue-lifetime: 1m}
 COOKBOOK_RULES=${COOKBOOK_RULES/rotate-every: 1h/rotate-every: 90d}
-zone_file example.com 1 1 >"$world/primary/example.com.zone"
-(umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key")
-bind_local bind-named.conf
-bind_primary example.com
+bind_world
 servers="\"$primary\""
 policy_of bind-policy
 statuses() { dkimroll status >"$world/run.log" 2>&1; }

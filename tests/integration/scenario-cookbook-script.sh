@@ -23,7 +23,7 @@ for day in 20260101 20260401 20260701; do
     fold -w 200 | sed 's/.*/"&"/' | tr '\n' ' ')" >>"$world/primary/example.com.zone"
 done
 kill -USR1 "$opendkim_pid"
-(umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key")
+tsig_shared
 bind_local bind-named.conf
 bind_primary example.com
 knot_secondary example.com

@@ -4,10 +4,7 @@
 cookbook_world stolen
 COOKBOOK_RULES=${COOKBOOK_RULES/queue-lifetime: 1s/queue-lifetime: 1h}
 COOKBOOK_RULES=${COOKBOOK_RULES/rotate-every: 1h/rotate-every: 90d}
-zone_file example.com 1 1 >"$world/primary/example.com.zone"
-(umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key")
-bind_local bind-named.conf
-bind_primary example.com
+bind_world
 knot_secondary example.com
 policy_of bind-policy stolen-standby
 

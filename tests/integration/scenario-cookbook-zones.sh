@@ -8,7 +8,7 @@ append() { block "$1" >>"$world/primary/$2.zone"; } # BLOCK ZONE
 static() { echo "zone \"$1\" { type primary; file \"$world/primary/$1.zone\"; };"; }
 serves() { dig +tcp +time=2 +tries=1 +norecurse +short @127.0.0.2 -p "$secondary_port" "$1" TXT | grep -q -- "$2"; }
 loaded() { rndc zonestatus "$1" >/dev/null 2>&1; }
-(umask 077 && tsig-keygen -a hmac-sha256 dkimroll >"$host/etc/tsig.key" && cp "$host/etc/tsig.key" "$world/primary/dkimroll.key")
+tsig_shared
 
 echo "- 3. a zone of its own for selectors: the main zone is static, and has a selector of the time before"
 { zone_file example.com 1 1; echo 'mail._domainkey IN TXT "v=DKIM1; k=rsa; p=TheOldOne"'; } >"$world/primary/example.com.zone"

@@ -34,28 +34,9 @@ deadline 20 milter_listens "$milter_port"
 second=second.test
 zone_file "$second" 1 1 >"$world/primary/$second.zone"
 world_stop "$named_pid"
-named_start "$world/primary" 127.0.0.1 "$primary_port" "
-include \"$tsig_file\";
-zone \"$zone\" {
-  type primary; file \"$zone.zone\"; notify explicit; notify-delay 0; also-notify { 127.0.0.2 port $secondary_port; };
-  allow-transfer { 127.0.0.0/8; };
-  update-policy { grant dkim-key wildcard *._domainkey.$zone. TXT; };
-};
-zone \"$second\" {
-  type primary; file \"$second.zone\"; notify explicit; notify-delay 0; also-notify { 127.0.0.2 port $secondary_port; };
-  allow-transfer { 127.0.0.0/8; };
-  update-policy { grant dkim-key wildcard *._domainkey.$second. TXT; };
-};" || exit 1
+named_start "$world/primary" 127.0.0.1 "$primary_port" "$(usual_primary_zones "$zone" "$second")" || exit 1
 world_stop "$knotd_pid"
-secondary_start "
-  - domain: $zone
-    storage: $world/secondary
-    master: primary
-    acl: notify
-  - domain: $second
-    storage: $world/secondary
-    master: primary
-    acl: notify" "$zone" || exit 1
+secondary_start "$(usual_secondary_zones "$zone" "$second")" "$zone" || exit 1
 policy() { # STANDBY
   usual_policy "    selector: \"server-%Y%m%d\"
     keys: {main: {algorithm: ed25519}}
@@ -208,6 +189,22 @@ done
 expect is_revoked "$signing"
 now=$(selector_now "$zone")
 [[ $now != "$signing" && $now != "$standby" ]] || fail "$now signs"
+
+echo "- a daemon is at work: it is woken, and what it does is shown until it is done"
+for i in 1 2 3 4; do expect runs 3s; [[ $(standby_of "$zone") ]] && break; done
+signing=$(selector_now "$zone") standby=$(standby_of "$zone")
+[[ $standby ]] || fail "no standby"
+mkdir "$world/daemon"
+world_spawn "$world/daemon" "$DKIMROLL" daemon -p "$world/policy.yaml"
+daemon_is_ready() { grep -q "dkimroll daemon" "$world/state/state.db.lock"; }
+deadline 20 daemon_is_ready || fail "the daemon does not begin"
+expect_status 0 revokes "$signing._domainkey.$zone" --yes
+expect_log 'in use by dkimroll daemon, pid .*; asked it to revoke'
+expect_log "$signing: active -> retired"
+expect_log "every server says so: exposure ends"
+expect is_revoked "$signing"
+[[ $(selector_now "$zone") == "$standby" ]] || fail "the standby does not sign"
+world_stop "$spawned"
 
 echo "- a person is asked on a terminal, and only yes is yes"
 "$python" - "$DKIMROLL" "$world/policy.yaml" "$zone" >"$world/run.log" <<'PY' || fail "on a terminal"

@@ -185,7 +185,34 @@ acl:
   - id: notify
     address: 127.0.0.0/8
     action: notify
-zone:$1" "$2"
+zone:
+$1" "$2"
+}
+
+# What named.conf and knot.conf say of zones that take our updates and go to the secondary.
+usual_primary_zones() { # ZONE...
+  local name
+  echo "include \"$tsig_file\";"
+  for name in "$@"; do
+    cat <<ZONE
+zone "$name" {
+  type primary; file "$name.zone"; notify explicit; notify-delay 0; also-notify { 127.0.0.2 port $secondary_port; };
+  allow-transfer { 127.0.0.0/8; };
+  update-policy { grant dkim-key wildcard *._domainkey.$name. TXT; };
+};
+ZONE
+  done
+}
+usual_secondary_zones() { # ZONE...
+  local name
+  for name in "$@"; do
+    cat <<ZONE
+  - domain: $name
+    storage: $world/secondary
+    master: primary
+    acl: notify
+ZONE
+  done
 }
 
 # The usual world: $zone on named ($primary) and knotd ($secondary, AXFR and NOTIFY), TSIG key in $tsig_file, opendkim at $milter.
@@ -200,18 +227,8 @@ usual_world() {
   tsig_file=$world/tsig.key
   (umask 077 && tsig-keygen -a hmac-sha256 dkim-key >"$tsig_file")
   zone_file "$zone" "$ttl" "$minimum" >"$world/primary/$zone.zone"
-  named_start "$world/primary" 127.0.0.1 "$primary_port" "
-include \"$tsig_file\";
-zone \"$zone\" {
-  type primary; file \"$zone.zone\"; notify explicit; notify-delay 0; also-notify { 127.0.0.2 port $secondary_port; };
-  allow-transfer { 127.0.0.0/8; };
-  update-policy { grant dkim-key wildcard *._domainkey.$zone. TXT; };
-};" || return 1
-  secondary_start "
-  - domain: $zone
-    storage: $world/secondary
-    master: primary
-    acl: notify" "$zone" || return 1
+  named_start "$world/primary" 127.0.0.1 "$primary_port" "$(usual_primary_zones "$zone")" || return 1
+  secondary_start "$(usual_secondary_zones "$zone")" "$zone" || return 1
   opendkim_start "$world/opendkim" "$milter_port" || return 1
 }
 

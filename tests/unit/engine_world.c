@@ -1,446 +1,45 @@
-#include "engine_world.h"
-
-#include <unistd.h>
+/* The engine's world: what holds its models together, the real key jobs and the real store behind faults, and what tests ask it. */
+#include "engine_world_parts.h"
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keeper_worker.h"
 #include "dkimroll/text.h"
 
-#define CONTAINER(pointer, field) ((struct world *)((char *)(uintptr_t)(pointer)-offsetof(struct world, field)))
-
-static void violate(struct world *world, const char *what, const char *name) {
+void world_violate(struct world *world, const char *what, const char *name) {
   if (world->violations++ == 0) snprintf(world->violation, sizeof world->violation, "%s: %s", what, name);
 }
 
-/* One callback of ours has run. */
-static void step(struct world *world) {
+void world_step(struct world *world) {
   if (world->steps_left && --world->steps_left == 0) loop_stop(world->loop);
 }
 
-/* ---- DNS ---- */
-
-struct world_name *world_name(struct world *world, const char *name) {
-  for (size_t i = 0; i < world->name_count; i++)
-    if (text_equal_nocase(world->names[i].name, name)) return &world->names[i];
-  assert_true(world->name_count < WORLD_NAMES_MAX);
-  struct world_name *new = &world->names[world->name_count++];
-  text_copy(new->name, sizeof new->name, name);
-  return new;
-}
-
-static void name_set(struct world *world, struct world_name *name, const char *record) {
-  free(name->before);
-  name->before = name->record;
-  name->record = record ? text_duplicate(record) : NULL;
-  name->changed = loop_boottime(world->loop);
-}
-
-static const char *name_at(const struct world *world, const struct world_name *name, int server) {
-  if (world->wrong[server]) return "v=DKIM1; k=rsa; p=AAAA";
-  return loop_boottime(world->loop) >= name->changed + world->lag[server] * 1000 ? name->record : name->before;
-}
-
-size_t world_records(const struct world *world, const char *domain) {
-  char end[300];
-  size_t count = 0;
-  snprintf(end, sizeof end, "._domainkey.%s", domain);
-  for (size_t i = 0; i < world->name_count; i++) {
-    const size_t size = strlen(world->names[i].name), tail = strlen(end);
-    count += world->names[i].record && size > tail && text_equal(world->names[i].name + size - tail, end);
-  }
-  return count;
-}
-
-/* An operation of a back end that waits for its answer. */
-struct pending {
-  struct world *world;
-  struct loop_source *source;
-  void (*answer)(struct pending *pending);
-  const void *items;
-  size_t count;
-  int kind;
-  int signer;
-  const char *signer_name;
-  void *done, *context;
-};
+/* ---- back ends, which answer late ---- */
 
 static void pending_fire(void *context) {
-  struct pending *pending = context;
+  struct world_pending *pending = context;
   struct world *world = pending->world;
   pending->source = NULL;
   pending->answer(pending);
   free(pending);
-  step(world);
+  world_step(world);
 }
 
-static int pending_start(const struct pending *template, int64_t at, void *ret, struct error *error) {
-  struct pending *pending = malloc(sizeof *pending);
+int world_pending_start(const struct world_pending *template, int64_t at, void *ret, struct error *error) {
+  struct world_pending *pending = malloc(sizeof *pending);
   *pending = *template;
   if (loop_at(pending->world->loop, at, pending_fire, pending, &pending->source)) {
     free(pending);
     return error_set(error, ERROR_SYSTEM, "no timer");
   }
-  if (ret) *(struct pending **)ret = pending;
+  if (ret) *(struct world_pending **)ret = pending;
   return 0;
 }
 
-static void pending_cancel(void *operation) {
-  struct pending *pending = operation;
+void world_pending_cancel(void *operation) {
+  struct world_pending *pending = operation;
   loop_cancel(pending->world->loop, &pending->source);
   free(pending);
-}
-
-static void observe_answer(struct pending *pending) {
-  struct world *world = pending->world;
-  const struct observe_item *items = pending->items;
-  struct observe_result *results = calloc(pending->count, sizeof *results);
-  struct observe_server *servers = calloc(pending->count * WORLD_SERVERS, sizeof *servers);
-  for (size_t i = 0; i < pending->count; i++) {
-    const struct world_name *name = world_name(world, items[i].name);
-    results[i] = (struct observe_result){.servers = servers + i * WORLD_SERVERS,
-                                         .server_count = WORLD_SERVERS,
-                                         .ttl_negative = WORLD_NEGATIVE_TTL,
-                                         .ttl_old = -1,
-                                         .free = true};
-    if (world->observe_fails) error_set(&results[i].error, ERROR_TIMEOUT, "no zone is found");
-    if (world->too_many_servers && strstr(items[i].name, world->too_many_servers) && pending->kind != OBSERVE_SURVEY) {
-      results[i].servers = world->crowd;
-      results[i].server_count = ARRAY_SIZE(world->crowd);
-      continue;
-    }
-    text_copy(results[i].zone, sizeof results[i].zone, "example");
-    text_copy(results[i].owner, sizeof results[i].owner, items[i].name);
-    for (int s = 0; s < WORLD_SERVERS; s++) {
-      struct observe_server *server = &results[i].servers[s];
-      const char *record = name_at(world, name, s);
-      bool right = pending->kind == OBSERVE_PRESENT ? record && text_equal(record, items[i].record) : true;
-      if (pending->kind == OBSERVE_ABSENT)
-        right = !record || (!text_equal(record, items[i].record) && !text_equal(record, items[i].record_also));
-      snprintf(server->host, sizeof server->host, "ns%d.example", s);
-      snprintf(server->address, sizeof server->address, "192.0.2.%d:53", s + 1);
-      text_copy(server->answer, sizeof server->answer, record ? record : "NXDOMAIN");
-      server->verdict = right ? OBSERVE_RIGHT : OBSERVE_WRONG;
-      server->at = loop_wall(world->loop);
-      server->ttl = record ? 3600 : -1;
-      server->ttl_negative = WORLD_NEGATIVE_TTL;
-    }
-  }
-  ((observe_done *)pending->done)(pending->context, results, pending->count);
-  /* What the engine keeps must be its own. */
-  memset(servers, 0x55, pending->count * WORLD_SERVERS * sizeof *servers);
-  free(servers);
-  free(results);
-}
-
-static int observe_start(struct observer *observer, enum observe_kind kind, const struct observe_item *items,
-                         size_t count, int64_t deadline, observe_done *done, void *context,
-                         struct observe_operation **ret_operation, struct error *error) {
-  struct world *world = CONTAINER(observer, observer);
-  (void)deadline;
-  world->counts.observations++;
-  const struct pending pending = {.world = world,
-                                  .answer = observe_answer,
-                                  .items = items,
-                                  .count = count,
-                                  .kind = kind,
-                                  .done = (void *)done,
-                                  .context = context};
-  return pending_start(&pending, loop_boottime(world->loop) + world->answer_ms, ret_operation, error);
-}
-static void observe_cancel(struct observer *observer, struct observe_operation *operation) {
-  (void)observer;
-  pending_cancel(operation);
-}
-static const struct observer_ops observe_ops = {.start = observe_start, .cancel = observe_cancel};
-
-/* ---- publisher ---- */
-
-struct fake_publisher {
-  struct publisher publisher;
-  struct world *world;
-};
-
-/* I1 and I2, seen from the outside: may this record go now? */
-static void check_going(struct world *world, const struct world_name *name) {
-  if (name->signed_at && loop_wall(world->loop) < name->signed_at + WORLD_WINDOW)
-    violate(world, "a record went too early", name->name);
-}
-
-static void publish_one(struct world *world, const struct publish_item *item, struct publish_result *result) {
-  struct world_name *name = world_name(world, item->name);
-  const char *wanted = item->change == PUBLISH_DELETE ? NULL : item->record;
-  if (!world->no_tsig) result->attested = true;
-  if (world->publish_fails && strstr(item->name, world->publish_fails)) {
-    error_set(&result->error, world->publish_code, "the fake primary says no");
-    return;
-  }
-  if (world->moved && strstr(item->name, world->moved)) {
-    if (item->owner || item->zone) {
-      error_set(&result->error, ERROR_REFUSED, "the name does not lie in the zone any more");
-      return;
-    }
-    result->ttl_negative = WORLD_FOUND_TTL;
-  }
-  result->completed_at = loop_wall(world->loop);
-  text_copy(result->zone, sizeof result->zone, "example");
-  text_copy(result->owner, sizeof result->owner, item->name);
-  text_copy(result->primary_server, sizeof result->primary_server, "192.0.2.1:53");
-  if (item->change == PUBLISH_ATTEST) return;
-  result->already = wanted && name->record ? text_equal(wanted, name->record) : !wanted && !name->record;
-  if (result->already) return;
-  if (item->change == PUBLISH_ADD ? name->record != NULL
-                                  : !name->record || !text_equal(name->record, item->record_before)) {
-    error_set(&result->error, ERROR_CONFLICT, "something else stands at %s", item->name);
-    return;
-  }
-  if (item->change == PUBLISH_ADD) {
-    if (name->was_ours && !text_equal(name->first, wanted)) violate(world, "a selector was used twice", name->name);
-    if (!name->was_ours) name->first = text_duplicate(wanted);
-    name->was_ours = true;
-    world->counts.adds++;
-  } else {
-    check_going(world, name);
-    world->counts.replaces += item->change == PUBLISH_REPLACE;
-    world->counts.deletes += item->change == PUBLISH_DELETE;
-  }
-  name_set(world, name, wanted);
-}
-
-static void publish_answer(struct pending *pending) {
-  struct publish_result *results = calloc(pending->count, sizeof *results);
-  for (size_t i = 0; i < pending->count; i++) {
-    if (pending->kind)
-      error_set(&results[i].error, ERROR_TIMEOUT, "the deadline passed");
-    else
-      publish_one(pending->world, (const struct publish_item *)pending->items + i, &results[i]);
-  }
-  ((publisher_done *)pending->done)(pending->context, results, pending->count);
-  memset(results, 0x55, pending->count * sizeof *results);
-  free(results);
-}
-
-static int publish_start(struct publisher *publisher, const struct publish_item *items, size_t count, int64_t deadline,
-                         publisher_done *done, void *context, struct publish_operation **ret_operation,
-                         struct error *error) {
-  struct world *world = ((struct fake_publisher *)publisher)->world;
-  world->counts.publications++;
-  const struct pending pending = {.world = world,
-                                  .answer = publish_answer,
-                                  .items = items,
-                                  .count = count,
-                                  .kind = world->publish_hangs,
-                                  .done = (void *)done,
-                                  .context = context};
-  return pending_start(&pending, world->publish_hangs ? deadline : loop_boottime(world->loop) + world->answer_ms,
-                       ret_operation, error);
-}
-static void publish_cancel(struct publisher *publisher, struct publish_operation *operation) {
-  (void)publisher;
-  pending_cancel(operation);
-}
-static void publish_destroy(struct publisher *publisher) {
-  ((struct fake_publisher *)publisher)->world->open_back_ends--;
-  free(publisher);
-}
-static const struct publisher_ops publish_ops = {
-    .start = publish_start, .cancel = publish_cancel, .destroy = publish_destroy};
-
-static int make_publisher(void *context, const struct policy_publisher *policy, struct publisher **ret_publisher,
-                          struct error *error) {
-  struct world *world = context;
-  if (world->no_publisher && text_equal(policy->name, world->no_publisher))
-    return error_set(error, ERROR_NOT_FOUND, "no such TSIG file");
-  if (world->secret_gone && text_equal(policy->tsig_file, world->secret_gone)) return error_set(error, ERROR_NOT_FOUND, "%s: no such TSIG file", policy->tsig_file);
-  struct fake_publisher *publisher = calloc(1, sizeof *publisher);
-  *publisher = (struct fake_publisher){.publisher.ops = &publish_ops, .world = world};
-  world->open_back_ends++;
-  *ret_publisher = &publisher->publisher;
-  return 0;
-}
-
-/* ---- signers ---- */
-
-struct fake_signer {
-  struct signer signer;
-  struct world *world;
-  const char *name;
-  int number;
-};
-
-static struct world_line *find_line(struct world *world, int signer, const char *domain) {
-  for (size_t i = 0; i < world->line_count; i++)
-    if (world->lines[i].signer == signer && text_equal(world->lines[i].domain, domain)) return &world->lines[i];
-  assert_true(world->line_count < WORLD_NAMES_MAX);
-  struct world_line *line = &world->lines[world->line_count++];
-  line->signer = signer;
-  text_copy(line->domain, sizeof line->domain, domain);
-  return line;
-}
-
-const char *world_signs(const struct world *world, int signer, const char *domain) {
-  for (size_t i = 0; i < world->line_count; i++)
-    if (world->lines[i].signer == signer && text_equal(world->lines[i].domain, domain)) return world->lines[i].selector;
-  return "";
-}
-
-void world_edit_tables(struct world *world, int signer, const char *domain, const char *selector) {
-  struct world_line *line = find_line(world, signer, domain);
-  text_copy(line->selector, sizeof line->selector, selector);
-}
-
-static struct world_name *name_of(struct world *world, const char *selector, const char *domain) {
-  char name[400];
-  snprintf(name, sizeof name, "%s._domainkey.%s", selector, domain);
-  return world_name(world, name);
-}
-
-static void activate_one(struct pending *pending, const struct signer_item *item, struct signer_result *result) {
-  struct world *world = pending->world;
-  if (world->signer_down && text_equal(world->signer_down, pending->signer_name)) {
-    error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
-    return;
-  }
-  if ((world->signer_fails && text_equal(world->signer_fails, pending->signer_name)) ||
-      (world->domain_fails && text_equal(world->domain_fails, item->domain))) {
-    error_set(&result->error, ERROR_PROOF, "the fake signer does not sign");
-    result->rolled_back = true;
-    return;
-  }
-  struct world_line *line = find_line(world, pending->signer, item->domain);
-  struct world_name *name = name_of(world, item->selector, item->domain);
-  if (!item->key_path || access(item->key_path, R_OK))
-    violate(world, "a table names a key file that is not there", item->key_path);
-  for (int s = 0; s < WORLD_SERVERS; s++) {
-    const char *record = name_at(world, name, s);
-    if (!record) violate(world, "a key signs whose record a server does not have", name->name);
-    /* F1: negative answers have left all caches. */
-    if (loop_boottime(world->loop) < name->changed + (world->lag[s] + WORLD_NEGATIVE_TTL) * 1000)
-      violate(world, "a key signs too early", name->name);
-  }
-  if (line->selector[0] && !text_equal(line->selector, item->selector))
-    name_of(world, line->selector, item->domain)->signed_at = loop_wall(world->loop);
-  world->counts.switches += !text_equal(line->selector, item->selector);
-  text_copy(line->selector, sizeof line->selector, item->selector);
-  name->signed_at = loop_wall(world->loop);
-  result->switched_at = result->completed_at = loop_wall(world->loop);
-}
-
-static void prove_one(struct pending *pending, const struct signer_item *item, struct signer_result *result) {
-  struct world *world = pending->world;
-  const struct world_line *line = find_line(world, pending->signer, item->domain);
-  if (world->signer_down && text_equal(world->signer_down, pending->signer_name))
-    error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
-  else if (!text_equal(line->selector, item->selector))
-    error_set(&result->error, ERROR_PROOF, "it signs with \"%s\"", line->selector);
-  else if (access(item->key_path, R_OK))
-    violate(world, "a key is proved whose file is not there", item->key_path);
-  else
-    name_of(world, item->selector, item->domain)->signed_at = result->completed_at = loop_wall(world->loop);
-}
-
-static void signer_answer(struct pending *pending) {
-  struct world *world = pending->world;
-  const struct signer_item *items = pending->items;
-  struct signer_result *results = calloc(pending->count, sizeof *results);
-  for (size_t i = 0; i < pending->count; i++) {
-    if (pending->kind == 0) {
-      activate_one(pending, &items[i], &results[i]);
-    } else if (pending->kind == 2) {
-      prove_one(pending, &items[i], &results[i]);
-    } else {
-      if (text_equal(world_signs(world, pending->signer, items[i].domain), items[i].selector))
-        violate(world, "the signing key was withdrawn", items[i].domain);
-      results[i].completed_at = loop_wall(world->loop);
-    }
-  }
-  ((signer_done *)pending->done)(pending->context, results, pending->count);
-  free(results);
-}
-
-static int signer_begin(struct signer *signer, int kind, const struct signer_item *items, size_t count,
-                        signer_done *done, void *context, struct signer_operation **ret_operation,
-                        struct error *error) {
-  struct fake_signer *fake = (struct fake_signer *)signer;
-  const struct pending pending = {.world = fake->world,
-                                  .answer = signer_answer,
-                                  .items = items,
-                                  .count = count,
-                                  .kind = kind,
-                                  .signer = fake->number,
-                                  .signer_name = fake->name,
-                                  .done = (void *)done,
-                                  .context = context};
-  return pending_start(&pending, loop_boottime(fake->world->loop) + fake->world->answer_ms, ret_operation, error);
-}
-static int signer_activate_start(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
-                                 signer_done *done, void *context, struct signer_operation **ret_operation,
-                                 struct error *error) {
-  (void)deadline;
-  ((struct fake_signer *)signer)->world->counts.activations++;
-  return signer_begin(signer, 0, items, count, done, context, ret_operation, error);
-}
-static int signer_withdraw_start(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
-                                 signer_done *done, void *context, struct signer_operation **ret_operation,
-                                 struct error *error) {
-  (void)deadline;
-  ((struct fake_signer *)signer)->world->counts.withdrawals++;
-  return signer_begin(signer, 1, items, count, done, context, ret_operation, error);
-}
-static int signer_prove_start(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
-                              signer_done *done, void *context, struct signer_operation **ret_operation,
-                              struct error *error) {
-  (void)deadline;
-  ((struct fake_signer *)signer)->world->counts.proofs++;
-  return signer_begin(signer, 2, items, count, done, context, ret_operation, error);
-}
-static void look_answer(struct pending *pending) {
-  struct world *world = pending->world;
-  struct signer_stamp stamp = {0};
-  struct error error = {0};
-  world->looks++;
-  if (world->tables_digest) {
-    text_copy(stamp.digest, sizeof stamp.digest, world->tables_digest);
-    text_copy(stamp.state, sizeof stamp.state, world->tables_digest);
-  } else {
-    error_set(&error, ERROR_PERMISSION, "nobody may look");
-  }
-  ((signer_looked *)pending->done)(pending->context, &stamp, &error);
-}
-static int signer_look_start(struct signer *signer, const char *known_state, int64_t deadline, signer_looked *done,
-                             void *context, struct signer_operation **ret_operation, struct error *error) {
-  struct fake_signer *fake = (struct fake_signer *)signer;
-  const struct pending pending = {
-      .world = fake->world, .answer = look_answer, .signer = fake->number, .done = (void *)done, .context = context};
-  (void)known_state;
-  (void)deadline;
-  return pending_start(&pending, loop_boottime(fake->world->loop) + fake->world->answer_ms, ret_operation, error);
-}
-static void signer_cancel_one(struct signer *signer, struct signer_operation *operation) {
-  (void)signer;
-  pending_cancel(operation);
-}
-static void signer_end(struct signer *signer) {
-  ((struct fake_signer *)signer)->world->open_back_ends--;
-  free(signer);
-}
-static const struct signer_ops signer_ops = {.activate = signer_activate_start,
-                                             .withdraw = signer_withdraw_start,
-                                             .prove = signer_prove_start,
-                                             .look = signer_look_start,
-                                             .cancel = signer_cancel_one,
-                                             .destroy = signer_end};
-
-static int make_signer(void *context, const struct policy_signer *policy, struct signer **ret_signer,
-                       struct error *error) {
-  struct world *world = context;
-  (void)error;
-  struct fake_signer *signer = calloc(1, sizeof *signer);
-  *signer = (struct fake_signer){
-      .signer.ops = &signer_ops, .world = world, .name = policy->name, .number = text_equal(policy->name, "second")};
-  world->open_back_ends++;
-  *ret_signer = &signer->signer;
-  return 0;
 }
 
 /* ---- keeper: the real jobs on real files, answered late ---- */
@@ -484,12 +83,12 @@ static void job_fire(void *context) {
   job->done(job->context, &result, reply.data, reply.size);
   buffer_release(&job->payload);
   free(job);
-  step(world);
+  world_step(world);
 }
 
 static int keeper_take(struct keeper *keeper, enum keeper_job kind, const struct buffer *payload, int64_t deadline,
                        keeper_done *done, void *context, struct error *error) {
-  struct world *world = CONTAINER(keeper, keeper);
+  struct world *world = WORLD_OF(keeper, keeper);
   (void)deadline;
   (void)error;
   struct job *job = calloc(1, sizeof *job);
@@ -507,9 +106,9 @@ static const struct keeper_ops keeper_ops = {.submit = keeper_take};
 /* ---- store and clock, with faults in between ---- */
 
 static int world_commit(struct store *store, const struct store_commit *commit, struct error *error) {
-  struct world *world = CONTAINER(store->ops, store_ops);
+  struct world *world = WORLD_OF(store->ops, store_ops);
   world->counts.commits++;
-  step(world);
+  world_step(world);
   if (world->commits_left && --world->commits_left == 0) return error_set(error, ERROR_SYSTEM, "the disk is full");
   return world->store_real->commit(store, commit, error);
 }
@@ -517,14 +116,14 @@ static int world_commit(struct store *store, const struct store_commit *commit, 
 static int world_claim(struct store *store, int64_t now, size_t limit, const char *const *domains, size_t domain_count,
                        const int64_t *open_ids, size_t open_count, struct lineage **ret_lineages, size_t *ret_count,
                        struct error *error) {
-  struct world *world = CONTAINER(store->ops, store_ops);
+  struct world *world = WORLD_OF(store->ops, store_ops);
   if (now != TIME_NEVER) world->counts.turns++;
   return world->store_real->claim(store, now, limit, domains, domain_count, open_ids, open_count, ret_lineages,
                                   ret_count, error);
 }
 
 static void world_now(struct loop *loop, struct clock_reading *ret_reading) {
-  struct world *world = CONTAINER(loop->ops, loop_ops);
+  struct world *world = WORLD_OF(loop->ops, loop_ops);
   world->loop_real->now(loop, ret_reading);
   ret_reading->synchronised = !world->unsynchronised;
   if (world->no_boot_id) ret_reading->boot_id[0] = '\0';
@@ -591,8 +190,8 @@ void world_make(struct world *world, const char *domains) {
   world->store_ops.claim = world_claim;
   world->store->ops = &world->store_ops;
   world->keeper.ops = &keeper_ops;
-  world->observer.ops = &observe_ops;
-  world->factory = (struct engine_factory){make_publisher, make_signer, world};
+  world->observer.ops = &world_observer_ops;
+  world->factory = (struct engine_factory){world_make_publisher, world_make_signer, world};
   world_sync(world, domains);
 }
 
@@ -627,9 +226,9 @@ static void listener(void *context, const struct event *event) {
   for (size_t i = 0; i < world->line_count && !world->unwatched; i++) {
     const struct world_line *line = &world->lines[i];
     if (!line->selector[0]) continue; /* an operator took it away */
-    struct world_name *name = name_of(world, line->selector, line->domain);
+    struct world_name *name = world_name_of(world, line->selector, line->domain);
     if (!name->record || !text_equal(name->record, name->first))
-      violate(world, "a domain signs with a key whose record is gone", name->name);
+      world_violate(world, "a domain signs with a key whose record is gone", name->name);
   }
   if (world->stop_at_event && world->engine) engine_stop(world->engine);
 }

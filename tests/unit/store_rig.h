@@ -110,25 +110,41 @@ static inline void rig_claim_release(struct rig_claim *claim) {
   *claim = (struct rig_claim){0};
 }
 
-/* Everything that is due at now. */
-static inline struct rig_claim rig_claim_at(struct store *store, int64_t now) {
+/* What is asked of a claim; without domains: of all. */
+struct rig_due {
+  int64_t now;
+  size_t limit;
+  const char *const *domains;
+  size_t domain_count;
+  const int64_t *open;
+  size_t open_count;
+};
+static inline struct rig_claim rig_claim_due(struct store *store, const struct rig_due *due) {
   struct rig_claim claim = {0};
   struct error error = {0};
-  rig_check(store->ops->claim(store, now, STORE_CLAIM_MAX, NULL, 0, NULL, 0, &claim.items, &claim.count, &error),
+  rig_check(store->ops->claim(store, due->now, due->limit, due->domains, due->domain_count, due->open, due->open_count, &claim.items, &claim.count, &error),
             &error);
   return claim;
+}
+
+/* Everything that is due at now. */
+static inline struct rig_claim rig_claim_at(struct store *store, int64_t now) {
+  return rig_claim_due(store, &(struct rig_due){.now = now, .limit = STORE_CLAIM_MAX});
 }
 
 static inline struct rig_claim rig_claim_all(struct store *store) {
   return rig_claim_at(store, TIME_NEVER);
 }
 
+/* Everything there is, after the policy with these domains came. */
+static inline struct rig_claim rig_claim_new(struct store *store, const char *domains) {
+  rig_sync(store, domains, RIG_NOW);
+  return rig_claim_all(store);
+}
+
 /* The lineages of one domain, whatever their moment; by their moment. */
 static inline struct rig_claim rig_claim_domain(struct store *store, const char *domain) {
-  struct rig_claim claim = {0};
-  struct error error = {0};
-  rig_check(store->ops->claim(store, TIME_NEVER, 10, &domain, 1, NULL, 0, &claim.items, &claim.count, &error), &error);
-  return claim;
+  return rig_claim_due(store, &(struct rig_due){.now = TIME_NEVER, .limit = 10, .domains = &domain, .domain_count = 1});
 }
 
 static inline int rig_commit_try(struct store *store, struct lineage *lineage, struct error *error) {
@@ -139,6 +155,18 @@ static inline int rig_commit_try(struct store *store, struct lineage *lineage, s
 static inline void rig_commit(struct store *store, struct lineage *lineage) {
   struct error error = {0};
   rig_check(rig_commit_try(store, lineage, &error), &error);
+}
+
+static inline void rig_commit_rows(struct store *store, const struct store_commit *commit) {
+  struct error error = {0};
+  rig_check(store->ops->commit(store, commit, &error), &error);
+}
+
+static inline int64_t rig_next_moment(struct store *store) {
+  struct error error = {0};
+  int64_t next = 0;
+  rig_check(store->ops->next_moment(store, &next, NULL, NULL, &error), &error);
+  return next;
 }
 
 static inline struct key *rig_add_key(struct lineage *lineage, const char *selector, enum key_state state) {
@@ -153,6 +181,71 @@ static inline struct key *rig_add_key(struct lineage *lineage, const char *selec
   return key;
 }
 
+/* Every member differs from every other, so that two exchanged columns show. */
+static inline void rig_fill_key(struct key *key, const struct lineage *lineage) {
+  int64_t *const moments[] = {&key->state_since,  &key->created_at,  &key->generated_at,  &key->published_at,
+                              &key->right_at,     &key->propagation, &key->last_wrong_at, &key->confirmed_at,
+                              &key->ready_at,     &key->active_at,   &key->retired_at,    &key->revoke_at,
+                              &key->revoked_at,   &key->deleted_at,  &key->absent_at,     &key->removed_at,
+                              &key->ttl_negative, &key->ttl_old,     &key->intent_at};
+  for (size_t i = 0; i < ARRAY_SIZE(moments); i++) *moments[i] = RIG_NOW + (int64_t)i;
+  key->ttl = UINT32_MAX;
+  key->record = text_duplicate("v=DKIM1; k=ed25519; p=abc");
+  key->intent_open = true;
+  key->intent = PLAN_ACTIVATE;
+  key->contested_at = 31;
+  key->compromised_at = 34;
+  key->revoke_now = true;
+  key->lingers_until = 35;
+  key->files_seen_at = 36;
+  key->proof_failures = 32;
+  key->proof_retry_at = 33;
+  text_copy(key->zone, sizeof key->zone, "zone.example");
+  text_copy(key->owner, sizeof key->owner, "owner.zone.example");
+  text_copy(key->primary_server, sizeof key->primary_server, "192.0.2.53:53");
+  key->placement_count = 1;
+  key->placements[0] = (struct placement){.signer_id = lineage->signer_ids[0],
+                                          .key_path = text_duplicate("/k/1"),
+                                          .file_made = true,
+                                          .switched_at = 1,
+                                          .proved_at = 2,
+                                          .damage = DAMAGE_FILE_OTHER,
+                                          .damaged_at = 4,
+                                          .drained_at = 3,
+                                          .destroyed = true,
+                                          .failure = text_duplicate("why not")};
+  key->sighting_count = 2;
+  key->sightings = calloc(2, sizeof *key->sightings);
+  key->sightings[0] = (struct sighting){.host = "ns1.example",
+                                        .address = "192.0.2.1:53",
+                                        .right = true,
+                                        .count = 3,
+                                        .right_since = 11,
+                                        .last_wrong_at = 12,
+                                        .seen_at = 13,
+                                        .answer = "same"};
+  key->sightings[1] = (struct sighting){.host = "ns2.example",
+                                        .address = "[2001:db8::1]:53",
+                                        .no_route = true,
+                                        .right_since = TIME_UNSET,
+                                        .last_wrong_at = TIME_UNSET,
+                                        .seen_at = TIME_UNSET};
+}
+
+/* Every row that filter lets through (NULL: every one); take is called with the context. */
+static inline void rig_select(struct store *store, enum store_select_kind kind, const struct store_filter *filter, store_row *take, void *context) {
+  static const struct store_filter all;
+  struct error error = {0};
+  rig_check(store->ops->select(store, kind, filter ? filter : &all, take, context, &error), &error);
+}
+
+/* What note writes of all these rows, with a buffer as its context, is the text. */
+static inline void rig_expect(struct store *store, enum store_select_kind kind, const struct store_filter *filter, store_row *note, const char *expected) {
+  CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(4096);
+  rig_select(store, kind, filter, note, &text);
+  assert_string_equal(text.data ? (const char *)text.data : "", expected);
+}
+
 static inline int rig_count_row(void *context, const void *row) {
   (void)row;
   ++*(size_t *)context;
@@ -161,9 +254,8 @@ static inline int rig_count_row(void *context, const void *row) {
 
 static inline size_t rig_count(struct store *store, enum store_select_kind kind, const char *domain) {
   const struct store_filter filter = {.domain = domain};
-  struct error error = {0};
   size_t count = 0;
-  rig_check(store->ops->select(store, kind, &filter, rig_count_row, &count, &error), &error);
+  rig_select(store, kind, &filter, rig_count_row, &count);
   return count;
 }
 
@@ -179,8 +271,7 @@ static inline int rig_text_event(void *context, const void *row) {
 static inline char *rig_events(struct store *store, int64_t after) {
   CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1 << 20);
   const struct store_filter filter = {.after = after};
-  struct error error = {0};
-  rig_check(store->ops->select(store, STORE_SELECT_EVENTS, &filter, rig_text_event, &text, &error), &error);
+  rig_select(store, STORE_SELECT_EVENTS, &filter, rig_text_event, &text);
   return buffer_take_text(&text);
 }
 

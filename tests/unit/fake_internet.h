@@ -209,6 +209,17 @@ static inline void build_internet(struct world *world) {
   apex(world, "provider.net", "ns.provider.net", PROVIDER);
 }
 
+/* A domain at the two name servers of example.com. */
+static inline void add_domain(struct world *world, const char *zone) {
+  world_zone(world, zone, 60, 60, "ns1.example.com");
+  world_serve(world, NS1, zone);
+  world_serve(world, NS2, zone);
+  delegate(world, "com", zone, "ns1.example.com", NULL);
+  delegate(world, "com", zone, "ns2.example.com", NULL);
+  apex(world, zone, "ns1.example.com", NULL);
+  apex(world, zone, "ns2.example.com", NULL);
+}
+
 /* --- looking back --- */
 
 /* How often was that server asked that? NULL and 0: any. */

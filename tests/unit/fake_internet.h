@@ -158,6 +158,17 @@ static inline void world_close(struct world *world) {
   free(world);
 }
 
+static inline void world_passed(void *loop) {
+  loop_stop(loop);
+}
+
+/* Lets so much time pass, in which whatever is under way goes on. */
+static inline void world_pass(struct world *world, int64_t milliseconds) {
+  struct error error = {0};
+  assert_int_equal(loop_at(world->loop, loop_boottime(world->loop) + milliseconds, world_passed, world->loop, NULL), 0);
+  if (loop_run(world->loop, &error)) fail_msg("%s", error.message);
+}
+
 /* --- root, com and net, example.com with two name servers, provider.net that customers delegate to, and a resolver
  * --- */
 

@@ -51,17 +51,6 @@ void run_loop(struct stage *stage) {
   if (loop_run(stage->world->loop, &error)) fail_msg("%s", error.message);
 }
 
-static void waited(void *context) {
-  loop_stop(((struct stage *)context)->world->loop);
-}
-
-void let_pass(struct stage *stage, int64_t milliseconds) {
-  struct loop *loop = stage->world->loop;
-  struct loop_source *timer = NULL;
-  assert_int_equal(loop_at(loop, loop_boottime(loop) + milliseconds, waited, stage, &timer), 0);
-  run_loop(stage);
-}
-
 void find_known(struct stage *stage, const char *name, const char *known_zone) {
   struct zone_search *search = NULL;
   struct error error = {0};

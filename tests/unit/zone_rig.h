@@ -30,8 +30,6 @@ void note_found(void *context, const struct zone_answer *answer);
 void begin_search(struct stage *stage, const char *name, int64_t deadline, struct zone_search **ret_search);
 /* Until so many searches are done as stop_at says. */
 void run_loop(struct stage *stage);
-/* Lets time pass in which nobody asks for anything. */
-void let_pass(struct stage *stage, int64_t milliseconds);
 
 /* One search to its end: for the servers of a name, the same with a zone of the policy, and for the primary alone. */
 void find_name(struct stage *stage, const char *name);

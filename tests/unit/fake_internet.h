@@ -158,6 +158,17 @@ static inline void world_close(struct world *world) {
   free(world);
 }
 
+static inline void world_passed(void *loop) {
+  loop_stop(loop);
+}
+
+/* Lets so much time pass, in which whatever is under way goes on. */
+static inline void world_pass(struct world *world, int64_t milliseconds) {
+  struct error error = {0};
+  assert_int_equal(loop_at(world->loop, loop_boottime(world->loop) + milliseconds, world_passed, world->loop, NULL), 0);
+  if (loop_run(world->loop, &error)) fail_msg("%s", error.message);
+}
+
 /* --- root, com and net, example.com with two name servers, provider.net that customers delegate to, and a resolver
  * --- */
 
@@ -207,6 +218,17 @@ static inline void build_internet(struct world *world) {
   world_serve(world, PROVIDER, "provider.net");
   delegate(world, "net", "provider.net", "ns.provider.net", PROVIDER);
   apex(world, "provider.net", "ns.provider.net", PROVIDER);
+}
+
+/* A domain at the two name servers of example.com. */
+static inline void add_domain(struct world *world, const char *zone) {
+  world_zone(world, zone, 60, 60, "ns1.example.com");
+  world_serve(world, NS1, zone);
+  world_serve(world, NS2, zone);
+  delegate(world, "com", zone, "ns1.example.com", NULL);
+  delegate(world, "com", zone, "ns2.example.com", NULL);
+  apex(world, zone, "ns1.example.com", NULL);
+  apex(world, zone, "ns2.example.com", NULL);
 }
 
 /* --- looking back --- */

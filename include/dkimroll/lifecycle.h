@@ -229,6 +229,7 @@ enum key_state plan_action_target(enum plan_action action, enum key_state presen
 struct plan_reason {
   const char *gate;
   int64_t opens;
+  bool silent; /* within the planner: nobody reads the text, so it is not made */
   char text[PLAN_REASON_TEXT_MAX];
 };
 

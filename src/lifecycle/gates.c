@@ -9,6 +9,7 @@
 bool gate_closed(struct plan_reason *reason, int64_t opens, const char *format, ...) {
   va_list arguments;
   reason->opens = opens;
+  if (reason->silent) return false;
   va_start(arguments, format);
   vsnprintf(reason->text, sizeof reason->text, format, arguments);
   va_end(arguments);
@@ -19,7 +20,7 @@ bool gate_closed(struct plan_reason *reason, int64_t opens, const char *format, 
 bool gate_time(const struct gate_view *view, struct plan_reason *reason, int64_t opens, const char *what) {
   char moment[TIME_TEXT_SIZE];
   if (view->clock->now >= opens) return true;
-  return gate_closed(reason, opens, "%s until %s", what, time_format(opens, moment));
+  return gate_closed(reason, opens, "%s until %s", what, reason->silent ? "" : time_format(opens, moment));
 }
 
 static bool gate_managed(const struct gate_view *view, struct plan_reason *reason) {

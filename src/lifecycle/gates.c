@@ -294,7 +294,7 @@ static bool gate_not_withdrawn(const struct gate_view *view, struct plan_reason 
   return gate_closed(reason, TIME_NEVER, "no signer names it any more");
 }
 static bool gate_withdrawn(const struct gate_view *view, struct plan_reason *reason) {
-  struct plan_reason unused;
+  struct plan_reason unused = {.silent = true};
   if (!gate_not_withdrawn(view, &unused)) return true;
   return gate_closed(reason, TIME_NEVER, "a signer's tables still name it");
 }

@@ -107,9 +107,13 @@ struct key {
   int64_t contested_at;   /* the record of an active key cannot be put back since then, because something else stands at its name; TIME_UNSET: no */
   unsigned proof_failures; /* proofs and repairs of an active key that failed in a row */
   int64_t proof_retry_at; /* the next proof after a failure, not before; TIME_UNSET none */
+  /* Of its own steps but proofs and repairs. Each key has a pause of its own: what fails of one holds no other back, and keys that fail in turn do not forget one another's. */
+  unsigned failures;      /* in a row */
+  int64_t retry_at;       /* back-off: not before; TIME_UNSET none */
   bool intent_open;       /* an operation was started and its outcome is not stored */
   int intent;             /* enum plan_action: the last one that was started */
   int64_t intent_at;
+  char *failure;          /* the last one of `failures`: "<action> of <selector>: reason; remedy"; NULL none; owned */
   /* What it was made with; undoing uses these. */
   int64_t publisher_id;
   const struct policy_publisher *publisher; /* borrowed from the store */
@@ -148,10 +152,12 @@ struct lineage {
   char *hold_reason;       /* owned */
   int64_t hold_until;      /* TIME_NEVER: until released */
   bool rotate_requested;   /* somebody asked for a new key */
-  unsigned failures;       /* of the present step, in a row */
-  int64_t retry_at;        /* back-off: not before; TIME_UNSET none */
-  int64_t parked_at;       /* given up with an alarm until something changes; TIME_UNSET no */
-  char *failure;           /* last failure: "<action> of <selector>: reason; remedy"; NULL none; owned */
+  /* The failure that is shown: of the keys that sign or will before those that leave, and the last of these; or of a key that came to nothing, and then it holds the
+   * next one back. */
+  unsigned failures;       /* in a row */
+  int64_t retry_at;        /* not before; TIME_UNSET none */
+  int64_t parked_at;       /* tried once a day, with an alarm, until something changes; TIME_UNSET no */
+  char *failure;           /* "<action> of <selector>: reason; remedy"; NULL none; owned */
   int64_t tables_changed_at; /* when tables of one of its signers were last changed by somebody else, as far as the engine knows; 0 never. Not stored here */
   int64_t next_moment;     /* when the engine looks again */
   struct key *keys; /* owned; living ones, oldest first: all but KEY_REMOVED that is stored */
@@ -165,6 +171,8 @@ int lineage_copy(const struct lineage *lineage, struct lineage *ret_copy, struct
 /* Appends a key with every moment TIME_UNSET and returns it; pointers to other keys are invalid afterwards. NULL: out of memory, or
  * LINEAGE_KEYS_MAX reached. */
 struct key *lineage_add_key(struct lineage *lineage);
+/* What failed of any of its keys is tried again at once. */
+void lineage_forget_failures(struct lineage *lineage);
 struct key *lineage_active_key(struct lineage *lineage); /* NULL: none */
 struct key *lineage_find_key(struct lineage *lineage, const char *selector);
 /* The entry of the lineage's slot in its rules; NULL: the slot is gone from the policy. */

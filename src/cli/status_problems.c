@@ -34,6 +34,10 @@ static void find_failure(const struct problem_search *search) {
            lineage->failure);
   add(search, FINDING_FAILED, text, parked ? "`dkimroll rotate` or a change of its policy tries it at once" : "",
       parked ? lineage->parked_at : TIME_UNSET);
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->failures > 0 && key->failure && !text_equal(key->failure, lineage->failure)) add(search, FINDING_FAILED, key->failure, "", TIME_UNSET);
+  }
 }
 
 /* The first server that holds the key back; NULL: none does, or none was asked. */

@@ -43,10 +43,7 @@ static int set_text(char **place, const char *text) {
 
 /* A person looked at it: what was parked or backing off is tried at once. */
 static void lineage_wake(struct lineage *lineage, int64_t now) {
-  lineage->failures = 0;
-  lineage->retry_at = lineage->parked_at = TIME_UNSET;
-  free(lineage->failure);
-  lineage->failure = NULL;
+  lineage_forget_failures(lineage);
   lineage->next_moment = now;
 }
 

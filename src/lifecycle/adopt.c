@@ -93,13 +93,6 @@ static int note(struct application *a, const struct adoption *adoption, struct e
   return result ? result : application_name_states(a, NULL, key_state_name(adoption->state), error);
 }
 
-/* What failed because another key signed is tried again at once. */
-static int forget_failures(struct lineage *lineage, struct error *error) {
-  lineage->failures = 0;
-  lineage->retry_at = lineage->parked_at = TIME_UNSET;
-  return application_replace_text(&lineage->failure, NULL, error);
-}
-
 int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, int64_t now, struct event_list *events,
                     struct error *error) {
   char owner_name[DNS_NAME_TEXT_SIZE];
@@ -129,5 +122,7 @@ int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, in
   }
   if (adoption->state == KEY_ACTIVE && adoption->replace) lineage->rotate_requested = true;
   lineage->next_moment = now;
-  return adoption->state == KEY_ACTIVE ? forget_failures(lineage, error) : 0;
+  /* What failed because another key signed is tried again at once. */
+  if (adoption->state == KEY_ACTIVE) lineage_forget_failures(lineage);
+  return 0;
 }

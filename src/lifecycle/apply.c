@@ -45,6 +45,7 @@ int application_set_state(struct application *a, struct key *key, enum key_state
   if (result) return result;
   key->state = to;
   key->state_since = a->outcome->at;
+  key_forget_failure(key); /* it was about a step of the state before */
   return 0;
 }
 
@@ -272,13 +273,6 @@ static const char *find_missing(const struct application *a) {
   }
 }
 
-/* Only failures of one kind are counted together: those of keys that sign or will, or those of keys that leave. */
-static bool counts_with_last(const struct application *a) {
-  const struct key *failed = failure_key(a->lineage);
-  const bool leaving = failed && key_is_leaving(a->lineage, failed);
-  return leaving == (a->key && key_is_leaving(a->lineage, a->key));
-}
-
 /* Something else stands where the record of the key that signs was: it is never overwritten, so only another key helps. */
 static int note_contest(struct application *a, struct error *error) {
   char reason[ERROR_MESSAGE_MAX + DNS_NAME_TEXT_SIZE + 256];
@@ -290,43 +284,93 @@ static int note_contest(struct application *a, struct error *error) {
   return application_note(a, key, "alarm", reason, error);
 }
 
-/* Back-off grows; a lineage that keeps failing is parked with an alarm and looked at once a day. */
-static int apply_failure(struct application *a, struct error *error) {
-  struct lineage *lineage = a->lineage;
-  const struct error *failure = a->failure;
-  char text[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + SELECTOR_SIZE + 64];
-  failure_describe(a->outcome->action, a->key, failure, text, sizeof text);
-  const bool repeated = lineage->failures > 0 && text_equal(lineage->failure, text);
-  if (!counts_with_last(a)) {
-    lineage->failures = 0;
-    lineage->parked_at = TIME_UNSET;
-  }
-  lineage->failures++;
-  lineage->retry_at = time_add(a->now, timing_backoff(lineage->failures, failure->retryable, (uint64_t)lineage->id));
-  int result = application_replace_text(&lineage->failure, text, error);
-  /* The same failure again and again is one entry in the log, not a thousand. */
-  if (!result && !repeated) result = application_note(a, a->key, "failed", text, error);
-  if (!result) result = placements_give_up(a, error);
-  if (!result) result = note_contest(a, error);
-  if (result || lineage->failures < TIMING_FAILURES_PARK || failure->retryable || lineage->parked_at != TIME_UNSET) return result;
-  lineage->parked_at = a->now;
-  snprintf(text, sizeof text, "failed %u times, tried again once a day: %s", lineage->failures, lineage->failure);
-  return application_note(a, a->key, "alarm", text, error);
+/* Does the lineage go on showing another failure than this one? That of a key which came to nothing is what holds the next one back, and keys that leave have time. */
+static bool is_shown_instead(const struct application *a) {
+  const struct lineage *lineage = a->lineage;
+  const struct key *shown = failure_key(lineage);
+  if (!a->key || lineage->failures == 0) return false;
+  if (!shown) return a->key->state >= KEY_ACTIVE && a->now <= lineage->retry_at;
+  return key_is_leaving(lineage, a->key) && !key_is_leaving(lineage, shown) && failure_matters(lineage);
 }
 
-/* A success of one step does not heal another that is still to be done. */
+/* A key that comes to nothing leaves its count to the next one. */
+static unsigned count_before(const struct application *a) {
+  const bool next = !a->key || a->key->state == KEY_RESERVED;
+  if (a->key && a->key->failures > 0) return a->key->failures;
+  return next && !failure_key(a->lineage) ? a->lineage->failures : 0;
+}
+
+static int show_failure(struct lineage *lineage, const struct key *key, unsigned failures, int64_t retry_at, const char *text, struct error *error) {
+  const struct key *shown = failure_key(lineage);
+  if (failures == 1 || (shown && shown != key)) lineage->parked_at = TIME_UNSET;
+  lineage->failures = failures;
+  lineage->retry_at = retry_at;
+  return application_replace_text(&lineage->failure, text, error);
+}
+
+/* Back-off grows; what keeps failing is parked with an alarm and tried once a day. */
+static int apply_failure(struct application *a, struct error *error) {
+  struct lineage *lineage = a->lineage;
+  struct key *key = a->key;
+  const struct error *failure = a->failure;
+  char text[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + SELECTOR_SIZE + 64];
+  failure_describe(a->outcome->action, key, failure, text, sizeof text);
+  const bool shown = !is_shown_instead(a), repeated = text_equal(key ? key->failure : lineage->failure, text);
+  const unsigned failures = count_before(a) + 1;
+  const int64_t retry_at = time_add(a->now, timing_backoff(failures, failure->retryable, (uint64_t)lineage->id));
+  int result = shown ? show_failure(lineage, key, failures, retry_at, text, error) : 0;
+  if (key && !result) {
+    key->failures = failures;
+    key->retry_at = retry_at;
+    result = application_replace_text(&key->failure, text, error);
+  }
+  /* The same failure again and again is one entry in the log, not a thousand. */
+  if (!result && !repeated) result = application_note(a, key, "failed", text, error);
+  if (!result) result = placements_give_up(a, error);
+  if (!result) result = note_contest(a, error);
+  const bool alarmed = shown ? lineage->parked_at != TIME_UNSET : failures > TIMING_FAILURES_PARK && repeated;
+  if (result || failures < TIMING_FAILURES_PARK || failure->retryable || alarmed) return result;
+  if (shown) lineage->parked_at = a->now;
+  char reason[sizeof text + 64];
+  snprintf(reason, sizeof reason, "failed %u times, tried again once a day: %s", failures, text);
+  return application_note(a, key, "alarm", reason, error);
+}
+
+/* What still fails of other keys is shown next, of one that signs or will before one that leaves. */
+static int show_next(struct lineage *lineage, struct error *error) {
+  const struct key *next = NULL;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->failures > 0 && (!next || (key_is_leaving(lineage, next) && !key_is_leaving(lineage, key)))) next = key;
+  }
+  return next ? show_failure(lineage, next, next->failures, next->retry_at, next->failure, error) : 0;
+}
+
+/* A success of one step does not heal another that is still to be done; but what is not to be done any more has not failed, and a clock that is attested needs nobody to
+ * attest it. */
+static void forget_healed(struct application *a) {
+  for (size_t i = 0; i < a->lineage->key_count; i++) {
+    struct key *key = &a->lineage->keys[i];
+    const bool healed = key == a->key ? key_failed_at(key, a->outcome->action) || !key_failure_matters(a->lineage, key, a->now)
+                                      : key_failed_at(key, PLAN_ATTEST) && !a->outcome->unattested;
+    if (healed) key_forget_failure(key);
+  }
+}
+
 static int apply_recovery(struct application *a, struct error *error) {
   struct lineage *lineage = a->lineage;
   char reason[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + SELECTOR_SIZE + 64];
+  forget_healed(a);
   if (lineage->failures == 0 && lineage->retry_at == TIME_UNSET) return 0;
-  if (failure_matters(lineage, a->now) && !failure_is_of(lineage, a->outcome->action, a->key)) return 0;
+  if (failure_matters(lineage)) return 0;
   snprintf(reason, sizeof reason, "after %u failure%s of: %s", lineage->failures, lineage->failures == 1 ? "" : "s",
            lineage->failure ? lineage->failure : "a step");
   int result = application_note(a, NULL, "recovered", reason, error);
   if (result) return result;
   lineage->failures = 0;
   lineage->retry_at = lineage->parked_at = TIME_UNSET;
-  return application_replace_text(&lineage->failure, NULL, error);
+  result = application_replace_text(&lineage->failure, NULL, error);
+  return result ? result : show_next(lineage, error);
 }
 
 /* The selector is taken by somebody else, in DNS or on disk: it is given up for ever and the next number is tried after the back-off. */

@@ -1,6 +1,7 @@
 /* Which step failed is part of the failure's text, which the store keeps: a success of another step must not be taken for its recovery, and what fails
  * while old keys are tidied up must not hold back the keys that sign. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dkimroll/text.h"
@@ -16,11 +17,39 @@ static const char *skip(const char *text, const char *word) {
   return text && text_starts(text, word) ? text + strlen(word) : NULL;
 }
 
-bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key) {
-  const char *rest = key ? skip(lineage->failure, plan_action_name(action)) : NULL;
+static bool text_is_of(const char *failure, enum plan_action action, const struct key *key) {
+  const char *rest = key ? skip(failure, plan_action_name(action)) : NULL;
   if (rest) rest = skip(rest, " of ");
   if (rest) rest = skip(rest, key->selector);
   return rest && rest[0] == ':';
+}
+
+bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key) { return text_is_of(lineage->failure, action, key); }
+
+bool key_failed_at(const struct key *key, enum plan_action action) { return key->failures > 0 && text_is_of(key->failure, action, key); }
+
+void key_forget_failure(struct key *key) {
+  key->failures = 0;
+  key->retry_at = TIME_UNSET;
+  free(key->failure);
+  key->failure = NULL;
+}
+
+static void forget_shown(struct lineage *lineage) {
+  lineage->failures = 0;
+  lineage->retry_at = lineage->parked_at = TIME_UNSET;
+  free(lineage->failure);
+  lineage->failure = NULL;
+}
+
+void failure_forget(struct lineage *lineage, struct key *key) {
+  if (failure_key(lineage) == key) forget_shown(lineage);
+  key_forget_failure(key);
+}
+
+void lineage_forget_failures(struct lineage *lineage) {
+  for (size_t i = 0; i < lineage->key_count; i++) key_forget_failure(&lineage->keys[i]);
+  forget_shown(lineage);
 }
 
 const struct key *failure_key(const struct lineage *lineage) {
@@ -42,11 +71,15 @@ static bool generation_matters(const struct lineage *lineage) {
   return true;
 }
 
-bool failure_matters(const struct lineage *lineage, int64_t now) {
-  const struct key *key = failure_key(lineage);
-  if (!key) return lineage->failures > 0 && generation_matters(lineage);
+bool key_failure_matters(const struct lineage *lineage, const struct key *key, int64_t now) {
   for (size_t i = 0; i < plan_step_count; i++)
-    if (plan_steps[i].state == key->state && failure_is_of(lineage, plan_steps[i].action, key))
+    if (plan_steps[i].state == key->state && key_failed_at(key, plan_steps[i].action))
       return plan_step_applies(lineage, (size_t)(key - lineage->keys), plan_steps[i].action, now);
   return false;
+}
+
+bool failure_matters(const struct lineage *lineage) {
+  const struct key *key = failure_key(lineage);
+  if (!key) return lineage->failures > 0 && generation_matters(lineage);
+  return key->failures > 0;
 }

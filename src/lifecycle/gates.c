@@ -38,38 +38,30 @@ static bool gate_not_held(const struct gate_view *view, struct plan_reason *reas
 }
 
 /* A back-off that ends later than any could was counted by a clock that has been set back since: it is over. */
-static bool back_off_runs(const struct gate_view *view) {
+static bool back_off_runs(const struct gate_view *view, int64_t end) {
   enum { LONGEST = TIMING_BACKOFF_PARKED + TIMING_BACKOFF_PARKED / 4 };
-  const int64_t now = view->clock->now, end = view->lineage->retry_at;
+  const int64_t now = view->clock->now;
   return end != TIME_UNSET && now < end && end <= time_add(now, LONGEST);
+}
+
+static bool back_off_closed(struct plan_reason *reason, int64_t opens, unsigned failures, const char *failure) {
+  char moment[TIME_TEXT_SIZE];
+  return gate_closed(reason, opens, "failed %u time%s, tried again at %s: %s", failures, failures == 1 ? "" : "s",
+                     reason->silent ? "" : time_format(opens, moment), failure ? failure : "no reason stored");
 }
 
 static bool gate_back_off(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
-  const struct key *failed = failure_key(lineage);
-  char moment[TIME_TEXT_SIZE];
-  if (!back_off_runs(view)) return true;
-  /* An emergency waits for nothing but itself: what failed of other keys says nothing about whether this can be done. Only one failure is remembered, so it has a pace of
-   * its own, or two keys that fail in turn would forget each other's pause. */
-  if (view->key && view->key->compromised_at != TIME_UNSET && failed != view->key) {
-    const int64_t begun = view->key->intent_at, opens = time_add(begun, TIMING_EMERGENCY_PAUSE);
-    if (begun == TIME_UNSET || begun > view->clock->now || view->clock->now >= opens) return true;
-    return gate_closed(reason, opens, "it was tried a moment ago, and is tried again at %s", time_format(opens, moment));
-  }
-  /* A dead server of an old key must not slow down the next rotation, nor must trouble with the key that signs hold back the one that ends it. */
-  const bool signs = !view->key || !key_is_leaving(lineage, view->key);
-  if (signs && failed && key_is_leaving(lineage, failed)) return true;
-  if (signs && failed && failed == view->active && view->key != failed) return true;
-  return gate_closed(reason, lineage->retry_at, "failed %u time%s, tried again at %s: %s", lineage->failures,
-                     lineage->failures == 1 ? "" : "s", time_format(lineage->retry_at, moment),
-                     lineage->failure ? lineage->failure : "no reason stored");
+  const struct key *key = view->key, *failed = failure_key(lineage);
+  if (key) return !back_off_runs(view, key->retry_at) || back_off_closed(reason, key->retry_at, key->failures, key->failure);
+  /* The next key waits for a failure of one that came to nothing, or that is on its way; those of the key that signs, and of old ones, must not hold it back. */
+  if (!back_off_runs(view, lineage->retry_at) || (failed && (failed == view->active || key_is_leaving(lineage, failed)))) return true;
+  return back_off_closed(reason, lineage->retry_at, lineage->failures, lineage->failure);
 }
 
 /* A look has a pace of its own, and may show that what failed is not needed any more: only a look that failed holds it back. */
 static bool gate_look_back_off(const struct gate_view *view, struct plan_reason *reason) {
-  const struct lineage *lineage = view->lineage;
-  const struct key *failed = failure_key(lineage);
-  const bool look = failed && (failure_is_of(lineage, PLAN_CONFIRM, failed) || failure_is_of(lineage, PLAN_CONFIRM_ABSENT, failed));
+  const bool look = key_failed_at(view->key, PLAN_CONFIRM) || key_failed_at(view->key, PLAN_CONFIRM_ABSENT);
   return !look || gate_back_off(view, reason);
 }
 

@@ -44,6 +44,7 @@ enum key_state plan_action_target(enum plan_action action, enum key_state presen
 void key_release(struct key *key) {
   if (!key) return;
   free(key->record);
+  free(key->failure);
   free(key->sightings);
   for (size_t i = 0; i < key->placement_count; i++) {
     free(key->placements[i].key_path);
@@ -76,7 +77,7 @@ struct key *lineage_add_key(struct lineage *lineage) {
       .confirmed_at = TIME_UNSET, .ready_at = TIME_UNSET,    .active_at = TIME_UNSET,  .retired_at = TIME_UNSET,
       .revoke_at = TIME_UNSET,    .revoked_at = TIME_UNSET,  .deleted_at = TIME_UNSET, .absent_at = TIME_UNSET,
       .removed_at = TIME_UNSET,   .ttl_negative = -1,        .ttl_old = -1,            .intent_at = TIME_UNSET,
-      .contested_at = TIME_UNSET, .proof_retry_at = TIME_UNSET, .compromised_at = TIME_UNSET, .lingers_until = TIME_UNSET,
+      .contested_at = TIME_UNSET, .retry_at = TIME_UNSET,   .proof_retry_at = TIME_UNSET, .compromised_at = TIME_UNSET, .lingers_until = TIME_UNSET,
       .files_seen_at = TIME_UNSET,
   };
   return key;
@@ -91,7 +92,7 @@ static bool copy_text(char **place) {
 /* On failure everything that could not be copied is NULL, so that key_release may run. */
 static bool key_copy(const struct key *key, struct key *ret_copy) {
   *ret_copy = *key;
-  bool good = copy_text(&ret_copy->record);
+  bool good = copy_text(&ret_copy->record) & copy_text(&ret_copy->failure);
   ret_copy->sightings = calloc(key->sighting_count + 1, sizeof *key->sightings);
   if (ret_copy->sightings && key->sighting_count > 0)
     memcpy(ret_copy->sightings, key->sightings, key->sighting_count * sizeof *key->sightings);

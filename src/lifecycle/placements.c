@@ -130,8 +130,8 @@ static int give_up_one(struct application *a, size_t index, struct error *error)
 
 int placements_give_up(struct application *a, struct error *error) {
   const bool undoes = a->outcome->action == PLAN_WITHDRAW || a->outcome->action == PLAN_DESTROY;
-  const bool for_good = !a->failure->retryable || a->lineage->failures >= TIMING_FAILURES_PARK;
-  for (size_t i = undoes && for_good ? a->key->placement_count : 0; i-- > 0;) {
+  const bool for_good = undoes && (!a->failure->retryable || a->key->failures >= TIMING_FAILURES_PARK);
+  for (size_t i = for_good ? a->key->placement_count : 0; i-- > 0;) {
     if (!a->key->placements[i].failure || placement_is_current(a->lineage, &a->key->placements[i])) continue;
     int result = give_up_one(a, i, error);
     if (result) return result;

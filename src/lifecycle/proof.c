@@ -19,15 +19,6 @@ int proof_note(struct application *a, struct placement *placement, const struct 
   return application_note(a, a->key, repaired ? "healed" : "recovered", reason, error);
 }
 
-/* What failed while the key was to end is not to be done now. */
-static void forget_failure(struct lineage *lineage, const struct key *key) {
-  if (failure_key(lineage) != key) return;
-  lineage->failures = 0;
-  lineage->retry_at = lineage->parked_at = TIME_UNSET;
-  free(lineage->failure);
-  lineage->failure = NULL;
-}
-
 /* Nobody knows for how long tables that were wrong named an older key: its mail may be as young as the repair, and its entry may be back. */
 static void extend_windows(struct application *a, const struct placement *repaired) {
   for (size_t i = 0; i < a->lineage->key_count; i++) {
@@ -38,7 +29,7 @@ static void extend_windows(struct application *a, const struct placement *repair
       key->placements[j].drained_at = TIME_UNSET;
       key->retired_at = time_max(key->retired_at, repaired->proved_at);
       key->revoke_at = timing_revoke(key, a->lineage->rules);
-      forget_failure(a->lineage, key);
+      failure_forget(a->lineage, key); /* what failed while the key was to end is not to be done now */
     }
   }
 }

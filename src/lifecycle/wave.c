@@ -141,7 +141,7 @@ int wave_note(struct wave *wave, const struct lineage *before, const struct line
   const struct key *was = &before->keys[outcome->key], *is = &after->keys[outcome->key];
   if (!step_is_counted(outcome->action, was->state, &target)) return 0;
   /* Lineages are counted, not their attempts: one that fails again has failed already. */
-  const bool again = before->failures > 0 && failure_is_of(before, outcome->action, was);
+  const bool again = key_failed_at(was, outcome->action);
   if (is->state != target) return again ? 0 : note_failure(wave, after, outcome->action, now, events, ret_changed, error);
   wave->ended++;
   const bool probe = wave->probes > 0 || before->rotate_requested;

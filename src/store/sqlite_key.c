@@ -9,7 +9,8 @@
   "state, state_since, record, ttl, created_at, generated_at, published_at, right_at, propagation, last_wrong_at, "    \
   "confirmed_at, ready_at, active_at, retired_at, revoke_at, revoked_at, deleted_at, absent_at, removed_at, "          \
   "ttl_negative, ttl_old, intent_open, intent, intent_at, publisher_id, zone, owner, primary_server, "          \
-  "contested_at, proof_failures, proof_retry_at, compromised_at, revoke_now, lingers_until, files_seen_at"
+  "contested_at, proof_failures, proof_retry_at, compromised_at, revoke_now, lingers_until, files_seen_at, "      \
+  "failures, retry_at, failure"
 
 #define PLACEMENT_COLUMNS                                                                                              \
   "signer_id, key_path, file_made, switched_at, proved_at, drained_at, destroyed, failure, damage, damaged_at"
@@ -111,6 +112,9 @@ static int key_read(struct sqlite_query *query, struct key *key, struct error *e
   key->revoke_now = sqlite_read_bool(query);
   key->lingers_until = sqlite_read_moment(query);
   key->files_seen_at = sqlite_read_moment(query);
+  key->failures = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
+  key->retry_at = sqlite_read_moment(query);
+  if (!code) code = sqlite_read_text(query, &key->failure, error);
   return code ? code : sqlite_query_check(query, "key", key->id, error);
 }
 
@@ -267,6 +271,9 @@ static void key_bind(struct sqlite_query *query, const struct key *key) {
   sqlite_bind_number(query, key->revoke_now);
   sqlite_bind_moment(query, key->lingers_until);
   sqlite_bind_moment(query, key->files_seen_at);
+  sqlite_bind_number(query, key->failures);
+  sqlite_bind_moment(query, key->retry_at);
+  sqlite_bind_text(query, key->failure);
 }
 
 static int selector_is_free(struct sqlite_store *store, const char *domain, const char *selector, struct error *error) {
@@ -288,7 +295,7 @@ static int key_insert(struct sqlite_store *store, const struct lineage *lineage,
   static const char sql[] =
       "INSERT INTO key (lineage_id, domain, selector, algorithm, bits, " KEY_COLUMNS
       ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-      " ?, ?, ?, ?, ?, ?)";
+      " ?, ?, ?, ?, ?, ?, ?, ?, ?)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = selector_is_free(store, lineage->domain, key->selector, error);
   if (!code) code = sqlite_query_begin(store, sql, &query, error);
@@ -308,7 +315,7 @@ static int key_update(struct sqlite_store *store, const struct lineage *lineage,
                       struct error *error) {
   static const char sql[] =
       "UPDATE key SET (" KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
+      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int64_t changes = 0;
   int code = sqlite_query_begin(store, sql, &query, error);

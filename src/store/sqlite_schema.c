@@ -133,6 +133,10 @@ static const char SCHEMA_3[] =
     "ALTER TABLE key ADD COLUMN revoke_now INTEGER NOT NULL DEFAULT 0 CHECK (revoke_now IN (0, 1));"
     "ALTER TABLE key ADD COLUMN lingers_until INTEGER;"
     "ALTER TABLE key ADD COLUMN files_seen_at INTEGER;"
+    /* Each key has a pause of its own. One that failed before the move begins anew, which is at most one attempt too early. */
+    "ALTER TABLE key ADD COLUMN failures INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0);"
+    "ALTER TABLE key ADD COLUMN retry_at INTEGER;"
+    "ALTER TABLE key ADD COLUMN failure TEXT;"
     /* For metrics: by how much the clock of a publisher's server was ahead of ours, as its last reply with a right TSIG said. */
     "CREATE TABLE publisher_clock (publisher_id INTEGER PRIMARY KEY REFERENCES publisher, skew INTEGER NOT NULL,"
     " measured_at INTEGER NOT NULL) STRICT;"

@@ -214,7 +214,6 @@ static bool difference_name(const struct wanted *wanted, const struct stored *st
   return used > 0;
 }
 
-/* What failed under the old policy is tried again at once under the new one. */
 static int stored_change(const struct sync *sync, struct error *error) {
   static const char sql[] =
       "UPDATE lineage SET managed = 1, forgotten = 0, rules_id = ?, publisher_id = ?, signers = ?,"
@@ -234,6 +233,16 @@ static int stored_change(const struct sync *sync, struct error *error) {
   return sqlite_query_run(&query, NULL, error);
 }
 
+/* What failed under the old policy is tried again at once under the new one. */
+static int keys_forget_failures(const struct sync *sync, struct error *error) {
+  static const char sql[] = "UPDATE key SET failures = 0, retry_at = NULL, failure = NULL WHERE lineage_id = ? AND failures > 0";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  const int code = sqlite_query_begin(sync->store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, sync->stored.id);
+  return sqlite_query_run(&query, NULL, error);
+}
+
 static int stored_match(struct sync *sync, struct error *error) {
   const struct stored *stored = &sync->stored;
   char parts[REASON_MAX];
@@ -245,7 +254,8 @@ static int stored_match(struct sync *sync, struct error *error) {
     snprintf(reason, sizeof reason, "in the policy again%s%s", differs ? "; changed: " : "", parts);
   else
     snprintf(reason, sizeof reason, "changed in the policy: %s", parts);
-  const int code = stored_change(sync, error);
+  int code = stored_change(sync, error);
+  if (!code) code = keys_forget_failures(sync, error);
   if (code) return code;
   if (returned)
     sync->report.returned++;

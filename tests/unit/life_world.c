@@ -179,10 +179,7 @@ void life_move(struct life *life, size_t publisher, bool copied) {
 void life_policy_changed(struct life *life) {
   struct lineage *lineage = &life->builder.lineage;
   life_trace(life, "the policy is changed");
-  free(lineage->failure);
-  lineage->failure = NULL;
-  lineage->failures = 0;
-  lineage->retry_at = lineage->parked_at = TIME_UNSET;
+  lineage_forget_failures(lineage);
 }
 
 void life_set_wall(struct life *life, int64_t wall_error, bool synchronised) {

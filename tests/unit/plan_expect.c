@@ -37,10 +37,7 @@ void expect_opens(const struct builder *builder, size_t index, enum plan_action 
 }
 
 void expect_no_back_off(struct builder *builder) {
-  free(builder->lineage.failure);
-  builder->lineage.failure = NULL;
-  builder->lineage.failures = 0;
-  builder->lineage.retry_at = TIME_UNSET;
+  lineage_forget_failures(&builder->lineage);
 }
 
 void expect_hold(struct builder *builder, int64_t until) {
@@ -55,4 +52,9 @@ void expect_back_off(struct builder *builder, enum plan_action action, const cha
   builder->lineage.failures = 3;
   builder->lineage.retry_at = until;
   builder->lineage.failure = text_format("%s of %s: timeout", plan_action_name(action), selector);
+  struct key *key = lineage_find_key(&builder->lineage, selector);
+  if (!key) return;
+  key->failures = 3;
+  key->retry_at = until;
+  key->failure = text_duplicate(builder->lineage.failure);
 }

@@ -198,6 +198,9 @@ static inline void rig_fill_key(struct key *key, const struct lineage *lineage) 
   key->revoke_now = true;
   key->lingers_until = 35;
   key->files_seen_at = 36;
+  key->failures = 37;
+  key->retry_at = 38;
+  key->failure = text_duplicate("publish of s: no answer");
   key->proof_failures = 32;
   key->proof_retry_at = 33;
   text_copy(key->zone, sizeof key->zone, "zone.example");

@@ -30,11 +30,12 @@ static struct key *key_at(struct builder *builder, size_t index) { return &build
 
 /* The outcome is taken over, and is the failure of its step. */
 static void expect_incomplete(struct builder *builder, const struct outcome *outcome, const char *why) {
-  const unsigned failures = builder->lineage.failures;
+  const unsigned failures = key_at(builder, outcome->key)->failures;
   const enum key_state before = key_at(builder, outcome->key)->state;
   builder_apply(builder, outcome);
-  assert_int_equal(builder->lineage.failures, failures + 1);
-  if (!strstr(builder->lineage.failure, why)) fail_msg("\"%s\" does not say \"%s\"", builder->lineage.failure, why);
+  assert_int_equal(key_at(builder, outcome->key)->failures, failures + 1);
+  const char *failure = key_at(builder, outcome->key)->failure;
+  if (!strstr(failure, why)) fail_msg("\"%s\" does not say \"%s\"", failure, why);
   assert_true(key_at(builder, outcome->key)->state == before);
 }
 
@@ -129,18 +130,38 @@ static void test_apply__an_outcome_about_no_key_is_an_attestation_or_a_selector_
   assert_string_equal(builder_events(builder), "failed");
 }
 
-static void test_apply__a_failed_attestation_counts_with_the_keys_that_sign(void **state) {
+/* Shown is what holds the next key back before what is about the key that signs, and that before what is about one that leaves. */
+static void test_apply__each_key_counts_its_own_failures_and_the_weightiest_is_shown(void **state) {
   struct builder *builder = *state;
   builder_key(builder, "a", KEY_ACTIVE, now - DAY);
-  builder_fail(builder, PLAN_ATTEST, 1, now, ERROR_TIMEOUT, true);
-  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
-  assert_int_equal(builder->lineage.failures, 2);
-  /* One of a key that leaves is counted from one. */
   builder_key(builder, "old", KEY_RETIRED, now - DAY);
   builder_fail(builder, PLAN_CONFIRM, 1, now, ERROR_TIMEOUT, true);
-  assert_int_equal(builder->lineage.failures, 1);
+  assert_non_null(strstr(builder->lineage.failure, "confirm of old"));
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_CONFIRM, 1, now, ERROR_TIMEOUT, true);
+  assert_int_equal(key_at(builder, 0)->failures, 2);
+  assert_int_equal(key_at(builder, 1)->failures, 2);
+  assert_non_null(strstr(builder->lineage.failure, "confirm of a"));
+  assert_int_equal(builder->lineage.failures, 2);
   builder_fail(builder, PLAN_ATTEST, 2, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  assert_non_null(strstr(builder->lineage.failure, "attest: "));
   assert_int_equal(builder->lineage.failures, 1);
+  assert_int_equal(key_at(builder, 0)->failures, 3);
+}
+
+static void test_apply__what_still_fails_is_shown_when_something_weightier_has_recovered(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  builder_key(builder, "old", KEY_RETIRED, now - DAY);
+  builder_fail(builder, PLAN_CONFIRM, 1, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  builder_round(builder, PLAN_CONFIRM, 0, now, NULL, NULL);
+  assert_non_null(strstr(builder->lineage.failure, "confirm of old"));
+  builder_round(builder, PLAN_CONFIRM, 1, now, NULL, NULL);
+  assert_null(builder->lineage.failure);
+  assert_int_equal(builder->lineage.failures, 0);
 }
 
 static void test_apply__an_attestation_is_about_any_key_and_changes_none(void **state) {
@@ -170,7 +191,6 @@ static void test_apply__a_success_that_brought_nothing_is_a_failure(void **state
   expect_incomplete(builder, &(struct outcome){.action = PLAN_GENERATE, .key = 1, .at = now}, "no record came");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM, .key = 2, .at = now}, "no server was asked");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 3, .at = now}, "not every signer of the domain has said");
-  builder->lineage.failures = 0;
   expect_incomplete(builder, &(struct outcome){.action = PLAN_WITHDRAW, .key = 4, .at = now}, "not every signer has said that it does not name");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_DESTROY, .key = 4, .at = now}, "not every private key file is gone");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM_ABSENT, .key = 4, .at = now}, "no server was asked");
@@ -511,7 +531,8 @@ int main(void) {
       TEST(no_selector_is_taken_whose_name_is_too_long_for_dns),
       TEST(an_outcome_must_be_one_that_its_key_can_have),
       TEST(an_outcome_about_no_key_is_an_attestation_or_a_selector_not_found),
-      TEST(a_failed_attestation_counts_with_the_keys_that_sign),
+      TEST(each_key_counts_its_own_failures_and_the_weightiest_is_shown),
+      TEST(what_still_fails_is_shown_when_something_weightier_has_recovered),
       TEST(an_attestation_is_about_any_key_and_changes_none),
       TEST(a_selector_that_was_not_found_gives_up_no_key),
       TEST(a_success_that_brought_nothing_is_a_failure),

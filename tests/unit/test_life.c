@@ -250,6 +250,27 @@ static void test_life__a_step_that_failed_for_a_month_recovers(void **state) {
   }
 }
 
+/* The primary refuses everything while one key is to come and another is to go: each has a pause that grows, and neither makes the other's begin anew. */
+static void test_life__keys_that_come_and_keys_that_go_fail_in_turn_with_pauses_that_grow(void **state) {
+  struct life *life = *state;
+  for (size_t i = 0; i < 2; i++) {
+    life_end(life);
+    life_begin(life, i);
+    life_run_until(life, KEY_ACTIVE, DAY);
+    life_run_until(life, KEY_RETIRED, 130 * DAY);
+    life->builder.lineage.rotate_requested = true;
+    life->fault = (struct life_fault){.action = PLAN_NONE, .permille = 1000, .code = i ? ERROR_REFUSED : ERROR_TIMEOUT, .retryable = !i};
+    life_run(life, 30 * DAY); /* the old key's window ends within these */
+    const size_t before = life->failures;
+    life_run(life, 10 * DAY);
+    /* Steps of five keys and proofs of the one that signs: once an hour each at most, and once a day where nothing will come of it by itself. */
+    assert_in_range(life->failures - before, i ? 30 : 400, (i ? 2 : 6) * 24 * 10);
+    life->fault = (struct life_fault){0};
+    life_run(life, LIFE_RECOVERY);
+    life_expect_well(life);
+  }
+}
+
 static void test_life__a_dead_server_delays_and_no_more(void **state) {
   struct life *life = *state;
   life->server_count = 3;
@@ -397,6 +418,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_life__each_step_may_be_cut_off_after_its_effect, begin, end),
       cmocka_unit_test_setup_teardown(test_life__a_taken_selector_costs_its_number, begin, end),
       cmocka_unit_test_setup_teardown(test_life__a_step_that_failed_for_a_month_recovers, begin, end),
+      cmocka_unit_test_setup_teardown(test_life__keys_that_come_and_keys_that_go_fail_in_turn_with_pauses_that_grow, begin, end),
       cmocka_unit_test_setup_teardown(test_life__a_dead_server_delays_and_no_more, begin, end),
       cmocka_unit_test_setup_teardown(test_life__a_server_without_route_is_excused_by_its_other_address, begin, end),
       cmocka_unit_test_setup_teardown(test_life__a_lagging_server_is_waited_for, begin, end),

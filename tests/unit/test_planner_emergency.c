@@ -97,19 +97,26 @@ static void test_planner_emergency__a_back_off_of_the_revocation_holds_no_new_ke
   expect_opens(builder, 0, PLAN_REVOKE, "back_off", builder->lineage.retry_at);
 }
 
-/* Only one failure is remembered: two keys that fail in turn must not take each other's pause away. */
+/* Two keys that fail in turn do not take each other's pause away, and each pause grows. */
 static void test_planner_emergency__two_keys_that_fail_in_turn_keep_a_pace(void **state) {
   struct builder *builder = *state;
   add(builder, "signs", KEY_ACTIVE, now - DAY);
   add(builder, "old", KEY_RETIRED, now)->placements[0].drained_at = now;
   add(builder, "next", KEY_GENERATED, now);
   compromise(builder, "old", false, false);
-  builder->lineage.keys[1].intent = PLAN_REVOKE;
-  builder->lineage.keys[1].intent_at = now;
-  builder_fail(builder, PLAN_REVOKE, 1, now, ERROR_UNREACHABLE, true);
-  builder_fail(builder, PLAN_PUBLISH, 2, now, ERROR_UNREACHABLE, true);
-  expect_closed(builder, 1, now, PLAN_REVOKE, "back_off", now + TIMING_EMERGENCY_PAUSE);
-  expect_action(builder, 1, now + TIMING_EMERGENCY_PAUSE, PLAN_REVOKE);
+  int64_t at = now, pause = 0;
+  for (unsigned i = 0; i < 5; i++) {
+    builder_fail(builder, PLAN_REVOKE, 1, at, ERROR_UNREACHABLE, true);
+    builder_fail(builder, PLAN_PUBLISH, 2, at, ERROR_UNREACHABLE, true);
+    const int64_t opens = builder->lineage.keys[1].retry_at;
+    assert_true(opens - at > pause);
+    pause = opens - at;
+    expect_closed(builder, 1, at, PLAN_REVOKE, "back_off", opens);
+    expect_closed(builder, 2, at, PLAN_PUBLISH, "back_off", builder->lineage.keys[2].retry_at);
+    at = time_max(opens, builder->lineage.keys[2].retry_at);
+    expect_action(builder, 1, at, PLAN_REVOKE);
+    expect_action(builder, 2, at, PLAN_PUBLISH);
+  }
 }
 
 /* ---- without a standby ---- */

@@ -27,6 +27,7 @@ static void assert_key_filled(const struct key *key, const struct lineage *linea
   assert_int_equal(key->intent, PLAN_ACTIVATE);
   assert_true(key->intent_at == expected.intent_at);
   assert_string_equal(key->record, expected.record);
+  assert_string_equal(key->failure, expected.failure);
   assert_string_equal(key->zone, expected.zone);
   assert_string_equal(key->owner, expected.owner);
   assert_string_equal(key->primary_server, expected.primary_server);

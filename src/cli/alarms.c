@@ -127,7 +127,10 @@ static void see(struct alarms *alarms, const struct sight *sight) {
 
 /* A step that failed is tried again, and mostly succeeds; a person is needed when it keeps failing. */
 static bool is_tried_again(const struct lineage *lineage, const struct finding *finding) {
-  return lineage->failures > 0 && lineage->failures < TIMING_FAILURES_PARK && lineage->parked_at == TIME_UNSET && text_equal(finding->text, lineage->failure);
+  if (text_equal(finding->text, lineage->failure)) return lineage->failures > 0 && lineage->failures < TIMING_FAILURES_PARK && lineage->parked_at == TIME_UNSET;
+  for (size_t i = 0; i < lineage->key_count; i++)
+    if (text_equal(finding->text, lineage->keys[i].failure)) return lineage->keys[i].failures < TIMING_FAILURES_PARK;
+  return false;
 }
 
 void alarms_add_lineage(struct alarms *alarms, const struct lineage *lineage, const struct findings *problems) {

@@ -72,8 +72,8 @@ static const char *moment_cell(int64_t moment, char buffer[TIME_TEXT_SIZE]) {
   return buffer;
 }
 
-static const char *state_colour(const struct lineage *lineage, const struct key *key) {
-  if (lineage->failures > 0 && key->state < KEY_ACTIVE) return "red";
+static const char *state_colour(const struct key *key) {
+  if (key->failures > 0 && key->state < KEY_ACTIVE) return "red";
   if (key->state == KEY_ACTIVE) return "green";
   return key->state < KEY_ACTIVE ? "yellow" : NULL;
 }
@@ -89,7 +89,7 @@ static void make_row(const struct status *status, const struct lineage *lineage,
                 due ? "next run" : moment_cell(texts->step.at == TIME_NEVER ? TIME_UNSET : texts->step.at, texts->when),
                 status_step_reason(&texts->step)},
       .coloured = COLUMN_STATE,
-      .colour = key ? state_colour(lineage, key) : NULL};
+      .colour = key ? state_colour(key) : NULL};
 }
 
 /* ---- the first reading ---- */

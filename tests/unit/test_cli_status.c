@@ -60,6 +60,24 @@ static void test_status__one_cause_is_one_line_for_all_its_domains(void **state)
       desk.out, "NOT all right: 2 of 2 domains need attention.\n  example.com and 1 other: publish: no answer\n"));
 }
 
+static void fail_both(struct lineage *lineage, const struct desk *desk, void *context) {
+  desk_fail(lineage, desk, context);
+  struct key *key = &lineage->keys[0];
+  key->failures = 1;
+  key->retry_at = desk->now;
+  key->failure = text_duplicate("delete of old: no answer");
+}
+
+static void test_status__what_fails_of_another_key_is_told_too(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make_signed(&desk);
+  desk_edit(&desk, "example.com", NULL, fail_both, (void *)"publish: no answer");
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "publish: no answer");
+  assert_contains(desk.out, "delete of old: no answer");
+}
+
 static void park(struct lineage *lineage, const struct desk *desk, void *context) {
   desk_fail(lineage, desk, context);
   lineage->failures = TIMING_FAILURES_PARK;
@@ -521,6 +539,7 @@ int main(void) {
       cmocka_unit_test(test_status__first_line_says_that_all_is_right_and_what_comes_next),
       cmocka_unit_test(test_status__a_failure_is_told_with_its_domain_and_remedy),
       cmocka_unit_test(test_status__one_cause_is_one_line_for_all_its_domains),
+      cmocka_unit_test(test_status__what_fails_of_another_key_is_told_too),
       cmocka_unit_test(test_status__a_parked_domain_is_told_as_such),
       cmocka_unit_test(test_status__a_new_key_that_waits_for_caches_is_no_trouble),
       cmocka_unit_test(test_status__before_warn_after_a_lagging_server_is_only_shown),

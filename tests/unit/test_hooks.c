@@ -318,22 +318,35 @@ static void test_alarms__what_was_not_told_to_its_end_is_told_again(void **state
   remove_place(place);
 }
 
-/* A step that failed is tried again; a person is told when it keeps failing. */
+/* Whether a person is told of "publish: refused" of this lineage: only when it keeps failing. */
+static void assert_told_late(struct place *place, const struct lineage *lineage, unsigned failures) {
+  struct alarms *alarms = NULL;
+  struct error error = {0};
+  CLEANUP(findings_release) struct findings findings = {0};
+  assert_int_equal(alarms_new(place->session.store, place->hooks, &place->cli.log, place->desk.now, &alarms, &error), 0);
+  findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .subject = (char *)"domains", .text = (char *)"publish: refused", .remedy = (char *)"", .since = place->desk.now});
+  alarms_add_lineage(alarms, lineage, &findings);
+  assert_int_equal(alarms_finish(alarms, &error), 0);
+  hooks_drain(place->hooks, PATIENCE);
+  alarms_free(alarms);
+  assert_int_equal(place->runner.count, failures == TIMING_FAILURES_PARK ? 1 : 0);
+}
+
 static void test_alarms__a_failure_must_repeat_itself(void **state) {
   (void)state;
   struct place *place = make_place();
+  for (unsigned failures = 1; failures <= TIMING_FAILURES_PARK; failures++)
+    assert_told_late(place, &(struct lineage){.domain = "example.com", .slot = "main", .parked_at = TIME_UNSET, .failures = failures, .failure = (char *)"publish: refused"}, failures);
+  remove_place(place);
+}
+
+/* While the lineage shows another failure. */
+static void test_alarms__a_failure_of_an_old_key_must_repeat_itself_too(void **state) {
+  (void)state;
+  struct place *place = make_place();
   for (unsigned failures = 1; failures <= TIMING_FAILURES_PARK; failures++) {
-    struct alarms *alarms = NULL;
-    struct error error = {0};
-    struct lineage lineage = {.domain = "example.com", .slot = "main", .parked_at = TIME_UNSET, .failures = failures, .failure = (char *)"publish: refused"};
-    CLEANUP(findings_release) struct findings findings = {0};
-    assert_int_equal(alarms_new(place->session.store, place->hooks, &place->cli.log, place->desk.now, &alarms, &error), 0);
-    findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .subject = (char *)"domains", .text = (char *)"publish: refused", .remedy = (char *)"", .since = place->desk.now});
-    alarms_add_lineage(alarms, &lineage, &findings);
-    assert_int_equal(alarms_finish(alarms, &error), 0);
-    hooks_drain(place->hooks, PATIENCE);
-    alarms_free(alarms);
-    assert_int_equal(place->runner.count, failures == TIMING_FAILURES_PARK ? 1 : 0);
+    struct key old = {.failures = failures, .failure = (char *)"publish: refused"};
+    assert_told_late(place, &(struct lineage){.domain = "example.com", .slot = "main", .parked_at = TIME_UNSET, .failures = 1, .failure = (char *)"attest: refused", .keys = &old, .key_count = 1}, failures);
   }
   remove_place(place);
 }
@@ -379,6 +392,7 @@ int main(void) {
       cmocka_unit_test(test_alarms__too_many_different_ones_are_told_as_a_number),
       cmocka_unit_test(test_alarms__what_was_not_told_to_its_end_is_told_again),
       cmocka_unit_test(test_alarms__a_failure_must_repeat_itself),
+      cmocka_unit_test(test_alarms__a_failure_of_an_old_key_must_repeat_itself_too),
       cmocka_unit_test(test_alarms__a_call_that_failed_is_repeated_by_the_next_look),
       cmocka_unit_test(test_alarms__are_forgotten_with_the_hook),
   };

@@ -9,6 +9,10 @@ bool key_is_lost(const struct key *key) {
   return made > 0 && !key_find_file(key, NULL);
 }
 
+bool key_is_exposed(const struct key *key) {
+  return key->state == KEY_REVOKED && key->compromised_at != TIME_UNSET && key->right_at == TIME_UNSET;
+}
+
 bool key_is_given_up(const struct key *key) { return key->compromised_at != TIME_UNSET || key_is_lost(key); }
 
 const struct key *lineage_standby_key(const struct lineage *lineage) {

@@ -18,6 +18,7 @@ enum {
 };
 #define GRANTS_DIRECTORY_DEFAULT "/var/lib/dkimroll-keeper"
 #define GRANTS_FILE_NAME "grants"
+#define GRANTS_WORD_SIGNER "signer " /* begins a line of a signer */
 
 struct grant {
   char *line;                   /* as it stands in the file */

@@ -190,6 +190,10 @@ bool key_is_broken(const struct lineage *lineage, const struct key *key);
 bool key_is_given_up(const struct key *key);
 /* Whether key, which waits to take over, has no private key file any more, as far as the keeper saw. */
 bool key_is_lost(const struct key *key);
+/* The last key of a domain that has none that signs, because it was ended at once; NULL: one signs, or that is not the reason. */
+const struct key *lineage_ended_key(const struct lineage *lineage);
+/* Whether key is compromised and revoked, and not every server was seen to say so since, or one does not any more. */
+bool key_is_exposed(const struct key *key);
 /* The ready key that would take over in an emergency: neither given up nor behind another one that has been ready for longer. NULL: none. */
 const struct key *lineage_standby_key(const struct lineage *lineage);
 /* A file of key that is known to be there and to be right: at path, or with path NULL the first of all. NULL: none. */

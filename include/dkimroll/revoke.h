@@ -16,7 +16,7 @@ struct revoke_target {
   char selector[SELECTOR_SIZE];
   const char *state;  /* when it was asked for */
   bool known;         /* it was said before, and nothing is news */
-  bool held;          /* the domain is */
+  bool held;          /* what happens to it is: it waits for a release */
   bool lingers;       /* a signer of it cannot be restarted */
   int64_t drain;      /* seconds: how long connections may be open then */
   int64_t signed_since; /* of its mail that may still be on its way; TIME_NEVER: none */
@@ -32,6 +32,8 @@ struct revoke {
   struct revoke_target *targets; /* by domain, then selector */
   size_t count;
   size_t domain_count; /* of the targets */
+  size_t left_out;     /* keys that sign of domains that are not in the policy any more, with --all-active */
+  char left_out_names[REVOKE_CANDIDATES_MAX][DNS_NAME_TEXT_SIZE];
   size_t open, unconfirmed; /* targets of domains that are not held: not revoked yet; and not known to be everywhere */
   bool begun;          /* the engine has asked before */
   int64_t revoked_at;  /* boottime, milliseconds: when the last of them was; 0: not all are */
@@ -43,6 +45,8 @@ void revoke_release(struct revoke *revoke);
 int revoke_find(struct revoke *revoke, struct error *error) ERROR_USE_RESULT;
 /* By domain, then selector. NULL: it is none. (revoke_targets.c) */
 struct revoke_target *revoke_target_of(const struct revoke *revoke, const char *domain, const char *selector);
+/* Whether a hold of lineage holds back what is asked for its key. (revoke_report.c) */
+bool revoke_is_held(const struct lineage *lineage, const struct key *key, const struct cli_arguments *arguments, int64_t now);
 /* What happens to lineage->keys[key] if it is revoked as the arguments say, in words. (revoke_report.c) */
 void revoke_foretell(const struct lineage *lineage, size_t key, const struct cli_arguments *arguments, int64_t now, char what[REVOKE_TEXT_MAX]);
 /* The table of what would happen, and what goes for all. (revoke_report.c) */

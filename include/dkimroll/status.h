@@ -58,4 +58,7 @@ enum { STATUS_MOMENTS_MAX = 8 };
 size_t status_moments(const struct lineage *lineage, const struct key *key,
                       struct status_moment moments[STATUS_MOMENTS_MAX]);
 
+/* What becomes of a domain whose key `before` cannot be mended or has ended, and when. (status_problems.c) */
+void status_describe_replacement(const struct lineage *lineage, const struct key *before, int64_t now, char *buffer, size_t size);
+
 #endif

@@ -147,6 +147,7 @@ enum store_select_kind {
   STORE_SELECT_REQUESTS = 3, /* row: struct store_request not executed yet, rising by id */
   STORE_SELECT_RESOURCES = 4,/* row: struct store_resource */
   STORE_SELECT_SIGNERS = 5,  /* row: struct policy_signer, every version that a key was made with */
+  STORE_SELECT_LIVING_SIGNERS = 18, /* the same, of keys that are not removed */
   STORE_SELECT_SELECTORS = 6,/* row: char: selector ever used in filter domain, any state; filter: domain (needed), text (only this one, any letter case) */
   STORE_SELECT_REMOVED = 7,  /* row: struct lineage whose keys are its KEY_REMOVED ones, more than LINEAGE_KEYS_MAX of them in several rows; filter: domain */
   STORE_SELECT_TABLES = 9,   /* row: struct store_tables */

@@ -8,6 +8,7 @@ enum {
   TIMING_CONFIRM_SLOWEST = 900,    /* a record that some server lacks is looked for at least every 15 minutes */
   TIMING_WATCH_SLOWEST = 3600,     /* a key that is ready is watched at least every hour */
   TIMING_WATCH_SIGNED = 21600,     /* a record that mail needs (active, retired) is looked at every 6 hours: a million domains are 46 rounds a second */
+  TIMING_WATCH_TOMBSTONE = 86400,  /* a record that says that a key is revoked is looked at daily, of a compromised key as often as one that mail needs */
   TIMING_PROOF_PAUSE = 10,         /* a key is not proved more often than that, unless prove-every is shorter */
   TIMING_LOST_FOR_GOOD = 86400,    /* a private key file that is not there for a day does not come back by itself: a folder that was not mounted does */
   TIMING_HEAL_SLOWEST = 86400,     /* a record that some server lacks is published again, or the alarm repeated, at least once a day */
@@ -26,6 +27,8 @@ int64_t timing_right_since(const struct key *key);
 unsigned timing_sightings(const struct key *key);
 /* When the last round of observation was; TIME_UNSET none. */
 int64_t timing_observed_at(const struct key *key);
+/* When the record was put there last: the key's, or, of a key that is revoked, what says so; TIME_UNSET: not yet. */
+int64_t timing_put_at(const struct key *key);
 /* When the next round is due. */
 int64_t timing_next_round(const struct key *key, const struct policy_rules *rules);
 

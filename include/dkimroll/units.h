@@ -11,12 +11,15 @@
 #include "dkimroll/error.h"
 #include "dkimroll/policy.h"
 
+struct session;
+
 #define UNITS_FILE_NAME "50-dkimroll-policy.conf"
 #define UNITS_DIRECTORY "/etc/systemd/system"
 
 enum {
   UNITS_TEXT_MAX = 256 * 1024, /* of a unit or drop-in */
   UNITS_DROP_INS_MAX = 64,     /* of one unit in one directory */
+  UNITS_SIGNERS_TEXT_MAX = 16 * 1024 * 1024, /* of signers that living keys were made with, as many as there are grants (GRANTS_FILE_MAX) */
   UNITS_LINES_MAX = 512,       /* of one drop-in of ours: a policy names at most 1,000 signers, which share directories */
   UNITS_GROUPS_MAX = 64,       /* of the user dkimroll */
 };
@@ -54,8 +57,18 @@ struct units {
   size_t note_count;
 };
 
-/* Finds the units of the host below root and what they lack for policy. Caller releases. (units_needs.c) */
-int units_find(const char *root, const struct policy *policy, struct units *ret_units, struct error *error) ERROR_USE_RESULT;
+/* Versions of signers that living keys were made with: undoing goes where they are, whatever the policy says by now. */
+struct units_signers {
+  struct policy_signer **items; /* owned */
+  size_t count;
+};
+
+/* As the database says it, and where that belongs to another user than root only what root granted the keeper. None before the first run. Caller releases. (units_keys.c) */
+int units_read_signers(struct session *session, struct units_signers *ret_signers, struct error *error) ERROR_USE_RESULT;
+void units_signers_release(struct units_signers *signers);
+
+/* Finds the units of the host below root and what they lack for policy, and for keys that were made with signers (NULL: none). Caller releases. (units_needs.c) */
+int units_find(const char *root, const struct policy *policy, const struct units_signers *signers, struct units *ret_units, struct error *error) ERROR_USE_RESULT;
 void units_release(struct units *units);
 /* Parts of units_find. (units_host.c) */
 int units_read(struct units *units, struct error *error) ERROR_USE_RESULT;

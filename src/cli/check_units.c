@@ -27,13 +27,14 @@ static size_t say_unit(struct check *check, const struct units_unit *unit) {
 }
 
 void check_units(struct check *check) {
-  const struct session *session = &check->session;
+  struct session *session = &check->session;
+  CLEANUP(units_signers_release) struct units_signers signers = {.items = NULL};
   struct error error = {0};
   size_t missing = 0;
   struct units *units = calloc(1, sizeof *units);
   /* Units serve the usual policy. */
   if (units && session->confined && session_has_usual_policy(session)) {
-    if (units_find("", session->policy, units, &error)) {
+    if (units_read_signers(session, &signers, &error) || units_find("", session->policy, &signers, units, &error)) {
       check_say_error(check, CHECK_WALLS, "units", NULL, &error);
     } else {
       for (size_t i = 0; i < units->count; i++) missing += say_unit(check, &units->units[i]);

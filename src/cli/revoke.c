@@ -164,8 +164,9 @@ int cli_command_revoke(const struct cli *cli) {
   if (status != EX_OK) return status;
   int result = session_open(&session, &error);
   if (!result) result = revoke_run(&revoke, &open, &status, &error);
-  if (!result && status == EX_OK && open > 0)
-    fputs("What is left happens by itself at its time: `dkimroll run` does it, from its timer (dkimroll-run.timer).\n", cli->out);
+  if (!result && status == EX_OK && revoke.open > 0)
+    fputs("What is left happens by itself at its time: a daemon that is at work does it, or `dkimroll run` from its timer (dkimroll-run.timer).\n", cli->out);
+  if (!result && status == EX_OK && open == 0 && revoke.left_out > 0) status = EX_UNAVAILABLE;
   revoke_release(&revoke);
   session_release(&session);
   if (result) return cli_report(cli, &error);

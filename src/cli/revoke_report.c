@@ -21,6 +21,13 @@ static int64_t foresee_switch(const struct lineage *lineage, const struct key *a
   return opens;
 }
 
+/* A hold of activation alone holds back only what another key has to take over for. */
+bool revoke_is_held(const struct lineage *lineage, const struct key *key, const struct cli_arguments *arguments, int64_t now) {
+  const bool standby = !arguments->host_compromised && lineage_standby_key(lineage);
+  if (!lineage->held || now >= lineage->hold_until) return false;
+  return lineage->hold_scope != HOLD_ACTIVATION || (key->state == KEY_ACTIVE && (standby || !arguments->now));
+}
+
 static void foretell_active(const struct lineage *lineage, const struct key *key, const struct cli_arguments *arguments, int64_t now,
                             char what[REVOKE_TEXT_MAX]) {
   const struct key *standby = arguments->host_compromised ? NULL : lineage_standby_key(lineage);
@@ -30,6 +37,9 @@ static void foretell_active(const struct lineage *lineage, const struct key *key
   if (standby)
     snprintf(what, REVOKE_TEXT_MAX, "%s takes over at once, then p=; caches forget the old key by about %s", standby->selector,
              time_format(time_add(now, caches), end));
+  else if (arguments->now && lineage->held && now < lineage->hold_until)
+    snprintf(what, REVOKE_TEXT_MAX, "p= at once; mail goes out UNSIGNED until `dkimroll release %.100s` lets a new key sign; caches forget the old key by about %s",
+             lineage->domain, time_format(time_add(now, caches), end));
   else if (arguments->now)
     snprintf(what, REVOKE_TEXT_MAX, "p= at once; mail goes out UNSIGNED until a new key may sign, at about %s; caches forget the old key by about %s",
              time_format(opens, moment), time_format(time_add(now, caches), end));
@@ -45,7 +55,7 @@ void revoke_foretell(const struct lineage *lineage, size_t index, const struct c
     snprintf(what, REVOKE_TEXT_MAX, "nothing: it is revoked already");
   } else if (!key_is_meant(key, &wish)) {
     snprintf(what, REVOKE_TEXT_MAX, "nothing new: it was revoked before, and the rest is under way");
-  } else if (lineage->held && now < lineage->hold_until) {
+  } else if (revoke_is_held(lineage, key, arguments, now)) {
     snprintf(what, REVOKE_TEXT_MAX, "HELD%s%s: it waits for `dkimroll release %.100s`", lineage->hold_reason ? " for " : "",
              lineage->hold_reason ? lineage->hold_reason : "", lineage->domain);
   } else if (key->state == KEY_ACTIVE) {
@@ -63,6 +73,16 @@ static void row_of(const struct revoke_target *target, struct columns_row *row) 
   *row = (struct columns_row){.cells = {target->domain, target->selector, target->state, target->what}};
 }
 
+/* Nobody may think that they were meant. */
+static void print_left_out(const struct revoke *revoke) {
+  FILE *out = revoke->session->cli->out;
+  if (revoke->left_out == 0) return;
+  fprintf(out, "LEFT OUT, because not in the policy any more, though a key of it signs: ");
+  for (size_t i = 0; i < revoke->left_out && i < REVOKE_CANDIDATES_MAX; i++) fprintf(out, "%s%s", i ? ", " : "", revoke->left_out_names[i]);
+  if (revoke->left_out > REVOKE_CANDIDATES_MAX) fprintf(out, " and %zu more", revoke->left_out - REVOKE_CANDIDATES_MAX);
+  fputs(". Put it back into the policy, and revoke again.\n", out);
+}
+
 static void print_common(const struct revoke *revoke) {
   FILE *out = revoke->session->cli->out;
   int64_t first = TIME_NEVER, drain = 0;
@@ -75,6 +95,7 @@ static void print_common(const struct revoke *revoke) {
   }
   if (first != TIME_NEVER)
     fprintf(out, "Mail that these keys have signed since %s and that no receiver has verified yet will fail.\n", time_format(first, since));
+  print_left_out(revoke);
   if (drain > 0)
     fprintf(out, "A signer cannot be restarted by the policy (neither restart: nor a unit in reload:). Restart it by hand after the switch: connections that stay open\n"
                  "sign with the old key for up to %s, and that mail fails.\n", duration_format(drain, length));
@@ -128,8 +149,14 @@ static void tell_revoked(FILE *out, const struct lineage *lineage, const struct 
     fprintf(out, ": exposure ends about %s\n", time_format(timing_dead(key), moment));
 }
 
-static void tell_open(FILE *out, const struct lineage *lineage, size_t index) {
+/* What holds it back, and what a person can do about it. */
+static void tell_open(FILE *out, const struct lineage *lineage, size_t index, const struct telling *telling) {
   const struct key *key = &lineage->keys[index];
+  if (telling->target->held) {
+    fprintf(out, "%s %s is NOT revoked yet, it is %s: held%s%s; `dkimroll release %s` lets it go on\n", lineage->domain, key->selector, key_state_name(key->state),
+            lineage->hold_reason ? " for " : "", lineage->hold_reason ? lineage->hold_reason : "", lineage->domain);
+    return;
+  }
   struct clock_reading now;
   struct status_step step;
   char moment[TIME_TEXT_SIZE];
@@ -140,6 +167,17 @@ static void tell_open(FILE *out, const struct lineage *lineage, size_t index) {
   if (step.at != TIME_NEVER) fprintf(out, " at %s", time_format(step.at, moment));
   fprintf(out, "%s%s\n", reason[0] ? ": " : "", reason);
   if (lineage->failure) fprintf(out, "%s failed: %s\n", lineage->domain, lineage->failure);
+  if (key->state == KEY_ACTIVE && !key->revoke_now)
+    fprintf(out, "%s: if mail that goes out unsigned is better than that, `dkimroll revoke %s --now` waits for no other key\n", lineage->domain, lineage->domain);
+}
+
+/* The loss that was asked for. */
+static void tell_unsigned(FILE *out, const struct lineage *lineage, int64_t now) {
+  const struct key *ended = lineage_ended_key(lineage);
+  char replacement[256];
+  if (!ended) return;
+  status_describe_replacement(lineage, ended, now, replacement, sizeof replacement);
+  fprintf(out, "%s: mail goes out UNSIGNED; %s\n", lineage->domain, replacement);
 }
 
 static int tell(void *context, const void *row) {
@@ -147,6 +185,7 @@ static int tell(void *context, const void *row) {
   const struct lineage *lineage = row;
   FILE *out = telling->revoke->session->cli->out;
   char moment[TIME_TEXT_SIZE];
+  if (!telling->again) tell_unsigned(out, lineage, telling->revoke->now);
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
     if (!telling->again && key->state == KEY_ACTIVE && key->active_at >= telling->revoke->now)
@@ -156,7 +195,7 @@ static int tell(void *context, const void *row) {
     if (key->state >= KEY_REVOKED)
       tell_revoked(out, lineage, key);
     else
-      tell_open(out, lineage, i);
+      tell_open(out, lineage, i, telling);
     telling->open = key->state < KEY_REVOKED;
     if (key->lingers_until > telling->revoke->now)
       fprintf(out, "%s: connections that were open may sign with %s until %s; restart the signer to end them\n", lineage->domain, key->selector,
@@ -179,5 +218,6 @@ int revoke_print_result(const struct revoke *revoke, size_t *ret_open, struct er
     if (!telling.found && !result)
       fprintf(revoke->session->cli->out, "%s %s is gone: it had no record, and its private key is destroyed\n", revoke->targets[i].domain, revoke->targets[i].selector);
   }
+  print_left_out(revoke);
   return result;
 }

@@ -38,7 +38,7 @@ static int add_target(struct revoke *revoke, const struct lineage *lineage, size
   struct revoke_target *target = &targets[revoke->count++];
   *target = (struct revoke_target){.state = key_state_name(key->state),
                                    .known = !key_is_meant(key, &wish),
-                                   .held = lineage->held && revoke->now < lineage->hold_until,
+                                   .held = revoke_is_held(lineage, key, revoke->arguments, revoke->now),
                                    .lingers = key->state == KEY_ACTIVE && !can_restart(lineage),
                                    .drain = rules->drain,
                                    .revoked = key->state >= KEY_REVOKED};
@@ -187,7 +187,13 @@ static int look_active(void *context, const void *row) {
   struct revoke *revoke = context;
   const struct lineage *lineage = row;
   struct search search = {.revoke = revoke};
-  return lineage->managed ? take_keys(&search, lineage, true) : 0;
+  if (lineage->managed) return take_keys(&search, lineage, true);
+  bool signs = false;
+  for (size_t i = 0; i < lineage->key_count; i++) signs |= lineage->keys[i].state == KEY_ACTIVE;
+  if (!signs) return 0;
+  if (revoke->left_out < REVOKE_CANDIDATES_MAX) text_copy(revoke->left_out_names[revoke->left_out], DNS_NAME_TEXT_SIZE, lineage->domain);
+  revoke->left_out++;
+  return 0;
 }
 
 int revoke_find(struct revoke *revoke, struct error *error) {
@@ -203,5 +209,5 @@ int revoke_find(struct revoke *revoke, struct error *error) {
   if (result == ERROR_NO_MEMORY) return error_set(error, ERROR_NO_MEMORY, "out of memory");
   put_in_order(revoke);
   if (result || revoke->count > 0) return result;
-  return error_set(error, ERROR_NOT_FOUND, "no domain has an active key");
+  return error_set(error, ERROR_NOT_FOUND, "no domain of the policy has an active key");
 }

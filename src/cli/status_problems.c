@@ -91,20 +91,18 @@ static void find_wrong_servers(const struct problem_search *search) {
   for (size_t i = 0; i < lineage->key_count; i++) find_wrong_server(search, &lineage->keys[i]);
 }
 
-/* What becomes of a domain whose key cannot be mended, and when. */
-static void describe_replacement(const struct problem_search *search, const struct key *active, char *buffer, size_t size) {
-  const struct lineage *lineage = search->lineage;
+void status_describe_replacement(const struct lineage *lineage, const struct key *before, int64_t now, char *buffer, size_t size) {
   char moment[TIME_TEXT_SIZE];
   const struct key *coming = NULL;
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
     if (key->state < KEY_ACTIVE && !key_is_given_up(key) && (!coming || key->state > coming->state)) coming = key;
   }
-  const int64_t expected = time_add(search->clock->now, timing_publication_interval(active, lineage->rules));
+  const int64_t expected = time_add(now, timing_publication_interval(before, lineage->rules));
   const int64_t opens = coming && coming->state >= KEY_PUBLISHED ? timing_ready(coming, lineage->rules) : expected;
-  if (lineage->held && search->clock->now < lineage->hold_until)
+  if (lineage->held && now < lineage->hold_until)
     snprintf(buffer, size, "`dkimroll release` lets a new key take over");
-  else if (opens <= search->clock->now)
+  else if (opens <= now)
     snprintf(buffer, size, "a new key takes over with the next run");
   else if (opens == TIME_NEVER)
     snprintf(buffer, size, "a new key takes over as soon as every server has its record and caches allow");
@@ -120,7 +118,7 @@ static void find_unproved(const struct problem_search *search) {
     const struct key *key = &lineage->keys[i];
     if (key->state != KEY_ACTIVE) continue;
     remedy[0] = '\0';
-    if (key_is_broken(lineage, key)) describe_replacement(search, key, remedy, sizeof remedy);
+    if (key_is_broken(lineage, key)) status_describe_replacement(lineage, key, search->clock->now, remedy, sizeof remedy);
     for (size_t j = 0; j < key->placement_count; j++) {
       const struct placement *placement = &key->placements[j];
       if (placement->damage == DAMAGE_NONE || !placement_signs(lineage, key, j)) continue;
@@ -186,10 +184,17 @@ static void find_hold(const struct problem_search *search) {
   add(search, forgotten ? FINDING_FAILED : FINDING_NOTE, text, "`dkimroll release` ends the hold", TIME_UNSET);
 }
 
-/* Mail goes out unsigned. While the first key is on its way that is the ordinary course of things. */
+/* Mail goes out unsigned. While the first key is on its way that is the ordinary course of things; after an end at once it is what a person has asked for, and has to know. */
 static void find_unsigned(const struct problem_search *search) {
   const struct lineage *lineage = search->lineage;
+  const struct key *ended = lineage_ended_key(lineage);
+  char remedy[PROBLEM_TEXT_MAX];
   size_t active = 0, coming = 0;
+  if (ended && lineage->managed) {
+    status_describe_replacement(lineage, ended, search->clock->now, remedy, sizeof remedy);
+    add(search, FINDING_FAILED, "its mail goes out unsigned, since its key was revoked and no other may sign yet", remedy, ended->revoked_at);
+    return;
+  }
   for (size_t i = 0; i < lineage->key_count; i++) {
     active += lineage->keys[i].state == KEY_ACTIVE;
     coming += lineage->keys[i].state < KEY_ACTIVE && !key_is_given_up(&lineage->keys[i]);
@@ -208,7 +213,7 @@ static void find_compromised_key(const struct problem_search *search, const stru
   char text[PROBLEM_TEXT_MAX], remedy[PROBLEM_TEXT_MAX] = "", moment[TIME_TEXT_SIZE], server[STATUS_SERVER_MAX];
   if (key->state == KEY_ACTIVE) {
     snprintf(text, sizeof text, "the key %s is compromised and signs until another one may", key->selector);
-    describe_replacement(search, key, remedy, sizeof remedy);
+    status_describe_replacement(lineage, key, search->clock->now, remedy, sizeof remedy);
   } else if (key->state < KEY_REVOKED) {
     snprintf(text, sizeof text, "the key %s is compromised, and its record does not say so yet", key->selector);
   } else if (key->right_at == TIME_UNSET && wrong) {

@@ -61,11 +61,10 @@ static int need_directory(struct units *units, enum units_side side, const char 
   return result;
 }
 
-static int need_table(struct units *units, const char *table, const struct policy_signer *signer, struct error *error) {
+static int need_table(struct units *units, const char *table, const char *why, struct error *error) {
   CLEANUP_FREE char *directory = text_duplicate(table);
   CLEANUP_FREE char *real = NULL;
-  CLEANUP_FREE char *why = text_format("tables of signer %s", signer->name);
-  if (!directory || !why) return no_memory(error);
+  if (!directory) return no_memory(error);
   char *slash = strrchr(directory, '/');
   if (slash) slash[slash == directory] = '\0';
   int result = need_directory(units, UNITS_KEEPER, directory, why, error);
@@ -202,12 +201,17 @@ static int need_milter(struct units *units, const struct policy_signer *signer, 
 
 /* ---- all of it ---- */
 
+static int need_files(struct units *units, const struct policy *policy, const struct policy_signer *signer, const char *when, struct error *error) {
+  CLEANUP_FREE char *keys = text_format("keys of signer %s%s", signer->name, when);
+  CLEANUP_FREE char *tables = text_format("tables of signer %s%s", signer->name, when);
+  if (!keys || !tables) return no_memory(error);
+  int result = need_keys(units, policy, signer->key_directory, keys, error);
+  if (!result && signer->key_table) result = need_table(units, signer->key_table, tables, error);
+  return result || !signer->signing_table ? result : need_table(units, signer->signing_table, tables, error);
+}
+
 static int need_signer(struct units *units, const struct policy *policy, const struct policy_signer *signer, struct error *error) {
-  CLEANUP_FREE char *why = text_format("keys of signer %s", signer->name);
-  if (!why) return no_memory(error);
-  int result = need_keys(units, policy, signer->key_directory, why, error);
-  if (!result && signer->key_table) result = need_table(units, signer->key_table, signer, error);
-  if (!result && signer->signing_table) result = need_table(units, signer->signing_table, signer, error);
+  const int result = need_files(units, policy, signer, "", error);
   return result || !signer->milter ? result : need_milter(units, signer, error);
 }
 
@@ -221,10 +225,12 @@ static int need_all(struct units *units, const struct policy *policy, struct err
   return result;
 }
 
-int units_find(const char *root, const struct policy *policy, struct units *ret_units, struct error *error) {
+int units_find(const char *root, const struct policy *policy, const struct units_signers *signers, struct units *ret_units, struct error *error) {
   *ret_units = (struct units){.root = root};
   int result = units_read(ret_units, error);
   if (!result) result = need_all(ret_units, policy, error);
+  for (size_t i = 0; signers && i < signers->count && !result; i++)
+    result = need_files(ret_units, policy, signers->items[i], ", of an earlier policy, whose last keys live", error);
   if (result) units_release(ret_units);
   return result;
 }

@@ -40,7 +40,7 @@ static int find_publisher(struct operation *operation, struct publisher **ret_pu
 static bool place_is_doubtful(const struct operation *operation, const struct work *work, const struct key *key) {
   const int64_t now = loop_wall(operation->engine->setup.loop);
   const bool old = key->state != KEY_GENERATED || now > time_add(key->generated_at, ENGINE_SURVEY_SECONDS);
-  const bool again = work->action == PLAN_DELETE && key->deleted_at != TIME_UNSET;
+  const bool again = (work->action == PLAN_DELETE && key->deleted_at != TIME_UNSET) || (work->action == PLAN_REVOKE && key->state == KEY_REVOKED);
   const bool doubtful = (work->action == PLAN_PUBLISH && old) || again, other_attempt = key->failures % 2;
   return work->action != PLAN_ATTEST && doubtful != other_attempt;
 }

@@ -75,6 +75,7 @@ static int apply_loss(struct application *a, bool was_right, struct error *error
   if (!was_right) return 0;
   const char *const harm = key->state == KEY_ACTIVE    ? "; mail that is signed with it may be rejected"
                            : key->state == KEY_RETIRED ? "; mail that it signed and that is still on its way may be rejected"
+                           : key->state == KEY_REVOKED ? "; it does not say any more that the key is revoked"
                                                        : "";
   snprintf(reason, sizeof reason, "%s%s", wrong, harm);
   return application_note(a, key, "lost", reason, error);
@@ -90,8 +91,9 @@ static int apply_presence(struct application *a, struct error *error) {
   key->contested_at = TIME_UNSET;
   if (before == TIME_UNSET) proof_reset(a);
   if (key->propagation < 0 && key->published_at != TIME_UNSET) key->propagation = time_max(0, key->right_at - key->published_at);
-  if (key->state == KEY_REVOKED) return emergency_note_end(a, key, error);
-  return before == TIME_UNSET ? application_note(a, key, "confirmed", "every server serves the record", error) : 0;
+  if (before == TIME_UNSET && key->state == KEY_REVOKED && key->compromised_at != TIME_UNSET) return emergency_note_end(a, key, error);
+  const char *const reason = key->state == KEY_REVOKED ? "every server says that the key is revoked" : "every server serves the record";
+  return before == TIME_UNSET ? application_note(a, key, "confirmed", reason, error) : 0;
 }
 
 static int apply_absence(struct application *a, struct error *error) {
@@ -177,18 +179,35 @@ static int apply_activate(struct application *a, struct error *error) {
   return result ? result : application_set_state(a, key, KEY_ACTIVE, "every signer signs with it", error);
 }
 
+/* What was seen of the record as it was says nothing about who serves the new one. */
+static void forget_sightings(struct key *key) {
+  sightings_drop(key);
+  key->right_at = key->confirmed_at = TIME_UNSET;
+}
+
+/* Somebody has taken away what said that the key is revoked, or brought the key itself back: it is said again. Its tombstone stands for as long as it would have. */
+static int apply_revoke_again(struct application *a, struct error *error) {
+  struct key *key = a->key;
+  char reason[160], dead[TIME_TEXT_SIZE];
+  const bool compromised = key->compromised_at != TIME_UNSET;
+  key->published_at = a->outcome->at;
+  /* The primary had it all the time: what some server says of a key that is nobody's is not worth a person's time. */
+  if (a->outcome->already) return compromised ? apply_healing(a, "", error) : 0;
+  forget_sightings(key);
+  snprintf(reason, sizeof reason, "its record says again that the key is revoked%s%s", compromised ? "; caches may give out the key until " : "",
+           compromised ? time_format(timing_dead(key), dead) : "");
+  return application_note(a, key, "healed", reason, error);
+}
+
 static int apply_revoke(struct application *a, struct error *error) {
   apply_place(a); /* where it was found, which is where it is deleted later */
   if (a->outcome->ttl > a->key->ttl) a->key->ttl = a->outcome->ttl;
   struct key *key = a->key;
+  if (key->state == KEY_REVOKED) return apply_revoke_again(a, error);
   const bool compromised = key->compromised_at != TIME_UNSET, signed_once = key->state >= KEY_ACTIVE;
   key->revoked_at = a->outcome->at;
   if (key->state == KEY_ACTIVE) key->retired_at = a->outcome->at;
-  /* What was seen of the record as it was says nothing about who serves the new one, which is looked at until everybody does. */
-  if (compromised) {
-    sightings_drop(key);
-    key->right_at = key->confirmed_at = TIME_UNSET;
-  }
+  forget_sightings(key);
   int result = application_set_state(a, key, KEY_REVOKED,
                                      signed_once || compromised ? "record replaced by one with empty p=" : "its private key is lost: record replaced by one with empty p=",
                                      error);

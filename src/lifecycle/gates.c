@@ -130,7 +130,7 @@ static int64_t believable(const struct gate_view *view, int64_t opens, int64_t l
 }
 
 static bool look_is_due(const struct gate_view *view, struct plan_reason *reason, int64_t opens) {
-  const int64_t longest = time_max(view->lineage->rules->confirm_every, TIMING_WATCH_SIGNED);
+  const int64_t longest = time_max(view->lineage->rules->confirm_every, view->key->state == KEY_REVOKED ? TIMING_WATCH_TOMBSTONE : TIMING_WATCH_SIGNED);
   return gate_time(view, reason, believable(view, opens, longest), "no new look at the servers");
 }
 
@@ -138,8 +138,11 @@ static bool gate_round_due(const struct gate_view *view, struct plan_reason *rea
   return look_is_due(view, reason, timing_next_round(view->key, view->lineage->rules));
 }
 
+/* A record that stands as it should is of no interest to a plan; of a revoked one only an emergency waits for every server to say so. */
 static bool gate_watched(const struct gate_view *view, struct plan_reason *reason) {
-  if (!view->clock->skip_watch || timing_right_since(view->key) == TIME_UNSET) return true;
+  const struct key *key = view->key;
+  const bool seen = key->state == KEY_REVOKED ? !key_is_exposed(key) : timing_right_since(key) != TIME_UNSET;
+  if (!view->clock->skip_watch || !seen) return true;
   return gate_closed(reason, TIME_NEVER, "every server serves the record");
 }
 
@@ -210,13 +213,14 @@ static bool gate_missing(const struct gate_view *view, struct plan_reason *reaso
 }
 
 /* After warn-after without the record everywhere it is put there again: the primary may have lost it. Where it has not, that is an alarm, which comes ever
- * more slowly: 1, 2, 4, ... hours, then once a day. */
+ * more slowly: 1, 2, 4, ... hours, then once a day. What says that a compromised key is revoked is not left out for longer than it is not looked at. */
 static bool gate_patience(const struct gate_view *view, struct plan_reason *reason) {
   const struct key *key = view->key;
+  const int64_t slowest = key->compromised_at == TIME_UNSET ? TIMING_HEAL_SLOWEST : TIMING_WATCH_SIGNED;
+  const bool slows = key->state == KEY_PUBLISHED || key->state == KEY_REVOKED;
   int64_t patience = time_max(view->lineage->rules->confirm_warn_after, 1);
-  if (key->state == KEY_PUBLISHED && key->published_at > key->state_since)
-    patience = time_max(patience, time_min(key->published_at - key->state_since, TIMING_HEAL_SLOWEST));
-  return gate_time(view, reason, time_add(key->published_at, patience), "the record is not published again");
+  if (slows && key->published_at > key->state_since) patience = time_max(patience, time_min(key->published_at - key->state_since, slowest));
+  return gate_time(view, reason, time_add(timing_put_at(key), patience), "the record is not published again");
 }
 
 static bool gate_turn(const struct gate_view *view, struct plan_reason *reason) {
@@ -428,11 +432,11 @@ const struct step plan_steps[] = {
     {KEY_RETIRED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
     {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
-    {KEY_REVOKED, PLAN_CONFIRM,
-     GATES(GATE(managed), APPLIES(compromised), APPLIES(not_deleted), APPLIES(exposed), GATE(round_due), GATE(look_back_off))},
     {KEY_REVOKED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off),
            GATE(freeze), GATE(window))},
+    {KEY_REVOKED, PLAN_CONFIRM, GATES(WATCH_GATES)},
+    {KEY_REVOKED, PLAN_REVOKE, GATES(HEAL_GATES)},
     {KEY_REVOKED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
     {KEY_REVOKED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},

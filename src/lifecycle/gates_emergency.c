@@ -47,9 +47,3 @@ bool gate_no_standby(const struct gate_view *view, struct plan_reason *reason) {
   if (!standby || failure_is_of(view->lineage, PLAN_ACTIVATE, standby)) return true;
   return gate_closed(reason, TIME_NEVER, "%s takes over first", standby->selector);
 }
-
-/* Has not every server been seen to say that the key is revoked? */
-bool gate_exposed(const struct gate_view *view, struct plan_reason *reason) {
-  if (view->key->right_at == TIME_UNSET) return true;
-  return gate_closed(reason, TIME_NEVER, "every server says that it is revoked");
-}

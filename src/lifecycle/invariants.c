@@ -26,6 +26,8 @@ static const char *forbids_giving_up(const struct key *key) {
 static const char *forbids_ending(const struct lineage *lineage, enum plan_action action, const struct key *key,
                                   const struct plan_clock *clock) {
   if (key->state == KEY_GENERATED && action == PLAN_DELETE) return NULL;
+  /* What was revoked is said again: that ends nothing which has not ended. */
+  if (key->state == KEY_REVOKED && action == PLAN_REVOKE) return key->deleted_at == TIME_UNSET ? NULL : "its record was deleted";
   if (action == PLAN_REVOKE && key_is_given_up(key)) return forbids_giving_up(key);
   if (key->state == KEY_REVOKED && action == PLAN_DELETE) return clock->attested ? NULL : "the clock is not attested";
   if (key->state != KEY_RETIRED) return "it is not retired";

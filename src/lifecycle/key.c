@@ -9,6 +9,20 @@ bool key_is_lost(const struct key *key) {
   return made > 0 && !key_find_file(key, NULL);
 }
 
+const struct key *lineage_ended_key(const struct lineage *lineage) {
+  const struct key *last = NULL;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *key = &lineage->keys[i];
+    if (key->state == KEY_ACTIVE) return NULL;
+    if (key->state == KEY_REVOKED && key->revoke_now && key->active_at != TIME_UNSET && (!last || key->revoked_at > last->revoked_at)) last = key;
+  }
+  return last;
+}
+
+bool key_is_exposed(const struct key *key) {
+  return key->state == KEY_REVOKED && key->compromised_at != TIME_UNSET && key->right_at == TIME_UNSET;
+}
+
 bool key_is_given_up(const struct key *key) { return key->compromised_at != TIME_UNSET || key_is_lost(key); }
 
 const struct key *lineage_standby_key(const struct lineage *lineage) {

@@ -11,6 +11,8 @@ static unsigned action_urgency(enum plan_action action, const struct key *key) {
    * next. */
   if (emergency && (action == PLAN_REVOKE || action == PLAN_WITHDRAW)) action = PLAN_REPAIR;
   if (emergency && action == PLAN_CONFIRM && key->state == KEY_REVOKED) action = PLAN_READY;
+  /* Whether a tombstone still stands concerns no mail. */
+  if (!emergency && action == PLAN_CONFIRM && key && key->state == KEY_REVOKED) action = PLAN_CONFIRM_ABSENT;
   static const enum plan_action order[] = {PLAN_ACTIVATE, PLAN_REPAIR, PLAN_READY,    PLAN_GENERATE, PLAN_PUBLISH,        PLAN_CONFIRM, PLAN_PROVE,
                                            PLAN_CHECK_FILES, PLAN_ATTEST,   PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
   for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++)

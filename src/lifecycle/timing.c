@@ -44,16 +44,19 @@ static int64_t clamp(int64_t value, int64_t lowest, int64_t highest) {
   return value < lowest ? lowest : value;
 }
 
+int64_t timing_put_at(const struct key *key) { return time_max(key->published_at, key->revoked_at); }
+
 int64_t timing_next_round(const struct key *key, const struct policy_rules *rules) {
-  const int64_t observed = timing_observed_at(key);
-  if (observed == TIME_UNSET) return key->published_at;
+  const int64_t observed = timing_observed_at(key), put_at = timing_put_at(key);
+  if (key->state == KEY_REVOKED && !key_is_exposed(key))
+    return time_add(time_max(observed, put_at), time_max(rules->confirm_every, key->compromised_at == TIME_UNSET ? TIMING_WATCH_TOMBSTONE : TIMING_WATCH_SIGNED));
+  if (observed == TIME_UNSET) return put_at;
   if (key->state == KEY_READY) return time_add(observed, time_max(rules->confirm_every, TIMING_WATCH_SLOWEST));
   const int64_t right_since = timing_right_since(key);
   const bool needed = key->state == KEY_ACTIVE || key->state == KEY_RETIRED;
   if (needed && right_since != TIME_UNSET) return time_add(observed, time_max(rules->confirm_every, TIMING_WATCH_SIGNED));
   if (right_since == TIME_UNSET || timing_sightings(key) < rules->confirm_sightings) {
     /* The longer it has been missing, the less a look every few seconds helps; a fresh record is looked at every `every`. */
-    const int64_t put_at = key->state == KEY_REVOKED ? key->revoked_at : key->published_at;
     const bool missing = right_since == TIME_UNSET && put_at != TIME_UNSET;
     const int64_t waited = missing ? observed - put_at : 0;
     return time_add(observed, clamp(waited / 10, rules->confirm_every, time_max(rules->confirm_every, TIMING_CONFIRM_SLOWEST)));
@@ -128,7 +131,7 @@ int64_t timing_revoke(const struct key *key, const struct policy_rules *rules) {
 int64_t timing_dead(const struct key *key) {
   /* Seen is better than expected: of a compromised key it is known since when the last server says that it is revoked. */
   if (key->compromised_at != TIME_UNSET && key->right_at != TIME_UNSET) return time_add(time_max(key->right_at, key->revoked_at), (int64_t)key->ttl);
-  return time_add(key->revoked_at, time_max(0, key->propagation) + (int64_t)key->ttl);
+  return key->revoked_at == TIME_UNSET ? TIME_UNSET : time_add(timing_put_at(key), time_max(0, key->propagation) + (int64_t)key->ttl);
 }
 
 int64_t timing_remove(const struct key *key, const struct policy_rules *rules) {

@@ -14,7 +14,7 @@
 #define GRANTS_HEAD                                                                                                    \
   "# dkimroll: what policies of this host granted the keeper, now or once. Keys that live may need it; a line that none needs may go.\n"
 
-static const char word_signer[] = "signer ";
+static const char word_signer[] = GRANTS_WORD_SIGNER;
 static const char word_archive[] = "archive ";
 
 void grants_release(struct grants *grants) {

@@ -197,6 +197,9 @@ static const struct selection_kind KINDS[] = {
     [STORE_SELECT_LINEAGES_AFTER] = {.all = LINEAGES "(domain, slot) > (?1, ?2) AND forgotten = 0 ORDER BY domain, slot", .deliver = living_deliver},
     [STORE_SELECT_TOLD] = {.all = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'told-event'", .deliver = told_deliver},
     [STORE_SELECT_SIGNERS] = {.all = "SELECT id FROM signer WHERE used = 1 ORDER BY id", .deliver = signer_deliver},
+    [STORE_SELECT_LIVING_SIGNERS] = {.all = "SELECT DISTINCT placement.signer_id FROM key JOIN placement ON placement.key_id = key.id"
+                                            " WHERE key.state <> 7 AND placement.destroyed = 0 ORDER BY placement.signer_id",
+                                     .deliver = signer_deliver},
     [STORE_SELECT_SELECTORS] = {.all = "SELECT selector FROM key WHERE domain = ?1 AND (?2 IS NULL OR selector = ?2)",
                                 .deliver = selector_deliver},
     [STORE_SELECT_REMOVED] = {.all = LINEAGES HAS_REMOVED " ORDER BY domain, slot",

@@ -184,6 +184,7 @@ processes() {
 }
 
 . "$here/daemon.sh"
+. "$here/emergency.sh"
 
 # ---- all of it ----
 
@@ -232,6 +233,7 @@ in_host chgrp dkimroll /etc/dkimroll/tsig.key
 
 daemon_part
 mail_tests
+emergency_part
 hooks_on_host
 second=$(active_selector)
 

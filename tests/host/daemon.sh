@@ -85,11 +85,17 @@ units_applied() {
   in_host systemctl restart dkimroll || { in_host journalctl --no-pager -n 40 -u dkimroll; return 1; }
   daemon_rotates && [[ -n $(find "$root/srv/mail/dkim" -name "$second.private") ]]
 }
-# Keys that were made in the other place are ended there, so the drop-ins go when they are gone.
+# Keys that were made in the other place are ended there: the keeper may write there until they are, also if the drop-ins are made anew from a policy that knows nothing of it.
 elsewhere_is_empty() { [[ -z $(find "$root/srv/mail/dkim" -name '*.private') ]]; }
-units_undone() {
+units_keep_old_places() {
   in_host cp /etc/dkimroll/good.yaml /etc/dkimroll/policy.yaml
-  in_host systemctl restart dkimroll && daemon_rotates && deadline 180 elsewhere_is_empty || return 1
+  in_host systemctl restart dkimroll || return 1
+  elsewhere_is_empty && { echo "no key lives in the other place"; return 1; }
+  says_all in_host dkimroll units -- '^# keys of signer .*, of an earlier policy, whose last keys live$' '^ReadWritePaths=-/srv/mail/dkim$' || return 1
+  in_host dkimroll units --apply && in_host systemctl daemon-reload && in_host systemctl restart dkimroll && daemon_rotates && deadline 180 elsewhere_is_empty
+}
+units_undone() {
+  says 'not needed any more: .*dkimroll-keeper@.service.d' in_host dkimroll units || return 1
   in_host dkimroll units --apply && in_host systemctl daemon-reload && [[ ! -e $root/etc/systemd/system/dkimroll-keeper@.service.d/50-dkimroll-policy.conf ]] &&
     in_host systemctl restart dkimroll && daemon_rotates
 }
@@ -115,6 +121,7 @@ daemon_part() {
   test_that "keys elsewhere and a credential are needed in drop-ins" units_needed
   test_that "which check tells" check_tells
   test_that "and with them it works there" units_applied
+  test_that "keys of an earlier policy end where they are" units_keep_old_places
   test_that "and they go when they are not needed" units_undone
   test_that "it stops in order" daemon_ends
   test_that "of two that are enabled one works" daemon_boots

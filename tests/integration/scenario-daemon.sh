@@ -121,6 +121,35 @@ deadline 20 settled
 expect grep -q 'the policy was read again' "$world/daemon.log"
 said dkimroll forget second.test || fail forget
 
+echo "- a run that gets the lease between two lives is waited for, who waits says so, and the reload is answered when it is over"
+"$python" - "$world/state/state.db.lock" <<'PY' &
+import fcntl, os, sys, time
+lock = os.open(sys.argv[1], os.O_RDWR)
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.0005)
+        continue
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, b"dkimroll run, pid 4711, since 2026-11-24 17:11:33 UTC\n", 0)
+    time.sleep(4)
+    sys.exit(0)
+sys.exit(1)
+PY
+beside=$!
+world_pids+=("$beside")
+waits() { grep -q 'waits until dkimroll run, pid 4711, since .* has ended' "$world/daemon.log"; }
+for i in 1 2 3; do # The next life tries every tenth of a second, and may be quicker.
+  said dkimroll reload || fail reload
+  waits && break
+done
+expect waits
+expect noted '^STATUS=waits until dkimroll run, pid 4711, since .* has ended'
+wait "$beside" || fail "nobody got the lease"
+said dkimroll reload || fail reload
+
 echo "- what is no request is ignored, and thousands of requests cost nothing"
 life=$(life_of)
 "$python" - "$world/state/state.db.wake" <<'PY'

@@ -143,7 +143,8 @@ while [[ $(standby_of "$second") ]]; do expect_status 0 revokes "$(standby_of "$
 expect dkimroll hold "$second" --reason audit >/dev/null
 expect_status 75 revokes "$second" --yes --budget 5s
 expect_log "HELD for audit: it waits for .dkimroll release $second."
-expect_log "$second $signing is NOT revoked yet"
+expect_log "$second $signing is NOT revoked yet, it is active: held for audit; .dkimroll release $second. lets it go on"
+! grep -q 'happens by itself' "$world/run.log" || fail "what is held does not happen by itself"
 [[ $(selector_now "$second") == "$signing" ]] || fail "it switched although held"
 proves() { dkimroll prove "$@" >"$world/run.log" 2>&1; }
 expect_status 69 proves "$second"
@@ -158,11 +159,27 @@ done
 expect is_revoked "$signing" "$second"
 [[ $(selector_now "$second") != "$signing" ]] || fail "the old key signs"
 
+echo "- a hold of activation alone holds back what another key takes over for, and nothing else"
+policy 1
+for i in 1 2 3 4; do expect runs 3s; [[ $(standby_of "$second") ]] && break; done
+expect dkimroll hold "$second" --only-activation --reason audit >/dev/null
+expect_status 64 revokes "$second"
+expect_log "HELD for audit"
+expect_status 0 revokes "$(standby_of "$second")._domainkey.$second" --yes
+expect_log "ready +p= at once; it never signs"
+expect dkimroll release "$second" >/dev/null
+policy 0
+for i in 1 2 3; do expect runs 3s; done
+while [[ $(standby_of "$second") ]]; do expect_status 0 revokes "$(standby_of "$second")._domainkey.$second" --yes; done
+
 echo "- now: the record goes at once, mail goes out unsigned until a new key may sign, and none of it fails"
 signing=$(selector_now "$second")
 expect_status 0 revokes "$second" --now --yes --no-wait
 expect_log 'p= at once; mail goes out UNSIGNED until a new key may sign, at about'
 expect_log "$signing: active -> revoked"
+expect_log "^$second: mail goes out UNSIGNED; a new key takes over "
+dkimroll status >"$world/run.log" 2>&1 && fail "status is content"
+expect_log "$second: its mail goes out unsigned, since its key was revoked and no other may sign yet, since .*; a new key takes over "
 expect deadline 20 is_revoked "$signing" "$second" # with --no-wait nobody has waited for the secondary
 unsigned() { mail sign "$milter" "anna@$second" >/dev/null 2>&1; (($? == 1)); }
 runs 0s
@@ -205,6 +222,16 @@ expect_log "every server says so: exposure ends"
 expect is_revoked "$signing"
 [[ $(selector_now "$zone") == "$standby" ]] || fail "the standby does not sign"
 world_stop "$spawned"
+
+echo "- a domain that left the policy and signs is named, and not silently left out of all"
+signing=$(selector_now "$second")
+sed -i "/^  $second:/d" "$world/policy.yaml"
+expect runs 0s
+expect_status 64 revokes --all-active
+expect_log "LEFT OUT, because not in the policy any more, though a key of it signs: $second"
+expect_status 69 revokes --all-active --yes --now
+[[ $(selector_now "$second") == "$signing" ]] || fail "a domain that left was changed"
+for i in 1 2 3 4; do expect runs 3s; [[ $(standby_of "$zone") ]] && break; done
 
 echo "- a person is asked on a terminal, and only yes is yes"
 "$python" - "$DKIMROLL" "$world/policy.yaml" "$zone" >"$world/run.log" <<'PY' || fail "on a terminal"

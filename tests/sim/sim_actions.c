@@ -139,7 +139,13 @@ static bool do_primary(struct call *call) {
   return fail(call, "the primary can: forgets AGE; rejects DURATION; clock OFFSET DURATION");
 }
 
-/* The record that a role means: "signing", or the "newest" or "oldest" of ours that the primary has. SIZE_MAX: none. */
+static bool has_role(const struct sim_record *record, const char *role, const char *signing, bool first) {
+  if (text_equal(role, "signing")) return text_equal(record->name, signing);
+  if (text_equal(role, "revoked")) return first && text_ends(record->text, "; p=");
+  return first || text_equal(role, "newest");
+}
+
+/* The record that a role means: "signing", the first that is "revoked", or the "newest" or "oldest" of ours that the primary has. SIZE_MAX: none. */
 static size_t find_record(struct sim *sim, size_t domain, const struct sim_content *content, const char *role) {
   char signing[DNS_NAME_TEXT_SIZE];
   size_t found = SIZE_MAX;
@@ -152,7 +158,7 @@ static size_t find_record(struct sim *sim, size_t domain, const struct sim_conte
   for (size_t i = 0; i < content->count; i++) {
     const struct sim_record *record = &content->records[i];
     if (!(record->flags & SIM_RECORD_OURS) || record->flags & SIM_RECORD_TORN) continue;
-    if (text_equal(role, "signing") ? text_equal(record->name, signing) : found == SIZE_MAX || text_equal(role, "newest")) found = i;
+    if (has_role(record, role, signing, found == SIZE_MAX)) found = i;
   }
   return found;
 }
@@ -160,7 +166,7 @@ static size_t find_record(struct sim *sim, size_t domain, const struct sim_conte
 static bool do_record(struct call *call) {
   struct sim *sim = call->sim;
   size_t domain = 0;
-  if (call->count != 4 || !take_domain(call, call->words[1], &domain)) return fail(call, "record DOMAIN signing|newest|oldest deleted|edited|beside");
+  if (call->count != 4 || !take_domain(call, call->words[1], &domain)) return fail(call, "record DOMAIN signing|revoked|newest|oldest deleted|edited|beside");
   struct sim_zone *zone = &sim->zones[domain];
   struct sim_content *content = sim_zone_edit(zone);
   const size_t i = find_record(sim, domain, content, call->words[2]);

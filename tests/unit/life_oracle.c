@@ -86,6 +86,11 @@ static void judge_emergency(struct life *life, const struct key *key, const stru
 }
 
 static void judge_ending(struct life *life, const struct key *key, const struct life_record *record, enum plan_action action) {
+  /* What has ended is said again, where a server was seen not to say it. */
+  if (action == PLAN_REVOKE && key->state == KEY_REVOKED) {
+    if (record->all_right) oracle_fail(life, "%s is revoked again, though every server says it", key->selector);
+    return;
+  }
   if (action == PLAN_REVOKE && (record->compromised || is_lost(life, record))) {
     judge_emergency(life, key, record);
     return;

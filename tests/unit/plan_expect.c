@@ -36,6 +36,10 @@ void expect_opens(const struct builder *builder, size_t index, enum plan_action 
   expect_action(builder, index, opens, action);
 }
 
+void expect_seen(struct key *key, bool right, int64_t at) {
+  for (size_t i = 0; i < key->sighting_count; i++) builder_see(key, key->sightings[i].host, key->sightings[i].address, right, at);
+}
+
 void expect_no_back_off(struct builder *builder) {
   lineage_forget_failures(&builder->lineage);
 }

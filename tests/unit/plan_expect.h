@@ -12,6 +12,9 @@ void expect_action(const struct builder *builder, size_t index, int64_t at, enum
 void expect_opens(const struct builder *builder, size_t index, enum plan_action action, const char *gate,
                   int64_t opens);
 
+/* Every server of the key was seen at `at`, right or not. */
+void expect_seen(struct key *key, bool right, int64_t at);
+
 /* The lineage is held from now on; it backs off after a failure of that step. */
 void expect_hold(struct builder *builder, int64_t until);
 void expect_back_off(struct builder *builder, enum plan_action action, const char *selector, int64_t until);

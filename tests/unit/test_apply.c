@@ -283,6 +283,47 @@ static void test_apply__a_revocation_with_a_longer_ttl_is_remembered(void **stat
   assert_true(key_at(builder, 1)->state == KEY_REVOKED && key_at(builder, 1)->ttl == DAY && key_at(builder, 1)->revoked_at == now);
 }
 
+static void test_apply__what_says_that_a_key_is_revoked_is_put_back_with_a_word(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "old", KEY_REVOKED, now - DAY);
+  struct outcome outcome = {.action = PLAN_REVOKE, .at = now, .already = true};
+  builder_apply(builder, &outcome); /* a secondary that is not up to date: the primary had it */
+  assert_string_equal(builder_events(builder), "");
+  assert_true(key_at(builder, 0)->published_at == now && key_at(builder, 0)->sighting_count > 0);
+  outcome.already = false;
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_event_reason(builder, "healed"), "its record says again that the key is revoked");
+  key = key_at(builder, 0);
+  assert_true(key->sighting_count == 0 && key->right_at == TIME_UNSET && key->revoked_at == now - DAY && key->state_since == now - DAY);
+  key->compromised_at = now - DAY;
+  builder_apply(builder, &outcome);
+  assert_non_null(strstr(builder_event_reason(builder, "healed"), "; caches may give out the key until 2027-01-15 09:00:05 UTC"));
+  outcome.already = true;
+  builder_apply(builder, &outcome);
+  assert_non_null(builder_event_reason(builder, "alarm"));
+}
+
+static void test_apply__a_tombstone_is_told_of_when_it_is_seen_and_when_it_is_lost(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "old", KEY_REVOKED, now - DAY);
+  struct sighting_report seen = {.host = "ns1.example.com", .address = "192.0.2.1", .right = true, .at = now, .ttl = HOUR, .ttl_negative = -1, .answer = "as it must be"};
+  const struct outcome outcome = {.action = PLAN_CONFIRM, .at = now, .sightings = &seen, .sighting_count = 1};
+  key->right_at = TIME_UNSET;
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_event_reason(builder, "confirmed"), "every server says that the key is revoked");
+  key_at(builder, 0)->compromised_at = now - DAY;
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_events(builder), "");
+  seen.right = false;
+  seen.answer = "another TXT";
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_event_reason(builder, "lost"),
+                      "ns1.example.com (192.0.2.1) does not serve the record: another TXT; it does not say any more that the key is revoked");
+  seen.right = true;
+  builder_apply(builder, &outcome);
+  assert_non_null(strstr(builder_event_reason(builder, "exposure"), "every server says that the key is revoked, so the last cache forgets it by"));
+}
+
 static void test_apply__a_record_that_came_back_is_deleted_with_a_word_unless_it_was_gone(void **state) {
   struct builder *builder = *state;
   builder_key(builder, "old", KEY_REVOKED, now - BUILDER_TOMBSTONE);
@@ -543,6 +584,8 @@ int main(void) {
       TEST(where_the_record_is_comes_with_the_outcome_or_stays),
       TEST(a_record_that_the_primary_has_and_nobody_was_asked_for_is_an_alarm),
       TEST(a_revocation_with_a_longer_ttl_is_remembered),
+      TEST(what_says_that_a_key_is_revoked_is_put_back_with_a_word),
+      TEST(a_tombstone_is_told_of_when_it_is_seen_and_when_it_is_lost),
       TEST(a_record_that_came_back_is_deleted_with_a_word_unless_it_was_gone),
       TEST(the_end_of_a_private_key_is_told_as_it_was),
       TEST(a_failure_without_text_ends_with_the_next_success),

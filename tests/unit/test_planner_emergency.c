@@ -352,7 +352,34 @@ static void test_planner_emergency__servers_are_looked_at_until_each_says_that_i
   expect_action(builder, 1, now + 60 + builder->rules.confirm_every, PLAN_CONFIRM);
   key->right_at = now + 300;
   assert_int_equal(timing_dead(key), now + 3900);
+  expect_seen(key, true, now + builder->rules.tombstone - 5);
   expect_opens(builder, 1, PLAN_DELETE, "tombstone_over", now + builder->rules.tombstone);
+}
+
+/* Once every server has said it, it is looked at as often as a record that mail needs: who has the key would be believed if a backup brought it back. */
+static void test_planner_emergency__a_backup_that_brings_the_key_back_is_found_and_undone(void **state) {
+  struct builder *builder = *state;
+  add(builder, "signs", KEY_ACTIVE, now - DAY);
+  struct key *key = add(builder, "ended", KEY_REVOKED, now - 5 * DAY);
+  key->compromised_at = now - 5 * DAY;
+  key->right_at = now;
+  assert_false(key_is_exposed(key));
+  expect_action(builder, 1, now + TIMING_WATCH_SIGNED - 1, PLAN_NONE);
+  expect_action(builder, 1, now + TIMING_WATCH_SIGNED, PLAN_CONFIRM);
+  expect_seen(key, false, now + TIMING_WATCH_SIGNED);
+  key->right_at = TIME_UNSET;
+  assert_true(key_is_exposed(key));
+  builder->rules.standby = 1; /* which is wanted, and no emergency */
+  const struct plan plan = plan_at(builder, now + TIMING_WATCH_SIGNED);
+  assert_int_equal(plan.action, PLAN_REVOKE);
+  assert_int_equal(plan.key, 1);
+  assert_true(permits(builder, PLAN_REVOKE, 1, false));
+  key->published_at = now + TIMING_WATCH_SIGNED;
+  key->sighting_count = 0;
+  assert_int_equal(timing_dead(key), now + TIMING_WATCH_SIGNED + key->propagation + key->ttl);
+  expect_action(builder, 1, now + TIMING_WATCH_SIGNED, PLAN_CONFIRM); /* until each says so again */
+  key->deleted_at = now;
+  assert_false(permits(builder, PLAN_REVOKE, 1, false));
 }
 
 /* A record may be gone from all servers within minutes; connections that were open when it was said so live longer, and need the file. */
@@ -458,6 +485,7 @@ int main(void) {
       TEST(a_hold_of_everything_holds_it_too),
       TEST(a_wish_is_taken_once),
       TEST(servers_are_looked_at_until_each_says_that_it_is_revoked),
+      TEST(a_backup_that_brings_the_key_back_is_found_and_undone),
       TEST(the_private_key_outlives_connections_that_sign_with_it),
       TEST(the_private_key_of_a_standby_is_looked_at),
       TEST(a_standby_without_a_private_key_is_replaced_and_never_signs),

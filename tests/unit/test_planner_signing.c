@@ -326,10 +326,42 @@ static void test_planner_signing__a_revoked_key_is_withdrawn_if_it_was_not(void 
   expect_closed(builder, 1, now + 40, PLAN_WITHDRAW, "other_key_signs", TIME_NEVER);
 }
 
+/* A backup may bring the key back, or take away what says that it is revoked. */
+static void test_planner_signing__a_tombstone_is_looked_at_daily_and_put_back(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  struct key *key = builder_key(builder, "a", KEY_REVOKED, now);
+  key->sighting_count = 0; /* what was seen of the record as it was is forgotten */
+  expect_action(builder, 1, now + TIMING_WATCH_TOMBSTONE - 1, PLAN_NONE);
+  expect_action(builder, 1, now + TIMING_WATCH_TOMBSTONE, PLAN_CONFIRM);
+  builder_see(key, "ns1.example.com", "192.0.2.1", true, now + DAY);
+  expect_action(builder, 1, now + DAY, PLAN_NONE);
+  assert_int_equal(builder_plan_key(builder, 1, now + DAY).next, now + 2 * DAY);
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, now + 2 * DAY);
+  expect_action(builder, 1, now + 2 * DAY, PLAN_REVOKE);
+  expect_hold(builder, TIME_NEVER); /* which ends nothing */
+  expect_action(builder, 1, now + 2 * DAY, PLAN_REVOKE);
+  builder->lineage.held = false;
+  key->published_at = now + 2 * DAY; /* it was put there again, to no avail: ever more slowly */
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, now + 3 * DAY - 1);
+  expect_action(builder, 1, now + 3 * DAY - 1, PLAN_NONE);
+  expect_action(builder, 1, now + 3 * DAY, PLAN_REVOKE);
+  key->deleted_at = now + 3 * DAY;
+  assert_int_not_equal(builder_plan_key(builder, 1, now + 3 * DAY).action, PLAN_REVOKE);
+}
+
+/* A tombstone that is over is not put back before it is deleted. */
+static void test_planner_signing__a_tombstone_that_is_over_is_not_put_back(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  expect_seen(builder_key(builder, "a", KEY_REVOKED, now), false, now + BUILDER_TOMBSTONE);
+  expect_action(builder, 1, now + BUILDER_TOMBSTONE, PLAN_DELETE);
+}
+
 static void test_planner_signing__a_revoked_key_is_deleted_after_its_tombstone(void **state) {
   struct builder *builder = *state;
   builder_key(builder, "b", KEY_ACTIVE, now);
-  builder_key(builder, "a", KEY_REVOKED, now);
+  expect_seen(builder_key(builder, "a", KEY_REVOKED, now), true, now + BUILDER_TOMBSTONE - 5);
   expect_opens(builder, 1, PLAN_DELETE, "tombstone_over", now + BUILDER_TOMBSTONE);
   expect_hold(builder, now + BUILDER_TOMBSTONE + 5);
   expect_opens(builder, 1, PLAN_DELETE, "not_held", now + BUILDER_TOMBSTONE + 5);
@@ -376,6 +408,8 @@ int main(void) {
       TEST(a_retired_key_is_watched_and_healed_while_mail_needs_it),
       TEST(absence_of_a_retired_key_is_looked_for),
       TEST(absence_of_a_revoked_key_is_looked_for),
+      TEST(a_tombstone_is_looked_at_daily_and_put_back),
+      TEST(a_tombstone_that_is_over_is_not_put_back),
       TEST(a_retired_key_that_came_back_is_deleted_again),
       TEST(a_revoked_key_that_came_back_is_deleted_again),
       TEST(a_retired_key_that_is_gone_is_destroyed),

@@ -85,6 +85,20 @@ static void test_store__signers_that_keys_were_made_with_are_remembered_in_every
   rig_expect(rig->store, STORE_SELECT_SIGNERS, NULL, note_signer, "local 600;local 640;");
 }
 
+static void test_store__a_version_of_a_signer_is_of_interest_to_units_while_a_key_lives_there(void **state) {
+  struct rig *rig = *state;
+  CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_new(rig->store, "a.example: {}");
+  struct key *key = rig_add_key(&claim.items[0], "s", KEY_RETIRED);
+  rig_fill_key(key, &claim.items[0]);
+  key->placements[0].destroyed = false;
+  rig_commit(rig->store, &claim.items[0]);
+  rig_expect(rig->store, STORE_SELECT_LIVING_SIGNERS, NULL, note_signer, "local 600;");
+  for (size_t i = 0; i < key->placement_count; i++) key->placements[i].destroyed = true;
+  rig_commit(rig->store, &claim.items[0]);
+  assert_int_equal(rig_count(rig->store, STORE_SELECT_LIVING_SIGNERS, NULL), 0);
+  assert_int_equal(rig_count(rig->store, STORE_SELECT_SIGNERS, NULL), 1);
+}
+
 static size_t count_users(struct store *store, const char *path) {
   const struct store_filter filter = {.text = path};
   size_t count = 0;
@@ -177,6 +191,7 @@ int main(void) {
       TEST(lineages_come_by_name_and_pages_by_number),
       TEST(lineages_come_in_pages_by_name),
       TEST(signers_that_keys_were_made_with_are_remembered_in_every_version),
+      TEST(a_version_of_a_signer_is_of_interest_to_units_while_a_key_lives_there),
       TEST(a_key_file_is_known_to_be_in_use_while_a_living_key_names_it),
       TEST(what_belongs_into_a_zone_is_known),
       TEST(a_row_may_be_answered_with_another_select),

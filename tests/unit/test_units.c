@@ -20,6 +20,7 @@
 struct host {
   struct workplace folder;
   struct units units;
+  struct units_signers signers; /* of an earlier policy */
   struct policy *policy;
 };
 
@@ -33,6 +34,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
   struct host *host = *state;
   units_release(&host->units);
+  units_signers_release(&host->signers);
   policy_free(host->policy);
   workplace_remove(&host->folder);
   free(host);
@@ -68,7 +70,7 @@ static void find(struct host *host, const char *keys, const char *table, const c
   host->policy = NULL;
   if (policy_parse("p.yaml", text, strlen(text), &host->policy, &findings, &error)) fail_msg("%s: %s", error.message, findings.count ? findings.items[0].message : "");
   policy_findings_release(&findings);
-  if (units_find(host->folder.path, host->policy, &host->units, &error)) fail_msg("%s", error.message);
+  if (units_find(host->folder.path, host->policy, &host->signers, &host->units, &error)) fail_msg("%s", error.message);
 }
 
 static bool has(const struct host *host, const char *unit, const char *line) {
@@ -108,6 +110,28 @@ static void test_units__keys_and_tables_elsewhere_are_opened_for_the_keeper_and_
   assert_true(has(host, "dkimroll-run.service", "InaccessiblePaths=-/srv/keys"));
   assert_int_equal(lines(host), 4);
   assert_true(host->units.note_count > 0); /* they do not exist, and a unit cannot make them */
+}
+
+static void made_with(struct host *host, const char *text) {
+  struct error error = {0};
+  host->signers.items = reallocarray(host->signers.items, host->signers.count + 1, sizeof *host->signers.items);
+  assert_non_null(host->signers.items);
+  if (policy_signer_parse(text, &host->signers.items[host->signers.count], &error)) fail_msg("%s", error.message);
+  host->signers.count++;
+}
+
+/* Their files and lines are removed where they are. */
+static void test_units__the_places_of_keys_that_live_stay_open_after_the_policy_changed(void **state) {
+  struct host *host = *state;
+  install(host);
+  made_with(host, "{\"local\": {\"type\": \"opendkim\", \"key-table\": \"/srv/old/KeyTable\", \"signing-table\": \"refile:/srv/old/SigningTable\", "
+                  "\"key-directory\": \"/srv/mail/%d\", \"milter\": \"unix:/gone/socket\"}}");
+  find(host, "/etc/dkimkeys/keys/%d", "/etc/dkimkeys", "");
+  assert_true(has(host, "dkimroll-keeper@.service", "ReadWritePaths=-/srv/mail"));
+  assert_true(has(host, "dkimroll-keeper@.service", "ReadWritePaths=-/srv/old"));
+  assert_true(has(host, "dkimroll.service", "InaccessiblePaths=-/srv/mail"));
+  assert_true(has(host, "dkimroll-run.service", "InaccessiblePaths=-/srv/mail"));
+  assert_int_equal(lines(host), 4);
 }
 
 static void test_units__what_a_drop_in_of_somebody_else_opens_is_open(void **state) {
@@ -189,7 +213,7 @@ static void find_text(struct host *host, const char *text) {
   struct error error = {0};
   if (policy_parse("p.yaml", text, strlen(text), &host->policy, &findings, &error)) fail_msg("%s: %s", error.message, findings.count ? findings.items[0].message : "");
   policy_findings_release(&findings);
-  if (units_find(host->folder.path, host->policy, &host->units, &error)) fail_msg("%s", error.message);
+  if (units_find(host->folder.path, host->policy, &host->signers, &host->units, &error)) fail_msg("%s", error.message);
 }
 
 /* What the side with the network writes: its database, fragments of zone files, metrics. */
@@ -251,6 +275,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_units__the_usual_places_need_nothing, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__without_units_there_is_nothing_to_add_to, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__keys_and_tables_elsewhere_are_opened_for_the_keeper_and_hidden_from_the_others, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_units__the_places_of_keys_that_live_stay_open_after_the_policy_changed, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__what_a_drop_in_of_somebody_else_opens_is_open, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__our_own_drop_in_is_made_again_as_it_was, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__a_credential_is_loaded_unless_somebody_does, setup, teardown),

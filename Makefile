@@ -18,7 +18,7 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev sqlite3 dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev sqlite3 dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils curl jq
 PACKAGES_HOST := debootstrap iproute2
 PACKAGES_DEB := build-essential debhelper lintian
 

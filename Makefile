@@ -271,7 +271,7 @@ install: all
 	install -m 644 docs/dkimroll-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5/dkimroll-policy.5
 	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md docs/cookbook.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
 	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
-	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/hook-mail.sh
+	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/*.sh
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll.service.in >$(DESTDIR)$(UNITDIR)/dkimroll.service

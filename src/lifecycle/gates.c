@@ -199,6 +199,8 @@ static bool gate_servers_right(const struct gate_view *view, struct plan_reason 
 
 static bool gate_negative_cache(const struct gate_view *view, struct plan_reason *reason) {
   const int64_t opens = timing_ready(view->key, view->lineage->rules);
+  if (opens == TIME_NEVER && !view->clock->attested)
+    return gate_closed(reason, TIME_NEVER, "negative caches count from the moment when all servers are right by a clock that is attested, which this one is not");
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "negative caches count from the moment when all servers are right");
   return gate_time(view, reason, opens, "caches may say that the record does not exist,");
 }

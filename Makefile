@@ -18,7 +18,7 @@ JOBS := $(shell nproc)
 
 PACKAGES_BUILD := gcc libc6-dev make pkg-config libssl-dev libyaml-dev libldns-dev libsystemd-dev libsqlite3-dev libsmartcols-dev libseccomp-dev
 PACKAGES_DEMO := bind9 bind9-dnsutils bind9-utils knot opendkim opendkim-tools python3 python3-dkim python3-dnspython procps
-PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev sqlite3 dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils
+PACKAGES_CHECK := libcmocka-dev tzdata libopendkim-dev sqlite3 dbus-daemon knot-dnsutils clang libclang-rt-14-dev clang-tidy cppcheck mandoc bash-completion systemd binutils curl jq
 PACKAGES_HOST := debootstrap iproute2
 PACKAGES_DEB := build-essential debhelper lintian
 
@@ -271,7 +271,7 @@ install: all
 	install -m 644 docs/dkimroll-policy.5 $(DESTDIR)$(PREFIX)/share/man/man5/dkimroll-policy.5
 	install -m 644 README.md CHANGELOG.md LICENSE docs/architecture.md docs/cookbook.md $(DESTDIR)$(PREFIX)/share/doc/dkimroll/
 	install -m 644 policies/* $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/
-	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/hook-mail.sh
+	chmod 755 $(DESTDIR)$(PREFIX)/share/doc/dkimroll/examples/*.sh
 	$(BUILD)/dkimroll completion >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/dkimroll
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll-run.service.in >$(DESTDIR)$(UNITDIR)/dkimroll-run.service
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|g' systemd/dkimroll.service.in >$(DESTDIR)$(UNITDIR)/dkimroll.service

@@ -1,4 +1,4 @@
-/* What needs a person: told to the hook of that name when it begins, daily while it lasts, and when it is over. The store remembers each. */
+/* What needs a person: told to the hook of that name when it begins, daily while it lasts, and when it is over. The store remembers each, by lineage and kind of finding. */
 #ifndef DKIMROLL_ALARMS_H
 #define DKIMROLL_ALARMS_H
 
@@ -9,6 +9,8 @@
 enum {
   ALARMS_PATIENCE = 600, /* seconds that something of which nobody knows since when it is wrong must last: a look that failed once is no matter for a person */
   ALARMS_AGAIN = 86400,  /* seconds between two calls for what lasts */
+  ALARMS_KINDS_MAX = 16,   /* of one lineage: status knows ten */
+  ALARMS_KIND_MAX = 32,    /* octets of such a word */
   ALARMS_GROUPS_MAX = HOOKS_CALLS_MAX - 1, /* different calls of one look; all others are told as a number */
 };
 

@@ -73,6 +73,9 @@ void check_begin(struct check *check);
 void check_end(struct check *check);
 int64_t check_deadline(const struct check *check, int64_t seconds);
 
+/* check_telling.c: whether metrics can be written, and hooks started. */
+void check_telling(struct check *check);
+
 /* check_local.c: what needs no waiting. check_policy and check_select fail if nothing can follow. */
 int check_policy(struct check *check, struct error *error) ERROR_USE_RESULT;
 void check_state(struct check *check);

@@ -16,6 +16,7 @@ enum finding_level { FINDING_OK = 0, FINDING_NOTE = 1, FINDING_WARNING = 2, FIND
 struct finding {
   enum finding_level level;
   int code;      /* of enum error_code; FAILED */
+  const char *kind; /* a word that stays the same while the text changes, for who remembers it; borrowed for ever; NULL: none */
   char *subject; /* heading under which it stands */
   char *who;     /* the first domain or zone that it is about; NULL: none */
   size_t others; /* more of them */

@@ -10,6 +10,7 @@ enum { FORECAST_STEPS_MAX = 100000 }; /* of one lineage, rounds of observation a
 /* One step that will happen. Borrowed during the call. */
 struct forecast_step {
   int64_t at;
+  size_t index; /* of its lineage among those of the forecast */
   const char *domain;
   const char *slot;
   const char *selector;
@@ -19,24 +20,17 @@ struct forecast_step {
 /* Non-zero ends the forecast, which returns it. */
 typedef int forecast_callback(void *context, const struct forecast_step *step);
 
-/* The places of runs that lineages have taken in one look-ahead, one lineage after the other. Zeros, and max_per_run, are an empty one. */
-struct forecast_book {
-  unsigned max_per_run; /* 0: no limit */
-  struct forecast_run {
-    int64_t run; /* its begin; 0: free */
-    unsigned begun, switched;
-  } *runs; /* owned; a hash table */
-  size_t count, capacity;
+struct forecast {
+  int64_t now, until;
+  const struct wave *wave; /* limits of the policy, and which places are given away; one that is stopped is taken to go on now. NULL: no limits */
+  forecast_callback *callback;
+  void *context;
 };
-void forecast_book_release(struct forecast_book *book);
 
-/* Plays the life of lineage from now on until the moment until, on lineage itself: hand in a copy (lineage_copy). Rounds of observation are not reported.
- * Every authoritative server is taken to serve a record at once. Afterwards lineage is as it will be then; where it stands still because only a person
- * can go on, plan_lineage says why. ERROR_LIMIT: more than FORECAST_STEPS_MAX steps before until. */
-int forecast_lineage_in(struct forecast_book *book, struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context,
-                        struct error *error) ERROR_USE_RESULT;
-/* The same for one that is alone in the world: no run is full. */
-int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context,
-                     struct error *error) ERROR_USE_RESULT;
+/* Plays the life of all lineages together, in the order of time and, at one moment, of their ids, as the engine takes them, so that those that compete for the
+ * places of a run get them as they will. On the lineages themselves: hand in copies (lineage_copy). Where nothing limits runs they may as well be played one after the other.
+ * Rounds of observation are not reported. Every authoritative server is taken to serve a record at once. Afterwards each lineage is as it will be then; where it stands still because
+ * only a person can go on, plan_lineage says why. ERROR_LIMIT: more than FORECAST_STEPS_MAX steps of one lineage before until. */
+int forecast_lineages(const struct forecast *forecast, struct lineage *lineages, size_t count, struct error *error) ERROR_USE_RESULT;
 
 #endif

@@ -159,6 +159,7 @@ struct lineage {
   int64_t parked_at;       /* tried once a day, with an alarm, until something changes; TIME_UNSET no */
   char *failure;           /* "<action> of <selector>: reason; remedy"; NULL none; owned */
   int64_t tables_changed_at; /* when tables of one of its signers were last changed by somebody else, as far as the engine knows; 0 never. Not stored here */
+  int64_t begin_place, switch_place; /* begin of the run in which it has a place to begin a key, and to take over (wave.h); TIME_UNSET none */
   int64_t next_moment;     /* when the engine looks again */
   struct key *keys; /* owned; living ones, oldest first: all but KEY_REMOVED that is stored */
   size_t key_count; /* at most LINEAGE_KEYS_MAX */

@@ -155,7 +155,7 @@ int sqlite_keys_write(struct sqlite_store *store, const struct lineage *lineage,
   "lineage.id, lineage.domain, lineage.slot, lineage.managed, lineage.forgotten, lineage.rules_id, "                   \
   "lineage.publisher_id, lineage.signers, lineage.zone, lineage.senders, lineage.held, lineage.hold_reason, "          \
   "lineage.hold_until, lineage.rotate_requested, lineage.failures, lineage.retry_at, lineage.parked_at, "              \
-  "lineage.failure, lineage.next_moment, lineage.hold_scope"
+  "lineage.failure, lineage.next_moment, lineage.hold_scope, lineage.begin_place, lineage.switch_place"
 /* Reads the present row without keys. Caller releases *ret_lineage, also on failure. */
 int sqlite_lineage_read(struct sqlite_query *query, struct lineage *ret_lineage, struct error *error) ERROR_USE_RESULT;
 /* By row id, with its living keys. Caller releases *ret_lineage, also on failure. */
@@ -186,13 +186,13 @@ int sqlite_stamp_read(struct sqlite_store *store, struct store_policy_stamp *ret
                       struct error *error) ERROR_USE_RESULT;
 /* ---- sqlite_wave.c ---- */
 #define SQLITE_WAVE_COLUMNS                                                                                                                     \
-  "max_per_run, budget, percent, failures, run, begun, switched, late_begun, late_switched, period, ended, failed, first, first_action, stopped_at, " \
-  "stopped_ended, stopped_failed, probe_at, probes"
+  "max_per_run, budget, percent, failures, run, begun, begin_last, begin_given, switched, switch_last, switch_given, returned_at, spread, period, ended, failed, first, " \
+  "first_action, stopped_at, stopped_ended, stopped_failed, probe_at, probes"
 int sqlite_wave_read(struct sqlite_query *query, struct wave *ret_wave, struct error *error) ERROR_USE_RESULT;
 /* All but the limits. */
 int sqlite_wave_write(struct sqlite_store *store, const struct wave *wave, struct error *error) ERROR_USE_RESULT;
-/* The limits alone. */
-int sqlite_wave_limit(struct sqlite_store *store, const struct policy_limits *limits, struct error *error) ERROR_USE_RESULT;
+/* The limits alone. With another max-per-run all places that were given are none, and who waits for one is due at now. */
+int sqlite_wave_limit(struct sqlite_store *store, const struct policy_limits *limits, int64_t now, struct error *error) ERROR_USE_RESULT;
 /* Lineages that are due exactly at `from` are due at `to`. */
 int sqlite_wave_wake(struct sqlite_store *store, int64_t from, int64_t to, struct error *error) ERROR_USE_RESULT;
 

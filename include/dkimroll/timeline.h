@@ -43,7 +43,7 @@ bool timeline_style_of(FILE *out, struct timeline_style *ret_style);
 
 /* What was of the lineage's living keys, and what will be until the moment until; TIME_UNSET: until all of them are gone, within TIMELINE_LIFE_MAX. Half of the picture is past at
  * most. ERROR_NO_MEMORY, ERROR_LIMIT as forecast_lineage. */
-int timeline_make(const struct lineage *lineage, int64_t now, int64_t until, struct timeline *ret_timeline, struct error *error) ERROR_USE_RESULT;
+int timeline_make(const struct lineage *lineage, const struct plan_clock *clock, int64_t until, struct timeline *ret_timeline, struct error *error) ERROR_USE_RESULT;
 /* Prints a scale, a bar for each key and a legend; nothing if there are no keys, or the terminal is too narrow. */
 void timeline_draw(const struct timeline *timeline, const struct timeline_style *style, FILE *out);
 

@@ -12,14 +12,25 @@ enum {
   WAVE_PROBE_FIRST = 3600,    /* a stopped wave tries one lineage so much later; doubles with each that fails */
   WAVE_PROBE_SLOWEST = 86400,
   WAVE_TEXT_MAX = 512,
+  WAVE_ABSENCE_SECONDS = 86400,     /* dkimroll looks at every key that signs four times a day: who did nothing for so long was away */
+  WAVE_RETURN_EACH = 60,            /* what became due meanwhile is spread over so much for each lineage that there is: ten in one run of the timer */
+  WAVE_RETURN_LONGEST = 7 * 86400,  /* but not over more than this, nor over more time than the absence itself */
+};
+
+/* Places in runs, for one kind of step. Whoever finds none gets one in a later run, and keeps it. */
+struct wave_places {
+  unsigned taken; /* of the present run */
+  int64_t last;   /* the latest run of which places are given away; TIME_UNSET: none is */
+  unsigned given; /* of that run */
 };
 
 struct wave {
   struct policy_limits limits;
   /* The run that is counted, by its begin. */
   int64_t run;
-  unsigned begun, switched;         /* lineages that began a new key, or to take over */
-  unsigned late_begun, late_switched; /* that were put off to later runs */
+  struct wave_places begins, switches; /* of lineages that begin a new key, or take over */
+  /* The last return from an absence; TIME_UNSET: none, and over how much time is spread what became due meanwhile. */
+  int64_t returned_at, spread;
   /* The period that is counted. */
   int64_t period;
   unsigned ended, failed; /* lineages whose step ended, and that failed of them */
@@ -42,10 +53,17 @@ const char *wave_describe(const struct wave *wave, char *buffer);
 
 /* Which steps begin something new: a key that does not exist yet, and a key that is ready and takes over. */
 bool wave_counts(const struct lineage *lineage, enum plan_action action, size_t key);
-/* lineage takes that step. */
-void wave_take(struct wave *wave, enum plan_action action, int64_t now);
-/* If plan was put off for want of a place in the present run, the next one that is put off comes behind it. */
-void wave_note_late(struct wave *wave, const struct plan *plan);
+/* lineage takes that step, and gives back the place that it kept. What is urgent, and what a person asked for, needs no place and takes none. */
+void wave_take(struct wave *wave, struct lineage *lineage, enum plan_action action, int64_t now);
+/* The begin of the run in which lineage may take that step: the present one, that of the place that it keeps, or the first one behind all places that are given away. */
+int64_t wave_turn(const struct wave *wave, const struct lineage *lineage, enum plan_action action);
+/* For each step of lineage that waits for want of a place: the place is lineage's from now on, and whoever comes later comes behind it. clock->wave is wave.
+ * Returns whether a place was given. */
+bool wave_note_late(struct wave *wave, struct lineage *lineage, const struct plan_clock *clock);
+
+/* dkimroll was last at work at `before` (TIME_UNSET: never). If that is an absence, the turns that came meanwhile are spread over some time from now on, each
+ * lineage's at a moment of its own: without max-per-run all of them would be taken in one burst. lineages: how many there are. Returns whether it is one. */
+bool wave_return(struct wave *wave, int64_t before, int64_t now, int64_t lineages);
 
 /* What an operation brought, after it was applied: before and after are the lineage. *ret_changed: the wave was stopped, or goes on; an event says so.
  * ERROR_NO_MEMORY. */

@@ -133,17 +133,21 @@ static bool is_tried_again(const struct lineage *lineage, const struct finding *
   return false;
 }
 
+/* Words change while the thing lasts (a count, another answer), so it is its kind that is remembered: of one kind the first. Something else that begins meanwhile is told for
+ * itself, since it may be the worse. */
 void alarms_add_lineage(struct alarms *alarms, const struct lineage *lineage, const struct findings *problems) {
-  const struct finding *first = NULL;
-  char subject[DNS_NAME_TEXT_SIZE + SELECTOR_SIZE + 2];
-  for (size_t i = 0; i < problems->count; i++) {
+  char subject[DNS_NAME_TEXT_SIZE + SELECTOR_SIZE + ALARMS_KIND_MAX];
+  const char *told_kinds[ALARMS_KINDS_MAX];
+  size_t told_count = 0;
+  for (size_t i = 0; i < problems->count && told_count < ALARMS_KINDS_MAX; i++) {
     const struct finding *finding = &problems->items[i];
-    if (finding->level != FINDING_FAILED || is_tried_again(lineage, finding)) continue;
-    if (!first || (finding->since && !first->since)) first = finding;
+    bool is_told_already = false;
+    for (size_t j = 0; j < told_count; j++) is_told_already |= text_equal(told_kinds[j], finding->kind);
+    if (finding->level != FINDING_FAILED || is_told_already || is_tried_again(lineage, finding)) continue;
+    told_kinds[told_count++] = finding->kind;
+    snprintf(subject, sizeof subject, "%s %s%s%s", lineage->domain, lineage->slot, finding->kind ? " " : "", finding->kind ? finding->kind : "");
+    see(alarms, &(struct sight){.subject = subject, .domain = lineage->domain, .text = finding->text, .remedy = finding->remedy, .since = finding->since});
   }
-  if (!first) return;
-  snprintf(subject, sizeof subject, "%s %s", lineage->domain, lineage->slot);
-  see(alarms, &(struct sight){.subject = subject, .domain = lineage->domain, .text = first->text, .remedy = first->remedy, .since = first->since});
 }
 
 void alarms_add_resource(struct alarms *alarms, const struct store_resource *resource) {

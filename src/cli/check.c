@@ -154,6 +154,7 @@ int cli_command_check(const struct cli *cli) {
   check_state(&check);
   start_backends(&check, &error);
   check_calendar(&check);
+  check_telling(&check);
   int result = check_select(&check, &error);
   print_part(&check, CHECK_LOCAL);
   if (!result && check.session.has_backends) result = run_works(&check, &error);

@@ -1,6 +1,9 @@
+#include <stdlib.h>
 #include <sysexits.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/follow.h"
+#include "dkimroll/operands.h"
 #include "dkimroll/session.h"
 #include "dkimroll/text.h"
 
@@ -28,47 +31,109 @@ static int refuse_managed(struct session *session, struct error *error) {
   return result;
 }
 
-static void print_done(const struct cli *cli, const char *done) {
-  if (cli->arguments->operand_count == 0) fprintf(cli->out, "%s\n", done);
-  for (size_t i = 0; i < cli->arguments->operand_count; i++) fprintf(cli->out, "%s: %s\n", cli->arguments->operands[i], done);
+/* One command, and how things stood before it. */
+struct control {
+  struct session session;
+  enum store_request_kind kind;
+  int64_t until;
+  const char *done, *nothing; /* what was done; what is said of a domain, or of the wave, that was as is wanted already */
+  char **holds;               /* owned; of each operand: the hold that it had, in words; NULL none */
+  bool wave_runs;
+};
+
+static void control_release(struct control *control) {
+  for (size_t i = 0; control->holds && i < control->session.cli->arguments->operand_count; i++) free(control->holds[i]);
+  free(control->holds);
+  session_release(&control->session);
+}
+
+static char *describe_hold(const struct lineage *lineage) {
+  char text[1024], moment[TIME_TEXT_SIZE] = "";
+  if (lineage->hold_until != TIME_NEVER) time_format(lineage->hold_until, moment);
+  snprintf(text, sizeof text, "held%s%s%s%s%s", lineage->hold_scope == HOLD_ACTIVATION ? " from taking over" : "", moment[0] ? " until " : "", moment,
+           lineage->hold_reason ? ": " : "", lineage->hold_reason ? lineage->hold_reason : "");
+  return text_duplicate(text);
+}
+
+static int look_hold(void *context, const void *row) {
+  const struct lineage *lineage = row;
+  char **hold = context;
+  if (!lineage->held || *hold) return 0;
+  *hold = describe_hold(lineage);
+  return *hold ? 0 : ERROR_NO_MEMORY;
+}
+
+/* Whoever releases what nobody holds, or holds what is held, may be mistaken about which domain it is: so the answer says it. */
+static int look_before(struct control *control, struct error *error) {
+  const struct cli_arguments *arguments = control->session.cli->arguments;
+  struct store *store = control->session.store;
+  struct wave wave;
+  control->holds = calloc(arguments->operand_count + 1, sizeof *control->holds);
+  if (!control->holds) return error_set(error, ERROR_NO_MEMORY, "out of memory for holds");
+  int result = session_read_wave(&control->session, loop_wall(control->session.backends.loop), &wave, error);
+  control->wave_runs = !result && wave.stopped_at == TIME_UNSET;
+  for (size_t i = 0; i < arguments->operand_count && !result; i++) {
+    char domain[DNS_NAME_TEXT_SIZE];
+    const struct store_filter filter = {.domain = domain};
+    if (!operand_domain(arguments->operands[i], domain)) continue;
+    result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, look_hold, &control->holds[i], error);
+    if (result == ERROR_NO_MEMORY) error_set(error, ERROR_NO_MEMORY, "out of memory for holds");
+  }
+  return result;
+}
+
+static void print_done(const struct control *control) {
+  const struct cli *cli = control->session.cli;
+  const struct cli_arguments *arguments = cli->arguments;
+  if (arguments->operand_count == 0) fprintf(cli->out, "%s\n", control->wave_runs ? control->nothing : control->done);
+  for (size_t i = 0; i < arguments->operand_count; i++) {
+    const char *hold = control->holds[i];
+    const bool nothing = control->kind == REQUEST_RELEASE && !hold;
+    fprintf(cli->out, "%s: %s", arguments->operands[i], nothing ? control->nothing : control->done);
+    if (control->kind == REQUEST_HOLD && hold) fprintf(cli->out, "; this takes the place of the hold before: %s", hold);
+    fputc('\n', cli->out);
+  }
 }
 
 /* Who is at work was asked: a daemon at once, and a run at its next turn. */
-static int await_other(struct session *session, const char *done, const struct error *busy) {
-  const struct cli *cli = session->cli;
+static int await_other(struct control *control, const struct error *busy) {
+  const struct cli *cli = control->session.cli;
   struct error error = {0};
   bool carried_out = false;
-  int result = follow_requests(session, &carried_out, &error);
+  int result = follow_requests(&control->session, &carried_out, &error);
   if (result) return cli_report(cli, &error);
   if (carried_out)
-    print_done(cli, done);
+    print_done(control);
   else
     fprintf(cli->out, "Asked for; it is carried out by who is at work: %s\n", busy->message);
   return EX_OK;
 }
 
 /* hold, release and forget are rows in the store; who holds the lease carries them out: this process, if nobody does. */
-static int control(const struct cli *cli, enum store_request_kind kind, int64_t until, const char *done) {
-  struct session session = {.cli = cli};
+static int control_do(struct control *control) {
+  struct session *session = &control->session;
+  const struct cli *cli = session->cli;
   struct error error = {0};
   struct engine_summary summary;
   struct engine_setup setup = {.requests_only = true};
-  int result = session_open(&session, &error);
-  if (!result && kind == REQUEST_FORGET) result = refuse_managed(&session, &error);
+  int result = session_open(session, &error);
+  if (!result && control->kind == REQUEST_FORGET) result = refuse_managed(session, &error);
   /* The lease first: it compiles a policy that is new, without which a domain would be unknown. */
-  if (!result) result = session_take_over(&session, "dkimroll control", &error);
+  if (!result) result = session_take_over(session, "dkimroll control", &error);
   const bool other = result == ERROR_BUSY;
   const struct error busy = error;
-  if (!result || other) result = session_request(&session, kind, until, &error);
-  if (!result && other) {
-    const int status = await_other(&session, done, &busy);
-    session_release(&session);
-    return status;
-  }
-  if (!result) result = session_run_engine(&session, &setup, &summary, &error);
-  if (!result) print_done(cli, done);
-  session_release(&session);
+  if (!result || other) result = look_before(control, &error);
+  if (!result) result = session_request(session, control->kind, control->until, &error);
+  if (!result && other) return await_other(control, &busy);
+  if (!result) result = session_run_engine(session, &setup, &summary, &error);
+  if (!result) print_done(control);
   return result ? cli_report(cli, &error) : EX_OK;
+}
+
+static int control(const struct cli *cli, enum store_request_kind kind, int64_t until, const char *done) {
+  CLEANUP(control_release) struct control control = {.session = {.cli = cli}, .kind = kind, .until = until, .done = done};
+  control.nothing = kind == REQUEST_RELEASE_WAVE ? "No wave of rotations is stopped: nothing to release." : "was not held: nothing to release";
+  return control_do(&control);
 }
 
 /* A hold that is over as it begins is a slip of whoever typed it: it must not look as if the domain were held. */

@@ -31,6 +31,7 @@ static int append(struct findings *findings, const struct finding *finding) {
   findings->items = items;
   struct finding copy = {.level = finding->level,
                          .code = finding->code,
+                         .kind = finding->kind,
                          .subject = text_duplicate(finding->subject),
                          .who = text_duplicate(finding->who),
                          .others = finding->others,

@@ -21,8 +21,9 @@ static int replace(const char *path, const void *octets, size_t size, struct err
   /* node_exporter is another user. There is no secret in it that `status` would not show. */
   const struct file_rights rights = {.owner = geteuid(), .group = getegid(), .mode = 0644};
   int result = file_replace(path, octets, size, &rights, error);
-  if (result == ERROR_PERMISSION || result == ERROR_NOT_FOUND || result == ERROR_SYSTEM)
-    error_remedy(error, "let the user dkimroll write the directory, and the unit (ReadWritePaths=): dkimroll(8), METRICS");
+  if (result == ERROR_NOT_FOUND)
+    error_remedy(error, "make the directory, let the user dkimroll write it (install -d -o dkimroll), and the unit (ReadWritePaths=): dkimroll(8), METRICS");
+  if (result == ERROR_PERMISSION) error_remedy(error, "let the user dkimroll write the directory, and the unit (ReadWritePaths=): dkimroll(8), METRICS");
   return result;
 }
 

@@ -18,6 +18,8 @@ enum {
   SECONDS_OF_DAY = 86400,
 };
 
+#define NOT_ASKED_FOR UINT32_MAX
+
 static const char *const NAMES[] = {"WHEN", "DOMAIN", "KEY", "SELECTOR", "STEP", "STATE"};
 enum { COLUMN_KEY = 2 };
 
@@ -38,22 +40,30 @@ struct planning {
   size_t count, capacity;
   char *names; /* owned; texts one after the other */
   size_t names_size, names_capacity;
-  uint32_t lineage;       /* of the steps that are being found */
-  size_t lineages;
+  struct lineage *lineages; /* owned; those that are looked ahead for together */
+  uint32_t *lineage_names;  /* owned; of each, as in planned.lineage; NOT_ASKED_FOR */
+  size_t lineage_count, lineage_capacity;
+  size_t shown; /* lineages of the operands */
   uint32_t last_selector; /* most keys of a run have the name of their day */
   bool has_slots;
   struct findings standstills;
   struct wave wave;
-  struct forecast_book book;
   struct columns *columns;
   struct error *error;
 };
 
+static void release_lineages(struct planning *planning) {
+  for (size_t i = 0; i < planning->lineage_count; i++) lineage_release(&planning->lineages[i]);
+  planning->lineage_count = 0;
+}
+
 static void release_planning(struct planning *planning) {
+  release_lineages(planning);
+  free(planning->lineages);
+  free(planning->lineage_names);
   free(planning->steps);
   free(planning->names);
   findings_release(&planning->standstills);
-  forecast_book_release(&planning->book);
   columns_free(planning->columns);
   session_release(&planning->session);
 }
@@ -83,7 +93,9 @@ static int refuse_more_steps(struct planning *planning) {
 
 static int keep_step(void *context, const struct forecast_step *step) {
   struct planning *planning = context;
+  const uint32_t lineage = planning->lineage_names[step->index];
   int result = 0;
+  if (lineage == NOT_ASKED_FOR) return 0;
   if (planning->count == PLAN_STEPS_MAX) return refuse_more_steps(planning);
   if (planning->count == planning->capacity) {
     const size_t capacity = planning->capacity ? planning->capacity * 2 : 256;
@@ -96,7 +108,7 @@ static int keep_step(void *context, const struct forecast_step *step) {
     result = keep_name(planning, step->selector, &planning->last_selector);
   if (result) return result;
   planning->steps[planning->count] = (struct planned){.at = step->at,
-                                                      .lineage = planning->lineage,
+                                                      .lineage = lineage,
                                                       .selector = planning->last_selector,
                                                       .number = (uint32_t)planning->count,
                                                       .action = (uint8_t)step->action,
@@ -124,19 +136,63 @@ static void note_standstill(struct planning *planning, const struct lineage *lin
   }
 }
 
-static int plan_row(void *context, const void *row) {
+static bool is_asked_for(const struct planning *planning, const char *domain) {
+  const struct cli_arguments *arguments = planning->cli->arguments;
+  char operand[DNS_NAME_TEXT_SIZE];
+  for (size_t i = 0; i < arguments->operand_count; i++)
+    if (operand_domain(arguments->operands[i], operand) && text_equal(operand, domain)) return true;
+  return arguments->operand_count == 0;
+}
+
+static int grow_lineages(struct planning *planning) {
+  const size_t capacity = planning->lineage_capacity ? planning->lineage_capacity * 2 : 16;
+  struct lineage *lineages = reallocarray(planning->lineages, capacity, sizeof *lineages);
+  if (lineages) planning->lineages = lineages;
+  uint32_t *names = reallocarray(planning->lineage_names, capacity, sizeof *names);
+  if (names) planning->lineage_names = names;
+  if (!lineages || !names) return error_set(planning->error, ERROR_NO_MEMORY, "out of memory for a plan");
+  planning->lineage_capacity = capacity;
+  return 0;
+}
+
+static int gather_row(void *context, const void *row) {
   struct planning *planning = context;
-  CLEANUP(lineage_release) struct lineage lineage = {0};
-  uint32_t slot;
-  int result = lineage_copy(row, &lineage, planning->error);
-  if (!result) result = keep_name(planning, lineage.domain, &planning->lineage);
-  if (!result) result = keep_name(planning, lineage.slot, &slot);
-  planning->lineages++;
-  planning->has_slots |= !result && !text_equal(lineage.slot, "main");
-  if (!result)
-    result = forecast_lineage_in(&planning->book, &lineage, planning->now, planning->until, keep_step, planning, planning->error);
-  if (!result) note_standstill(planning, &lineage);
+  const struct lineage *lineage = row;
+  uint32_t slot, name = NOT_ASKED_FOR;
+  int result = planning->lineage_count == planning->lineage_capacity ? grow_lineages(planning) : 0;
+  if (!result && is_asked_for(planning, lineage->domain)) {
+    result = keep_name(planning, lineage->domain, &name);
+    if (!result) result = keep_name(planning, lineage->slot, &slot);
+    planning->shown++;
+    planning->has_slots |= !text_equal(lineage->slot, "main");
+  }
+  if (!result) result = lineage_copy(lineage, &planning->lineages[planning->lineage_count], planning->error);
+  if (!result) planning->lineage_names[planning->lineage_count++] = name;
   return result;
+}
+
+static int play_lineages(struct planning *planning) {
+  const struct forecast forecast = {.now = planning->now, .until = planning->until, .wave = &planning->wave, .callback = keep_step, .context = planning};
+  int result = forecast_lineages(&forecast, planning->lineages, planning->lineage_count, planning->error);
+  for (size_t i = 0; i < planning->lineage_count && !result; i++)
+    if (planning->lineage_names[i] != NOT_ASKED_FOR) note_standstill(planning, &planning->lineages[i]);
+  release_lineages(planning);
+  return result;
+}
+
+static int plan_row(void *context, const void *row) {
+  const int result = gather_row(context, row);
+  return result ? result : play_lineages(context);
+}
+
+/* With max-per-run all domains compete for places, also those that are not asked for. Else one is looked ahead for after the other, which takes less memory. */
+static int plan_all(struct planning *planning) {
+  static const struct store_filter all;
+  struct session *session = &planning->session;
+  if (planning->wave.limits.max_per_run == 0) return operands_each_lineage(session, plan_row, planning, planning->error);
+  int result = operands_check(session, planning->error);
+  if (!result) result = session->store->ops->select(session->store, STORE_SELECT_LINEAGES, &all, gather_row, planning, planning->error);
+  return result ? result : play_lineages(planning);
 }
 
 static int compare_steps(const void *a, const void *b) {
@@ -222,7 +278,8 @@ static int print_timeline(void *context, const void *row) {
   const struct lineage *lineage = row;
   FILE *out = planning->cli->out;
   struct timeline timeline;
-  int result = timeline_make(lineage, planning->now, planning->until, &timeline, planning->error);
+  const struct plan_clock clock = {.now = planning->now, .wave = &planning->wave};
+  int result = timeline_make(lineage, &clock, planning->until, &timeline, planning->error);
   if (result) return result;
   fprintf(out, "%s%s%s\n", lineage->domain, planning->has_slots ? ", key " : "", planning->has_slots ? lineage->slot : "");
   timeline_draw(&timeline, &timelines->style, out);
@@ -232,7 +289,7 @@ static int print_timeline(void *context, const void *row) {
 
 static int print_timelines(struct planning *planning) {
   struct timelines timelines = {.planning = planning};
-  const bool wanted = planning->cli->arguments->operand_count > 0 || planning->lineages <= PLAN_TIMELINES_MAX;
+  const bool wanted = planning->cli->arguments->operand_count > 0 || planning->shown <= PLAN_TIMELINES_MAX;
   if (!wanted || !timeline_style_of(planning->cli->out, &timelines.style)) return 0;
   return operands_each_lineage(&planning->session, print_timeline, &timelines, planning->error);
 }
@@ -296,8 +353,7 @@ static int find_steps(struct planning *planning) {
   }
   int result = session_read_wave(&planning->session, planning->now, &planning->wave, planning->error);
   if (result) return result;
-  planning->book.max_per_run = planning->wave.limits.max_per_run;
-  result = operands_each_lineage(&planning->session, plan_row, planning, planning->error);
+  result = plan_all(planning);
   if (result) return result;
   if (planning->count > 0) qsort(planning->steps, planning->count, sizeof *planning->steps, compare_steps);
   return 0;

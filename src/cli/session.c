@@ -233,13 +233,26 @@ static int take_wave(void *context, const void *row) {
   return 0;
 }
 
+static int take_count(void *context, const void *row) {
+  *(int64_t *)context = *(const int64_t *)row;
+  return 0;
+}
+
+/* As the next run will find it: nobody may have been at work for long. */
 int session_read_wave(struct session *session, int64_t now, struct wave *ret_wave, struct error *error) {
   static const struct store_filter all;
+  struct store *store = session->store;
+  struct store_clock clock = {0};
   struct wave wave;
+  int64_t next, lineages = 0;
   wave_begin(&wave);
-  int result = session->store->ops->select(session->store, STORE_SELECT_WAVE, &all, take_wave, &wave, error);
+  int result = store->ops->select(store, STORE_SELECT_WAVE, &all, take_wave, &wave, error);
+  if (!result) result = store->ops->next_moment(store, &next, NULL, &clock, error);
+  const bool away = !result && clock.credited > 0 && now >= time_add(clock.credited, WAVE_ABSENCE_SECONDS);
+  if (away) result = store->ops->select(store, STORE_SELECT_COUNT, &all, take_count, &lineages, error);
   if (result) return result;
   wave_advance(&wave, now);
+  if (away) (void)wave_return(&wave, clock.credited, now, lineages);
   *ret_wave = wave;
   return 0;
 }

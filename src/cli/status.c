@@ -360,7 +360,7 @@ static int show_detail(void *context, const void *row) {
   struct timeline timeline;
   fputc('\n', status->cli->out);
   if (timeline_style_of(status->cli->out, &style)) {
-    int result = timeline_make(row, status->clock.now, TIME_UNSET, &timeline, status->error);
+    int result = timeline_make(row, &status->clock, TIME_UNSET, &timeline, status->error);
     if (result) return result;
     timeline_draw(&timeline, &style, status->cli->out);
     fputc('\n', status->cli->out);

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/status.h"
 #include "dkimroll/text.h"
 #include "dkimroll/timing.h"
@@ -12,12 +13,14 @@ struct problem_search {
   const struct lineage *lineage;
   const struct plan_clock *clock;
   struct findings *findings;
+  const char *kind;
 };
 
 static void add(const struct problem_search *search, enum finding_level level, const char *text, const char *remedy,
                 int64_t since) {
   findings_add(search->findings, &(struct finding){.level = level,
                                                    .code = ERROR_CONFLICT,
+                                                   .kind = search->kind,
                                                    .subject = (char *)"domains",
                                                    .who = (char *)search->lineage->domain,
                                                    .text = (char *)text,
@@ -113,7 +116,7 @@ void status_describe_replacement(const struct lineage *lineage, const struct key
 /* What the last proof of the key that signs found. */
 static void find_unproved(const struct problem_search *search) {
   const struct lineage *lineage = search->lineage;
-  char text[PROBLEM_TEXT_MAX], remedy[PROBLEM_TEXT_MAX];
+  char remedy[PROBLEM_TEXT_MAX];
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *key = &lineage->keys[i];
     if (key->state != KEY_ACTIVE) continue;
@@ -124,7 +127,15 @@ static void find_unproved(const struct problem_search *search) {
       if (placement->damage == DAMAGE_NONE || !placement_signs(lineage, key, j)) continue;
       add(search, FINDING_FAILED, placement->failure ? placement->failure : "a signer does not sign as it should", remedy, placement->damaged_at);
     }
-    if (key->contested_at == TIME_UNSET) continue;
+  }
+}
+
+static void find_contested(const struct problem_search *search) {
+  char text[PROBLEM_TEXT_MAX], remedy[PROBLEM_TEXT_MAX];
+  for (size_t i = 0; i < search->lineage->key_count; i++) {
+    const struct key *key = &search->lineage->keys[i];
+    if (key->state != KEY_ACTIVE || key->contested_at == TIME_UNSET) continue;
+    describe_replacement(search, key, remedy, sizeof remedy);
     snprintf(text, sizeof text, "something else stands at %s, so the record of the key that signs is not put back; remove it there, and the next run does",
              key->owner_name);
     add(search, FINDING_FAILED, text, remedy, key->contested_at);
@@ -252,14 +263,13 @@ static void find_lost(const struct problem_search *search) {
 }
 
 void status_find_problems(const struct lineage *lineage, const struct plan_clock *clock, struct findings *findings) {
-  const struct problem_search search = {.lineage = lineage, .clock = clock, .findings = findings};
-  find_failure(&search);
-  find_wrong_servers(&search);
-  find_compromised(&search);
-  find_lost(&search);
-  find_unproved(&search);
-  find_ahead(&search);
-  find_unmanaged(&search);
-  find_hold(&search);
-  find_unsigned(&search);
+  static const struct {
+    const char *kind;
+    void (*find)(const struct problem_search *search);
+  } all[] = {{"failure", find_failure},     {"server", find_wrong_servers}, {"compromised", find_compromised}, {"lost", find_lost},  {"unproved", find_unproved},
+             {"contested", find_contested}, {"ahead", find_ahead},          {"unmanaged", find_unmanaged},     {"hold", find_hold}, {"unsigned", find_unsigned}};
+  for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+    const struct problem_search search = {.lineage = lineage, .clock = clock, .findings = findings, .kind = all[i].kind};
+    all[i].find(&search);
+  }
 }

@@ -107,14 +107,16 @@ static void find_bounds(struct timeline *timeline, int64_t until, size_t living)
   timeline->from = time_max(first, timeline->now - (timeline->until - timeline->now));
 }
 
-int timeline_make(const struct lineage *lineage, int64_t now, int64_t until, struct timeline *ret_timeline, struct error *error) {
+int timeline_make(const struct lineage *lineage, const struct plan_clock *clock, int64_t until, struct timeline *ret_timeline, struct error *error) {
   CLEANUP(lineage_release) struct lineage copy = {0};
+  const int64_t now = clock->now;
   const int64_t last = until == TIME_UNSET ? time_add(now, TIMELINE_LIFE_MAX) : until;
   *ret_timeline = (struct timeline){.now = now};
   for (size_t i = 0; i < lineage->key_count; i++) add_facts(ret_timeline, &lineage->keys[i]);
   const size_t living = ret_timeline->row_count;
   int result = lineage_copy(lineage, &copy, error);
-  if (!result) result = forecast_lineage(&copy, now, last, take_step, ret_timeline, error);
+  const struct forecast forecast = {.now = now, .until = last, .wave = clock->wave, .callback = take_step, .context = ret_timeline};
+  if (!result) result = forecast_lineages(&forecast, &copy, 1, error);
   if (!result) find_bounds(ret_timeline, until, living);
   return result;
 }

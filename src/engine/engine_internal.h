@@ -125,6 +125,7 @@ struct engine {
   struct plan_clock plan_clock;
   struct wave wave;
   bool wave_changed;  /* since the last commit */
+  int64_t away_since; /* nothing was done from then until now, which is longer than any pause of who is at work; TIME_UNSET */
   int64_t wave_waits; /* who waits for that moment is woken with the next commit, because the wave goes on; TIME_UNSET nobody */
   bool clock_went_back; /* what the store has planned by a later clock is to be planned anew, with the next commit */
   int64_t started; /* boottime, milliseconds: the horizon is no matter of the wall clock, which may be set meanwhile */
@@ -162,9 +163,11 @@ int engine_put_off_waiting(struct engine *engine, struct queue *queue, struct er
 int engine_load_wave(struct engine *engine, struct error *error) ERROR_USE_RESULT;
 /* Before anything is planned by a new clock. */
 void engine_wave_advance(struct engine *engine);
+/* After an absence: what became due meanwhile is spread from now on, and an event says so. */
+int engine_wave_return(struct engine *engine, struct event_list *events, struct error *error) ERROR_USE_RESULT;
 /* What a plan came to: put off, or taken. */
-void engine_wave_planned(struct engine *engine, const struct lineage *lineage, const struct plan *plan);
-void engine_wave_taken(struct engine *engine, const struct lineage *lineage, enum plan_action action, size_t key);
+void engine_wave_planned(struct engine *engine, struct lineage *lineage);
+void engine_wave_taken(struct engine *engine, struct lineage *lineage, enum plan_action action, size_t key);
 int engine_wave_note(struct engine *engine, const struct lineage *before, const struct lineage *after, const struct outcome *outcome,
                      struct event_list *events, struct error *error) ERROR_USE_RESULT;
 int engine_wave_release(struct engine *engine, const char *who, struct event_list *events, struct error *error) ERROR_USE_RESULT;

@@ -154,7 +154,7 @@ static int apply_outcome(struct operation *operation, size_t i, struct event_lis
   if (result) return result;
   engine_tell_changes(engine, lineage);
   plan_lineage(lineage, &engine->plan_clock, &plan);
-  engine_wave_planned(engine, lineage, &plan);
+  engine_wave_planned(engine, lineage);
   lineage->next_moment = plan.next;
   return 0;
 }

@@ -67,6 +67,7 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   static const char *const kinds[] = {"", "requested", "held", "released", "forgotten"};
   static const char *const what[] = {"", "rotation requested", "held", "released", "forgotten"};
   const int64_t now = engine->plan_clock.now;
+  const bool nothing = request->kind == REQUEST_RELEASE && !lineage->held; /* that the history could tell */
   char reason[1024];
   int result = 0;
   if (request->kind == REQUEST_REVOKE) return request_revoke(engine, request, lineage, events, error);
@@ -94,6 +95,7 @@ static int request_apply(struct engine *engine, const struct store_request *requ
   if (result) return error_set(error, ERROR_NO_MEMORY, "out of memory for a request");
   lineage_wake(lineage, now);
   engine_resource_wake(engine, lineage);
+  if (nothing) return 0;
   const bool partly = request->kind == REQUEST_HOLD && request->hold_scope == HOLD_ACTIVATION;
   char end[TIME_TEXT_SIZE] = "";
   if (request->kind == REQUEST_HOLD && request->until != TIME_NEVER) time_format(request->until, end);

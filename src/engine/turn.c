@@ -42,6 +42,9 @@ void engine_read_clock(struct engine *engine, struct event_list *events) {
     engine->clock_went_back = true;
     engine_resources_wake(engine);
   }
+  /* Nothing is done before the turn that this begins, so a return is not missed whoever read the clock first. */
+  if (engine->clock.credited > 0 && engine->away_since == TIME_UNSET && next.credited >= time_add(engine->clock.credited, WAVE_ABSENCE_SECONDS))
+    engine->away_since = engine->clock.credited;
   engine->clock = next;
   engine_wave_advance(engine);
 }
@@ -149,7 +152,7 @@ static int plan_work(struct turn *turn, struct work *work, struct error *error) 
     result = apply_ready(turn, work, &plan, error);
   }
   if (result) return result;
-  engine_wave_planned(engine, lineage, &plan);
+  engine_wave_planned(engine, lineage);
   lineage->next_moment = plan.action == PLAN_NONE ? time_max(plan.next, engine->plan_clock.now + 1) : plan.next;
   if (plan.action == PLAN_NONE || plan.action == PLAN_READY) return 0;
   struct error failure = {0};
@@ -262,7 +265,8 @@ static int engine_turn(struct engine *engine, bool *ret_progress, struct error *
   struct turn turn = {.engine = engine};
   engine_read_clock(engine, &turn.events);
   bool more_requests = false, more_changes = false;
-  int result = engine->stopping ? 0 : engine_execute_requests(engine, &more_requests, error);
+  int result = engine_wave_return(engine, &turn.events, error);
+  if (!result && !engine->stopping) result = engine_execute_requests(engine, &more_requests, error);
   if (!result && !engine->stopping) result = engine_wake_changed(engine, &more_changes, error);
   if (!result) result = turn_claim(&turn, error);
   if (!result) result = turn_commit(&turn, error);

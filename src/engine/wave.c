@@ -12,7 +12,7 @@ int engine_load_wave(struct engine *engine, struct error *error) {
   static const struct store_filter all;
   struct store *store = engine->setup.store;
   wave_begin(&engine->wave);
-  engine->wave_waits = TIME_UNSET;
+  engine->wave_waits = engine->away_since = TIME_UNSET;
   return store->ops->select(store, STORE_SELECT_WAVE, &all, take_row, engine, error);
 }
 
@@ -21,17 +21,40 @@ void engine_wave_advance(struct engine *engine) {
   engine->plan_clock.wave = &engine->wave;
 }
 
-void engine_wave_planned(struct engine *engine, const struct lineage *lineage, const struct plan *plan) {
-  const struct wave *wave = &engine->wave;
-  const unsigned before = wave->late_begun + wave->late_switched;
-  (void)lineage;
-  wave_note_late(&engine->wave, plan);
-  engine->wave_changed |= wave->late_begun + wave->late_switched != before;
+static int take_count(void *context, const void *row) {
+  *(int64_t *)context = *(const int64_t *)row;
+  return 0;
 }
 
-void engine_wave_taken(struct engine *engine, const struct lineage *lineage, enum plan_action action, size_t key) {
+/* Told once: it explains why rotations come later than their moments. */
+static int tell_return(const struct wave *wave, int64_t away, struct event_list *events, struct error *error) {
+  static const struct lineage nobody;
+  char reason[256], moment[TIME_TEXT_SIZE];
+  snprintf(reason, sizeof reason, "nothing was done for %lld hours: rotations that became due meanwhile are spread until %s", (long long)(away / 3600),
+           time_format(time_add(wave->returned_at, wave->spread), moment));
+  return event_list_add(events, &nobody, NULL, wave->returned_at, "clock", reason, error);
+}
+
+int engine_wave_return(struct engine *engine, struct event_list *events, struct error *error) {
+  static const struct store_filter all;
+  struct store *store = engine->setup.store;
+  const int64_t before = engine->away_since, now = engine->plan_clock.now;
+  int64_t lineages = 0;
+  engine->away_since = TIME_UNSET;
+  if (before == TIME_UNSET || now < time_add(before, WAVE_ABSENCE_SECONDS)) return 0;
+  int result = store->ops->select(store, STORE_SELECT_COUNT, &all, take_count, &lineages, error);
+  if (result || lineages == 0 || !wave_return(&engine->wave, before, now, lineages)) return result;
+  engine->wave_changed = true;
+  return engine->wave.limits.max_per_run > 0 ? 0 : tell_return(&engine->wave, now - before, events, error);
+}
+
+void engine_wave_planned(struct engine *engine, struct lineage *lineage) {
+  engine->wave_changed |= wave_note_late(&engine->wave, lineage, &engine->plan_clock);
+}
+
+void engine_wave_taken(struct engine *engine, struct lineage *lineage, enum plan_action action, size_t key) {
   if (!wave_counts(lineage, action, key)) return;
-  wave_take(&engine->wave, action, engine->plan_clock.now);
+  wave_take(&engine->wave, lineage, action, engine->plan_clock.now);
   engine->wave_changed = true;
 }
 

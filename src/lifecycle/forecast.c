@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/text.h"
 #include "dkimroll/timing.h"
 
@@ -118,106 +119,111 @@ static bool is_round(enum plan_action action) {
   return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_PROVE || action == PLAN_CHECK_FILES;
 }
 
-/* ---- runs that are full ---- */
+/* ---- many lineages ---- */
 
-void forecast_book_release(struct forecast_book *book) {
-  free(book->runs);
-  book->runs = NULL;
-  book->count = book->capacity = 0;
-}
+/* Who is planned next. One that was due before the forecast begins is in front of those that became due after it. */
+struct player {
+  int64_t moment;
+  size_t index;
+};
 
-/* Its place, or the free one where it belongs, in a book that has places. */
-static struct forecast_run *book_find(const struct forecast_book *book, int64_t run) {
-  size_t at = (size_t)((uint64_t)run / WAVE_RUN_SECONDS * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (book->capacity - 1);
-  while (book->runs[at].run != 0 && book->runs[at].run != run) at = (at + 1) & (book->capacity - 1);
-  return &book->runs[at];
-}
-
-static int book_grow(struct forecast_book *book, struct error *error) {
-  struct forecast_book larger = {.max_per_run = book->max_per_run, .count = book->count, .capacity = book->capacity ? book->capacity * 2 : 256};
-  larger.runs = calloc(larger.capacity, sizeof *larger.runs);
-  if (!larger.runs) return error_set(error, ERROR_NO_MEMORY, "out of memory for a plan");
-  for (size_t i = 0; i < book->capacity; i++)
-    if (book->runs[i].run != 0) *book_find(&larger, book->runs[i].run) = book->runs[i];
-  free(book->runs);
-  *book = larger;
-  return 0;
-}
-
-static int book_take(struct forecast_book *book, int64_t run, enum plan_action action, struct error *error) {
-  int result = book->count * 2 >= book->capacity ? book_grow(book, error) : 0;
-  if (result) return result;
-  struct forecast_run *place = book_find(book, run);
-  if (place->run == 0) book->count++;
-  place->run = run;
-  if (action == PLAN_GENERATE)
-    place->begun++;
-  else
-    place->switched++;
-  return 0;
-}
-
-static unsigned book_used(const struct forecast_book *book, int64_t run, enum plan_action action) {
-  if (book->capacity == 0) return 0;
-  const struct forecast_run *place = book_find(book, run);
-  if (place->run == 0) return 0;
-  return action == PLAN_GENERATE ? place->begun : place->switched;
-}
-
-/* How the wave stands in that run, told as the engine would: so many came too late that the next place is in the next run with room. */
-static unsigned book_late(const struct forecast_book *book, int64_t run, enum plan_action action) {
-  unsigned runs = 0;
-  while (book_used(book, run + ((int64_t)runs + 1) * WAVE_RUN_SECONDS, action) >= book->max_per_run) runs++;
-  return runs * book->max_per_run;
-}
-
-static void book_tell(const struct forecast_book *book, int64_t now, struct wave *wave) {
-  wave_begin(wave);
-  wave->limits.max_per_run = book->max_per_run;
-  wave->run = now - now % WAVE_RUN_SECONDS;
-  wave->begun = book_used(book, wave->run, PLAN_GENERATE);
-  wave->switched = book_used(book, wave->run, PLAN_ACTIVATE);
-  if (book->max_per_run > 0 && wave->begun >= book->max_per_run) wave->late_begun = book_late(book, wave->run, PLAN_GENERATE);
-  if (book->max_per_run > 0 && wave->switched >= book->max_per_run) wave->late_switched = book_late(book, wave->run, PLAN_ACTIVATE);
-}
-
-int forecast_lineage(struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context, struct error *error) {
-  struct forecast_book alone = {0};
-  return forecast_lineage_in(&alone, lineage, now, until, callback, context, error);
-}
-
-int forecast_lineage_in(struct forecast_book *book, struct lineage *lineage, int64_t now, int64_t until, forecast_callback *callback, void *context,
-                        struct error *error) {
+struct game {
+  const struct forecast *forecast;
+  struct lineage *lineages;
+  unsigned *steps; /* owned; of each lineage, with its waits */
+  struct player *heap; /* owned */
+  size_t heap_size;
   struct wave wave;
-  struct plan_clock clock = {.wave = &wave, .now = now, .attested = true, .skip_watch = true};
-  char moment[TIME_TEXT_SIZE];
-  for (unsigned i = 0; i < FORECAST_STEPS_MAX && now <= until; i++) {
-    struct plan plan;
-    book_tell(book, clock.now, &wave);
-    plan_lineage(lineage, &clock, &plan);
-    if (plan.action == PLAN_NONE) {
-      if (plan.next == TIME_NEVER || plan.next > until) return 0;
-      clock.now = plan.next;
-      continue;
-    }
-    const bool counts = book->max_per_run > 0 && wave_counts(lineage, plan.action, plan.key);
-    int result = counts ? book_take(book, wave.run, plan.action, error) : 0;
-    if (!result && plan.key == lineage->key_count) result = reserve(lineage, clock.now, &plan, error);
-    if (result) return result;
-    const struct key *key = &lineage->keys[plan.key];
-    const struct forecast_step step = {.at = clock.now,
-                                       .domain = lineage->domain,
-                                       .slot = lineage->slot,
-                                       .selector = key->selector,
-                                       .action = plan.action,
-                                       .from = key->state,
-                                       .to = plan_action_target(plan.action, key->state)};
-    if (!is_round(plan.action)) result = callback(context, &step);
-    if (!result) result = forecast_step_apply(lineage, &plan, clock.now, error);
-    if (result) return result;
-    drop_removed(lineage);
+  struct error *error;
+};
+
+static void game_release(struct game *game) {
+  free(game->steps);
+  free(game->heap);
+}
+
+static bool comes_before(const struct game *game, const struct player *a, const struct player *b) {
+  if (a->moment != b->moment) return a->moment < b->moment;
+  const int64_t x = game->lineages[a->index].id, y = game->lineages[b->index].id;
+  return x != y ? x < y : a->index < b->index;
+}
+
+static void heap_add(struct game *game, struct player player) {
+  size_t at = game->heap_size++;
+  for (size_t parent; at > 0 && comes_before(game, &player, &game->heap[parent = (at - 1) / 2]); at = parent) game->heap[at] = game->heap[parent];
+  game->heap[at] = player;
+}
+
+static struct player heap_take(struct game *game) {
+  const struct player first = game->heap[0], last = game->heap[--game->heap_size];
+  size_t at = 0;
+  for (size_t child; (child = 2 * at + 1) < game->heap_size; at = child) {
+    if (child + 1 < game->heap_size && comes_before(game, &game->heap[child + 1], &game->heap[child])) child++;
+    if (!comes_before(game, &game->heap[child], &last)) break;
+    game->heap[at] = game->heap[child];
   }
-  if (now > until) return 0;
-  error_set(error, ERROR_LIMIT, "%s: more than %d steps until %s", lineage->domain, FORECAST_STEPS_MAX, time_format(clock.now, moment));
-  return error_remedy(error, "ask for an earlier end with --until");
+  game->heap[at] = last;
+  return first;
+}
+
+/* Does what plan says, and tells of it. */
+static int play_step(struct game *game, const struct player *player, int64_t now, struct plan *plan) {
+  const struct forecast *forecast = game->forecast;
+  struct lineage *lineage = &game->lineages[player->index];
+  int result = 0;
+  if (wave_counts(lineage, plan->action, plan->key)) wave_take(&game->wave, lineage, plan->action, now);
+  if (plan->key == lineage->key_count) result = reserve(lineage, now, plan, game->error);
+  if (result) return result;
+  const struct key *key = &lineage->keys[plan->key];
+  const struct forecast_step step = {.at = now,
+                                     .index = player->index,
+                                     .domain = lineage->domain,
+                                     .slot = lineage->slot,
+                                     .selector = key->selector,
+                                     .action = plan->action,
+                                     .from = key->state,
+                                     .to = plan_action_target(plan->action, key->state)};
+  if (!is_round(plan->action)) result = forecast->callback(forecast->context, &step);
+  if (!result) result = forecast_step_apply(lineage, plan, now, game->error);
+  if (!result) drop_removed(lineage);
+  return result;
+}
+
+/* All that a lineage does at one moment. *ret_next: its next one. */
+static int play_moment(struct game *game, const struct player *player, int64_t *ret_next) {
+  struct lineage *lineage = &game->lineages[player->index];
+  const int64_t now = time_max(player->moment, game->forecast->now);
+  const struct plan_clock clock = {.wave = &game->wave, .now = now, .attested = true, .skip_watch = true};
+  char moment[TIME_TEXT_SIZE];
+  wave_advance(&game->wave, now);
+  while (game->steps[player->index]++ < FORECAST_STEPS_MAX) {
+    struct plan plan;
+    plan_lineage(lineage, &clock, &plan);
+    (void)wave_note_late(&game->wave, lineage, &clock);
+    *ret_next = plan.next;
+    if (plan.action == PLAN_NONE) return 0;
+    const int result = play_step(game, player, now, &plan);
+    if (result) return result;
+  }
+  error_set(game->error, ERROR_LIMIT, "%s: more than %d steps until %s", lineage->domain, FORECAST_STEPS_MAX, time_format(now, moment));
+  return error_remedy(game->error, "ask for an earlier end with --until");
+}
+
+int forecast_lineages(const struct forecast *forecast, struct lineage *lineages, size_t count, struct error *error) {
+  CLEANUP(game_release) struct game game = {.forecast = forecast, .lineages = lineages, .error = error};
+  int result = 0;
+  wave_begin(&game.wave);
+  if (forecast->wave) game.wave = *forecast->wave;
+  game.wave.stopped_at = TIME_UNSET;
+  game.steps = calloc(count + 1, sizeof *game.steps);
+  game.heap = calloc(count + 1, sizeof *game.heap);
+  if (!game.steps || !game.heap) return error_set(error, ERROR_NO_MEMORY, "out of memory for a plan");
+  for (size_t i = 0; i < count; i++) heap_add(&game, (struct player){.moment = time_min(lineages[i].next_moment, forecast->now), .index = i});
+  while (game.heap_size > 0 && !result) {
+    struct player player = heap_take(&game);
+    if (time_max(player.moment, forecast->now) > forecast->until) break;
+    result = play_moment(&game, &player, &player.moment);
+    if (!result && player.moment != TIME_NEVER) heap_add(&game, player);
+  }
+  return result;
 }

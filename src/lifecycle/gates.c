@@ -195,6 +195,8 @@ static bool gate_servers_right(const struct gate_view *view, struct plan_reason 
 
 static bool gate_negative_cache(const struct gate_view *view, struct plan_reason *reason) {
   const int64_t opens = timing_ready(view->key, view->lineage->rules);
+  if (opens == TIME_NEVER && !view->clock->attested)
+    return gate_closed(reason, TIME_NEVER, "negative caches count from the moment when all servers are right by a clock that is attested, which this one is not");
   if (opens == TIME_NEVER) return gate_closed(reason, TIME_NEVER, "negative caches count from the moment when all servers are right");
   return gate_time(view, reason, opens, "caches may say that the record does not exist,");
 }
@@ -406,7 +408,7 @@ const struct step plan_steps[] = {
     {KEY_READY, PLAN_REVOKE, GATES(GIVE_UP_GATES)},
     {KEY_READY, PLAN_ACTIVATE,
      GATES(GATE(managed), APPLIES(not_given_up), GATE(not_held), GATE(turn), GATE(negative_cache), GATE(clock_attested), GATE(back_off),
-           GATE(freeze), GATE(window), GATE(wave_runs), GATE(run_room))},
+           GATE(caught_up), GATE(freeze), GATE(window), GATE(wave_runs), GATE(run_room))},
     {KEY_READY, PLAN_CONFIRM, GATES(WATCH_GATES)},
     {KEY_READY, PLAN_CHECK_FILES, GATES(FILES_GATES)},
     {KEY_ACTIVE, PLAN_REVOKE,
@@ -445,5 +447,5 @@ const struct step plan_steps[] = {
 const size_t plan_step_count = sizeof plan_steps / sizeof plan_steps[0];
 
 const struct step plan_new_key = {KEY_RESERVED, PLAN_GENERATE,
-                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off), GATE(freeze),
-                                        GATE(wave_runs), GATE(run_room))};
+                                  GATES(GATE(managed), GATE(not_held), GATE(successor_wanted), GATE(room), GATE(back_off), GATE(caught_up),
+                                        GATE(freeze), GATE(wave_runs), GATE(run_room))};

@@ -6,7 +6,15 @@
 #include "dkimroll/text.h"
 #include "gates.h"
 
-void wave_begin(struct wave *wave) { *wave = (struct wave){.run = TIME_UNSET, .period = TIME_UNSET, .stopped_at = TIME_UNSET, .probe_at = TIME_UNSET}; }
+void wave_begin(struct wave *wave) {
+  *wave = (struct wave){.run = TIME_UNSET,
+                        .begins.last = TIME_UNSET,
+                        .switches.last = TIME_UNSET,
+                        .returned_at = TIME_UNSET,
+                        .period = TIME_UNSET,
+                        .stopped_at = TIME_UNSET,
+                        .probe_at = TIME_UNSET};
+}
 
 static void count_anew(struct wave *wave, int64_t period) {
   wave->period = period;
@@ -16,18 +24,13 @@ static void count_anew(struct wave *wave, int64_t period) {
   wave->first_action = PLAN_NONE;
 }
 
-/* A clock that goes back begins anew, too. */
+/* A clock that goes back begins anew, too: places that were given by another clock are none. */
 void wave_advance(struct wave *wave, int64_t now) {
   const int64_t run = now - now % WAVE_RUN_SECONDS;
-  if (run != wave->run) {
-    /* Those that were put off to this run keep their places in front; the queue behind them is one run shorter. */
-    const int64_t passed = wave->run == TIME_UNSET || run < wave->run ? INT64_MAX : (run - wave->run) / WAVE_RUN_SECONDS;
-    const uint64_t gone = passed > UINT32_MAX ? UINT64_MAX / 2 : (uint64_t)passed * wave->limits.max_per_run;
-    wave->late_begun = gone < wave->late_begun ? wave->late_begun - (unsigned)gone : 0;
-    wave->late_switched = gone < wave->late_switched ? wave->late_switched - (unsigned)gone : 0;
-    wave->run = run;
-    wave->begun = wave->switched = 0;
-  }
+  if (run < wave->run) wave->begins.last = wave->switches.last = TIME_UNSET;
+  if (run != wave->run) wave->begins.taken = wave->switches.taken = 0;
+  wave->run = run;
+  if (wave->returned_at > now) wave->returned_at = TIME_UNSET;
   if (wave->period == TIME_UNSET || now >= wave->period + WAVE_PERIOD_SECONDS || now < wave->period) count_anew(wave, now);
   /* A probe that lies further ahead than any pause was planned by a clock that has been set back since. */
   if (wave->probe_at > time_add(now, WAVE_PROBE_SLOWEST)) wave->probe_at = now;
@@ -52,24 +55,70 @@ static int64_t probe_pause(unsigned probes) {
   return time_min(pause, WAVE_PROBE_SLOWEST);
 }
 
-void wave_take(struct wave *wave, enum plan_action action, int64_t now) {
-  if (action == PLAN_GENERATE)
-    wave->begun++;
-  else
-    wave->switched++;
+/* ---- places in runs ---- */
+
+static struct wave_places *places_of(struct wave *wave, enum plan_action action) { return action == PLAN_GENERATE ? &wave->begins : &wave->switches; }
+static int64_t *own_place(struct lineage *lineage, enum plan_action action) {
+  return action == PLAN_GENERATE ? &lineage->begin_place : &lineage->switch_place;
+}
+
+bool wave_is_passed(const struct lineage *lineage) { return lineage_is_urgent(lineage) || lineage->rotate_requested; }
+
+void wave_take(struct wave *wave, struct lineage *lineage, enum plan_action action, int64_t now) {
+  if (!wave_is_passed(lineage)) places_of(wave, action)->taken++;
+  *own_place(lineage, action) = TIME_UNSET;
   if (!wave_is_stopped(wave) || now < wave->probe_at) return;
   wave->probes++;
   wave->probe_at = time_add(now, probe_pause(wave->probes));
 }
 
-void wave_note_late(struct wave *wave, const struct plan *plan) {
-  bool late = false;
-  for (size_t i = 0; i < plan->reason_count; i++) late |= text_equal(plan->reasons[i].gate, "run_room");
-  if (plan->action != PLAN_NONE || !late) return;
-  if (plan->waiting == PLAN_GENERATE)
-    wave->late_begun++;
-  else
-    wave->late_switched++;
+/* Whoever has a place and finds the run full all the same (the limit was lowered, or several runs did not take place) goes to the end, in his order. */
+int64_t wave_turn(const struct wave *wave, const struct lineage *lineage, enum plan_action action) {
+  const bool begins = action == PLAN_GENERATE;
+  const struct wave_places *places = begins ? &wave->begins : &wave->switches;
+  const int64_t own = begins ? lineage->begin_place : lineage->switch_place, next = wave->run + WAVE_RUN_SECONDS;
+  const unsigned most = wave->limits.max_per_run;
+  const bool holds = own != TIME_UNSET && places->last != TIME_UNSET && own <= places->last;
+  if (holds && own > wave->run) return own;
+  if (holds && places->taken < most) return wave->run;
+  if (places->last > wave->run) return places->given < most ? places->last : places->last + WAVE_RUN_SECONDS;
+  /* Those who have a place in this run come before those who come in it. */
+  const unsigned gone = places->last == wave->run && places->given > places->taken ? places->given : places->taken;
+  return gone < most ? wave->run : next;
+}
+
+static bool give_place(struct wave *wave, struct lineage *lineage, enum plan_action action, int64_t run) {
+  struct wave_places *places = places_of(wave, action);
+  int64_t *own = own_place(lineage, action);
+  if (*own == run) return false;
+  *own = run;
+  if (places->last == run) {
+    places->given++;
+    return true;
+  }
+  if (places->last != TIME_UNSET && places->last > run) return true;
+  places->last = run;
+  places->given = 1;
+  return true;
+}
+
+bool wave_note_late(struct wave *wave, struct lineage *lineage, const struct plan_clock *clock) {
+  bool given = false;
+  for (size_t i = 0; i <= lineage->key_count && wave->limits.max_per_run > 0; i++) {
+    struct plan plan;
+    if (i < lineage->key_count && lineage->keys[i].state != KEY_READY) continue;
+    plan_key(lineage, i, clock, &plan);
+    for (size_t j = 0; j < plan.reason_count && plan.action == PLAN_NONE; j++)
+      if (text_equal(plan.reasons[j].gate, "run_room")) given |= give_place(wave, lineage, plan.waiting, plan.reasons[j].opens);
+  }
+  return given;
+}
+
+bool wave_return(struct wave *wave, int64_t before, int64_t now, int64_t lineages) {
+  if (before == TIME_UNSET || now < time_add(before, WAVE_ABSENCE_SECONDS)) return false;
+  wave->returned_at = now;
+  wave->spread = time_min(time_min(now - before, WAVE_RETURN_LONGEST), lineages * WAVE_RETURN_EACH);
+  return true;
 }
 
 /* ---- the budget of failures ---- */

@@ -116,6 +116,8 @@ int sqlite_lineage_read(struct sqlite_query *query, struct lineage *ret_lineage,
   if (!code) code = sqlite_read_text(query, &lineage->failure, error);
   lineage->next_moment = sqlite_read_number(query, TIME_UNSET + 1, TIME_NEVER);
   lineage->hold_scope = (enum hold_scope)sqlite_read_number(query, HOLD_ALL, HOLD_ACTIVATION);
+  lineage->begin_place = sqlite_read_moment(query);
+  lineage->switch_place = sqlite_read_moment(query);
   if (!code) code = sqlite_query_check(query, "lineage", lineage->id, error);
   if (!code) code = sqlite_rules_get(query->store, lineage->rules_id, &lineage->rules, error);
   if (!code) code = sqlite_publisher_get(query->store, lineage->publisher_id, &lineage->publisher, error);
@@ -144,7 +146,8 @@ int sqlite_lineage_write(struct sqlite_store *store, const struct lineage *linea
   static const char sql[] =
       "UPDATE lineage SET forgotten = ?, held = ?, hold_reason = ?, hold_until = ?, rotate_requested = ?, failures = ?,"
       " retry_at = ?, parked_at = ?, failure = ?, next_moment = CASE WHEN (managed, rules_id, publisher_id, signers,"
-      " zone, senders) IS (?, ?, ?, ?, ?, ?) THEN ?17 ELSE min(next_moment, ?17) END, hold_scope = ?18 WHERE id = ?16";
+      " zone, senders) IS (?, ?, ?, ?, ?, ?) THEN ?17 ELSE min(next_moment, ?17) END, hold_scope = ?18,"
+      " begin_place = ?19, switch_place = ?20 WHERE id = ?16";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   CLEANUP_FREE char *senders = NULL;
   char signers[SQLITE_SIGNERS_TEXT_MAX];
@@ -170,6 +173,8 @@ int sqlite_lineage_write(struct sqlite_store *store, const struct lineage *linea
   sqlite_bind_number(&query, lineage->id);
   sqlite_bind_moment(&query, lineage->next_moment);
   sqlite_bind_number(&query, lineage->hold_scope);
+  sqlite_bind_moment(&query, lineage->begin_place);
+  sqlite_bind_moment(&query, lineage->switch_place);
   code = sqlite_query_run(&query, &changes, error);
   if (code || changes == 1) return code;
   return error_set(error, ERROR_INTERNAL, "store %s: table lineage has no row %lld", store->path,

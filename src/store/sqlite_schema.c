@@ -119,10 +119,13 @@ static const char SCHEMA_3[] =
     /* Control: holds of activation alone. */
     "ALTER TABLE lineage ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);"
     "ALTER TABLE request ADD COLUMN hold_scope INTEGER NOT NULL DEFAULT 0 CHECK (hold_scope BETWEEN 0 AND 1);"
-    /* Control: limits of waves, and how the present one stands. */
+    /* Control: places in runs, limits of waves, and how the present one stands. */
+    "ALTER TABLE lineage ADD COLUMN begin_place INTEGER;"
+    "ALTER TABLE lineage ADD COLUMN switch_place INTEGER;"
     "CREATE TABLE wave (id INTEGER PRIMARY KEY CHECK (id = 1), max_per_run INTEGER NOT NULL, budget INTEGER NOT NULL CHECK (budget IN (0, 1)),"
     " percent INTEGER NOT NULL CHECK (percent IN (0, 1)), failures INTEGER NOT NULL, run INTEGER, begun INTEGER NOT NULL DEFAULT 0,"
-    " switched INTEGER NOT NULL DEFAULT 0, late_begun INTEGER NOT NULL DEFAULT 0, late_switched INTEGER NOT NULL DEFAULT 0, period INTEGER,"
+    " begin_last INTEGER, begin_given INTEGER NOT NULL DEFAULT 0, switched INTEGER NOT NULL DEFAULT 0, switch_last INTEGER,"
+    " switch_given INTEGER NOT NULL DEFAULT 0, returned_at INTEGER, spread INTEGER NOT NULL DEFAULT 0, period INTEGER,"
     " ended INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, first TEXT NOT NULL DEFAULT '', first_action INTEGER NOT NULL DEFAULT 0,"
     " stopped_at INTEGER, stopped_ended INTEGER NOT NULL DEFAULT 0, stopped_failed INTEGER NOT NULL DEFAULT 0, probe_at INTEGER,"
     " probes INTEGER NOT NULL DEFAULT 0) STRICT;"

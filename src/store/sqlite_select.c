@@ -145,6 +145,12 @@ static int told_deliver(struct selection *selection) {
   return code ? code : selection->row(selection->context, &event);
 }
 
+static int count_deliver(struct selection *selection) {
+  const int64_t count = sqlite_read_number(&selection->query, 0, INT64_MAX);
+  const int code = sqlite_query_check(&selection->query, "lineage", 0, selection->error);
+  return code ? code : selection->row(selection->context, &count);
+}
+
 static int record_deliver(struct selection *selection) {
   struct sqlite_query *query = &selection->query;
   struct store_record record = {0};
@@ -196,6 +202,7 @@ static const struct selection_kind KINDS[] = {
     [STORE_SELECT_ALARMS] = {.all = "SELECT subject, domain, since, told_at, text FROM alarm ORDER BY subject", .deliver = alarm_deliver},
     [STORE_SELECT_LINEAGES_AFTER] = {.all = LINEAGES "(domain, slot) > (?1, ?2) AND forgotten = 0 ORDER BY domain, slot", .deliver = living_deliver},
     [STORE_SELECT_TOLD] = {.all = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'told-event'", .deliver = told_deliver},
+    [STORE_SELECT_COUNT] = {.all = "SELECT count(*) FROM lineage WHERE forgotten = 0", .deliver = count_deliver},
     [STORE_SELECT_SIGNERS] = {.all = "SELECT id FROM signer WHERE used = 1 ORDER BY id", .deliver = signer_deliver},
     [STORE_SELECT_LIVING_SIGNERS] = {.all = "SELECT DISTINCT placement.signer_id FROM key JOIN placement ON placement.key_id = key.id"
                                             " WHERE key.state <> 7 AND placement.destroyed = 0 ORDER BY placement.signer_id",

@@ -316,7 +316,7 @@ int sqlite_sync(struct store *base, const struct policy *policy, const struct st
   if (!code) code = versions_intern(&sync, error);
   if (!code) code = sqlite_query_begin(sync.store, sql_scan, &sync.scan, error);
   if (!code) code = walk(&sync, error);
-  if (!code) code = sqlite_wave_limit(sync.store, &policy->limits, error);
+  if (!code) code = sqlite_wave_limit(sync.store, &policy->limits, now, error);
   if (!code) code = sqlite_stamp_write(sync.store, stamp, error);
   if (!code) code = sqlite_metrics_write(sync.store, policy, now, error);
   if (!code) code = sqlite_transaction_commit(&transaction, error);

@@ -4,6 +4,12 @@
 
 static unsigned read_count(struct sqlite_query *query) { return (unsigned)sqlite_read_number(query, 0, UINT32_MAX); }
 
+static void places_read(struct sqlite_query *query, struct wave_places *ret_places) {
+  ret_places->taken = read_count(query);
+  ret_places->last = sqlite_read_moment(query);
+  ret_places->given = read_count(query);
+}
+
 int sqlite_wave_read(struct sqlite_query *query, struct wave *ret_wave, struct error *error) {
   struct wave *wave = ret_wave;
   wave_begin(wave);
@@ -12,10 +18,10 @@ int sqlite_wave_read(struct sqlite_query *query, struct wave *ret_wave, struct e
   wave->limits.percent = sqlite_read_bool(query);
   wave->limits.failures = read_count(query);
   wave->run = sqlite_read_moment(query);
-  wave->begun = read_count(query);
-  wave->switched = read_count(query);
-  wave->late_begun = read_count(query);
-  wave->late_switched = read_count(query);
+  places_read(query, &wave->begins);
+  places_read(query, &wave->switches);
+  wave->returned_at = sqlite_read_moment(query);
+  wave->spread = sqlite_read_number(query, 0, INT64_MAX);
   wave->period = sqlite_read_moment(query);
   wave->ended = read_count(query);
   wave->failed = read_count(query);
@@ -29,20 +35,29 @@ int sqlite_wave_read(struct sqlite_query *query, struct wave *ret_wave, struct e
   return sqlite_query_check(query, "wave", 1, error);
 }
 
+static void places_bind(struct sqlite_query *query, const struct wave_places *places) {
+  sqlite_bind_number(query, places->taken);
+  sqlite_bind_moment(query, places->last);
+  sqlite_bind_number(query, places->given);
+}
+
 int sqlite_wave_write(struct sqlite_store *store, const struct wave *wave, struct error *error) {
-  static const char sql[] = "INSERT INTO wave (id, max_per_run, budget, percent, failures, run, begun, switched, late_begun, late_switched, period, ended,"
-                            " failed, first, first_action, stopped_at, stopped_ended, stopped_failed, probe_at, probes)"
-                            " VALUES (1, 0, 0, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO UPDATE"
-                            " SET run = ?1, begun = ?2, switched = ?3, late_begun = ?4, late_switched = ?5, period = ?6, ended = ?7, failed = ?8,"
-                            " first = ?9, first_action = ?10, stopped_at = ?11, stopped_ended = ?12, stopped_failed = ?13, probe_at = ?14, probes = ?15";
+  static const char sql[] = "INSERT INTO wave (id, max_per_run, budget, percent, failures, run, begun, begin_last, begin_given, switched, switch_last,"
+                            " switch_given, returned_at, spread, period, ended, failed, first, first_action, stopped_at, stopped_ended, stopped_failed,"
+                            " probe_at, probes)"
+                            " VALUES (1, 0, 0, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+                            " ON CONFLICT (id) DO UPDATE"
+                            " SET run = ?1, begun = ?2, begin_last = ?3, begin_given = ?4, switched = ?5, switch_last = ?6, switch_given = ?7,"
+                            " returned_at = ?8, spread = ?9, period = ?10, ended = ?11, failed = ?12, first = ?13, first_action = ?14, stopped_at = ?15,"
+                            " stopped_ended = ?16, stopped_failed = ?17, probe_at = ?18, probes = ?19";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
   sqlite_bind_moment(&query, wave->run);
-  sqlite_bind_number(&query, wave->begun);
-  sqlite_bind_number(&query, wave->switched);
-  sqlite_bind_number(&query, wave->late_begun);
-  sqlite_bind_number(&query, wave->late_switched);
+  places_bind(&query, &wave->begins);
+  places_bind(&query, &wave->switches);
+  sqlite_bind_moment(&query, wave->returned_at);
+  sqlite_bind_number(&query, wave->spread);
   sqlite_bind_moment(&query, wave->period);
   sqlite_bind_number(&query, wave->ended);
   sqlite_bind_number(&query, wave->failed);
@@ -56,11 +71,30 @@ int sqlite_wave_write(struct sqlite_store *store, const struct wave *wave, struc
   return sqlite_query_run(&query, NULL, error);
 }
 
-int sqlite_wave_limit(struct sqlite_store *store, const struct policy_limits *limits, struct error *error) {
+/* Places are counted by the limit that they were given under: with another one all that wait find new ones. */
+static int places_forget(struct sqlite_store *store, int64_t max_per_run, int64_t now, struct error *error) {
+  static const char sql[] = "UPDATE lineage SET begin_place = NULL, switch_place = NULL, next_moment = min(next_moment, ?1)"
+                            " WHERE (begin_place IS NOT NULL OR switch_place IS NOT NULL) AND EXISTS (SELECT 1 FROM wave WHERE max_per_run <> ?2)";
+  static const char sql_wave[] = "UPDATE wave SET begin_last = NULL, switch_last = NULL WHERE max_per_run <> ?1";
+  CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
+  CLEANUP(sqlite_query_end) struct sqlite_query query_wave = {0};
+  int code = sqlite_query_begin(store, sql, &query, error);
+  if (code) return code;
+  sqlite_bind_number(&query, now);
+  sqlite_bind_number(&query, max_per_run);
+  code = sqlite_query_run(&query, NULL, error);
+  if (!code) code = sqlite_query_begin(store, sql_wave, &query_wave, error);
+  if (code) return code;
+  sqlite_bind_number(&query_wave, max_per_run);
+  return sqlite_query_run(&query_wave, NULL, error);
+}
+
+int sqlite_wave_limit(struct sqlite_store *store, const struct policy_limits *limits, int64_t now, struct error *error) {
   static const char sql[] = "INSERT INTO wave (id, max_per_run, budget, percent, failures) VALUES (1, ?1, ?2, ?3, ?4)"
                             " ON CONFLICT (id) DO UPDATE SET max_per_run = ?1, budget = ?2, percent = ?3, failures = ?4";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
-  int code = sqlite_query_begin(store, sql, &query, error);
+  int code = places_forget(store, limits->max_per_run, now, error);
+  if (!code) code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
   sqlite_bind_number(&query, limits->max_per_run);
   sqlite_bind_number(&query, limits->budget);

@@ -19,11 +19,22 @@ expect_status 65 said dkimroll hold "$zone" --only-activation --until 2020-01-01
 expect_log 'is over: nothing was held'
 said dkimroll hold "$zone" --only-activation --until "$(date -u -d '+3 seconds' +%Y-%m-%dT%H:%M:%SZ)" --reason "the boss is away" || fail hold
 expect_log 'held from taking over \(the next key is made and waits\) until '
+said dkimroll hold "$zone" --reason "her deputy, too" || fail "a second hold"
+expect_log "$zone: held until .dkimroll release.; this takes the place of the hold before: held from taking over until .*: the boss is away"
 expect_status 69 said dkimroll rotate "$zone"
+said dkimroll hold "$zone" --only-activation --until "$(date -u -d '+3 seconds' +%Y-%m-%dT%H:%M:%SZ)" --reason "the boss is away" || fail "a third hold"
 said dkimroll status "$zone"
 expect_log 'held from taking over until .*the boss is away'
 expect runs 8s
 expect_log 'the hold has come to its end: the boss is away'
+
+echo "- a release of what is not held says so, and is nothing that happened"
+events=$(dkimroll history "$zone" | wc -l)
+expect_status 0 said dkimroll release "$zone"
+expect_log "^$zone: was not held: nothing to release"
+expect_status 0 said dkimroll release --wave
+expect_log '^No wave of rotations is stopped: nothing to release'
+[[ $(dkimroll history "$zone" | wc -l) == "$events" ]] || fail "the history tells of a release that was none"
 
 echo "- a freeze: nobody rotates, and status says until when"
 policy "freeze: \"2020-01-01..2098-12-31\"" ""

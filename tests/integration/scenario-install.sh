@@ -40,6 +40,8 @@ cat >"$world/expected" <<'FILES'
 FILES
 installed "$root" | comm -13 - "$world/expected" >"$world/missing"
 [[ ! -s $world/missing ]] || fail "not installed: $(cat "$world/missing")"
+# Whoever copies a script as the manual says can run it.
+for script in "$root"/usr/share/doc/dkimroll/examples/*.sh; do [[ -x $script ]] || fail "$script cannot be run"; done
 grep -q '^ExecStart=/usr/sbin/dkimroll run --keeper /run/dkimroll/keeper.sock$' "$root/lib/systemd/system/dkimroll-run.service" || fail "the unit starts another program"
 grep -q '^ExecStart=/usr/sbin/dkimroll keeper$' "$root/lib/systemd/system/dkimroll-keeper@.service" || fail "the keeper's unit starts another program"
 # The timer alone suffices: the run that it starts brings the way to the keeper up.

@@ -44,6 +44,20 @@ expect_log 'Nothing is due'
 [[ $(diff "$world/before" "$metrics" | grep -c '^>') == 1 ]] || fail "a run with nothing due changes more than its moment"
 at_least "$(value dkimroll_last_run_timestamp_seconds)" "$(($(date +%s) - 60))" "last run"
 
+echo "- check tries the place of the metrics and the hooks"
+expect dkimroll check >"$world/run.log" 2>&1
+expect_log "ok +metrics can be written to $metrics"
+expect_log "ok +hook transition can be started: $world/hook"
+[[ $(ls "$world/metrics") == dkimroll.prom ]] || fail "check left something beside the metrics"
+good=$(cat "$world/policy.yaml")
+printf 'metrics: {file: %s/none/x.prom}\nhooks: {transition: [%s/none.sh], needs-person: [%s]}\n%s\n' "$world" "$world" "$world/policy.yaml" "$plain" >"$world/policy.yaml"
+expect dkimroll check >"$world/run.log" 2>&1
+expect_log 'metrics cannot be written: .*/none: No such file or directory'
+expect_log 'remedy: make the directory, let the user dkimroll write it'
+expect_log 'hook transition cannot be started: .*/none.sh: No such file or directory'
+expect_log 'hook needs-person cannot be started: .*/policy.yaml: Permission denied'
+echo "$good" >"$world/policy.yaml"
+
 echo "- alerts"
 expect promtool check rules "$top/policies/dkimroll-alerts.yaml" >/dev/null
 sed "s|@RULES@|$top/policies/dkimroll-alerts.yaml|" "$top/tests/data/dkimroll-alerts-test.yaml" >"$world/alerts.yaml"

@@ -183,8 +183,8 @@ static inline void desk_live(struct lineage *lineage, const struct desk *desk, v
   const int64_t ago = context ? *(int64_t *)context : 30 * DAY;
   struct error error = {0};
   struct plan plan;
-  if (forecast_lineage(lineage, desk->now - ago, desk->now, desk_ignore_step, NULL, &error))
-    fail_msg("%s", error.message);
+  const struct forecast forecast = {.now = desk->now - ago, .until = desk->now, .callback = desk_ignore_step};
+  if (forecast_lineages(&forecast, lineage, 1, &error)) fail_msg("%s", error.message);
   plan_lineage(lineage, &(struct plan_clock){.now = desk->now, .attested = true, .skip_watch = true}, &plan);
   lineage->next_moment = plan.next;
   for (size_t i = 0; i < lineage->key_count; i++) {

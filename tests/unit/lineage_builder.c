@@ -74,6 +74,8 @@ void builder_begin(struct builder *builder) {
                               .rules = &builder->rules,
                               .publisher = &builder->publishers[0],
                               .hold_until = TIME_UNSET,
+                              .begin_place = TIME_UNSET,
+                              .switch_place = TIME_UNSET,
                               .retry_at = TIME_UNSET,
                               .parked_at = TIME_UNSET};
   lineage->senders = calloc(1, sizeof(char *));

@@ -98,7 +98,7 @@ static void test_control__status_says_when_a_full_run_is_over(void **state) {
   CLEANUP_FREE char *sql = text_format("UPDATE wave SET run = %lld, begun = 1, period = %lld", (long long)(desk.now - desk.now % 600), (long long)desk.now);
   change(&desk, sql);
   desk_run(&desk, cli_command_status, DOMAINS("example.com"));
-  assert_contains(desk.out, "waits for   1 domain has begun a key in this run, as many as max-per-run allows; the next go on at ");
+  assert_contains(desk.out, "waits for   1 domain begins a key in one run, as many as max-per-run allows; its place is in that of ");
 }
 
 static void test_control__status_and_plan_say_until_when_all_is_frozen(void **state) {

@@ -3,6 +3,7 @@
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
+#include "dkimroll/forecast.h"
 #include "dkimroll/text.h"
 
 static void make_many(struct world *world, unsigned count) {
@@ -110,6 +111,157 @@ static void test_engine_wave__those_that_wait_are_left_alone(void **state) {
     last = time_max(last, world_next(world, domain));
   }
   assert_int_equal(last, WORLD_NOW + 9 * 600);
+}
+
+/* ---- in which order ---- */
+
+struct order {
+  const char *kind, *to;
+  int64_t begin;
+  char domains[400][32];
+  int64_t at[400];
+  size_t count;
+};
+
+static int note_order(void *context, const void *row) {
+  struct order *order = context;
+  const struct event *event = row;
+  if (!text_equal(event->kind, order->kind) || (order->to && !text_equal(event->to, order->to)) || event->at < order->begin) return 0;
+  assert_true(order->count < sizeof order->at / sizeof order->at[0]);
+  text_copy(order->domains[order->count], sizeof order->domains[0], event->domain);
+  order->at[order->count++] = event->at;
+  return 0;
+}
+
+static void read_order(struct world *world, struct order *order) {
+  static const struct store_filter all;
+  struct error error = {0};
+  if (world->store->ops->select(world->store, STORE_SELECT_EVENTS, &all, note_order, order, &error)) fail_msg("%s", error.message);
+}
+
+/* A queue of seven hours, in which each that waits is planned again for looks at its servers and proofs. */
+static void test_engine_wave__who_waits_for_long_keeps_his_place_in_the_queue(void **state) {
+  struct world *world = *state;
+  world->rules = "rotate-every: 2d, prove-every: 1h";
+  make_many(world, 40);
+  world_live(world, 1);
+  world->limits = "max-per-run: 1\n";
+  struct buffer domains = BUFFER_WITH_MAXIMUM(1 << 20);
+  for (unsigned i = 0; i < 40; i++) buffer_format(&domains, "%sd%u.example: {}", i ? ", " : "", i);
+  CLEANUP_FREE char *text = buffer_take_text(&domains);
+  world_sync(world, text);
+  struct order begun = {.kind = "reserved", .begin = WORLD_NOW + WORLD_DAY};
+  world_live(world, 2);
+  read_order(world, &begun);
+  assert_true(begun.count >= 40);
+  /* All became due at one moment, so they come in the order of their numbers, which is that of their names. */
+  for (size_t i = 0; i < 40; i++) {
+    if (i > 0) assert_true(strcmp(begun.domains[i - 1], begun.domains[i]) < 0);
+    assert_int_equal(begun.at[i] / 600, begun.at[0] / 600 + (int64_t)i);
+  }
+}
+
+struct asked {
+  struct lineage lineages[400];
+  size_t count;
+  struct order *expected;
+};
+
+static int copy_lineage(void *context, const void *row) {
+  struct asked *asked = context;
+  struct error error = {0};
+  assert_int_equal(lineage_copy(row, &asked->lineages[asked->count++], &error), 0);
+  return 0;
+}
+
+static int expect_step(void *context, const struct forecast_step *step) {
+  struct order *expected = context;
+  if (step->to != KEY_ACTIVE || step->action != PLAN_ACTIVATE) return 0;
+  assert_true(expected->count < sizeof expected->at / sizeof expected->at[0]);
+  text_copy(expected->domains[expected->count], sizeof expected->domains[0], step->domain);
+  expected->at[expected->count++] = step->at;
+  return 0;
+}
+
+static struct wave stored_wave(struct world *world);
+
+static void forecast_switches(struct world *world, int64_t now, int64_t until, struct order *ret_expected) {
+  static const struct store_filter all;
+  struct error error = {0};
+  struct asked *asked = calloc(1, sizeof *asked);
+  const struct wave wave = stored_wave(world);
+  const struct forecast forecast = {.now = now, .until = until, .wave = &wave, .callback = expect_step, .context = ret_expected};
+  if (world->store->ops->select(world->store, STORE_SELECT_LINEAGES, &all, copy_lineage, asked, &error)) fail_msg("%s", error.message);
+  if (forecast_lineages(&forecast, asked->lineages, asked->count, &error)) fail_msg("%s", error.message);
+  for (size_t i = 0; i < asked->count; i++) lineage_release(&asked->lineages[i]);
+  free(asked);
+}
+
+/* Which domain takes over in which run is foretold, though those that were added last come first: their keys become old in another order than they have numbers. */
+static void test_engine_wave__the_forecast_gives_places_as_the_engine_does(void **state) {
+  struct world *world = *state;
+  world->rules = "rotate-every: 3d, jitter: 2h, prove-every: 3h";
+  world->limits = "max-per-run: 2\n";
+  make_many(world, 40);
+  world_live(world, 1);
+  struct order *expected = calloc(2, sizeof *expected), *seen = expected + 1;
+  const int64_t now = loop_wall(world->loop), until = now + 4 * WORLD_DAY;
+  forecast_switches(world, now, until, expected);
+  assert_true(expected->count >= 40);
+  world_live(world, 5);
+  *seen = (struct order){.kind = "state", .to = "active", .begin = now};
+  read_order(world, seen);
+  assert_true(seen->count >= expected->count);
+  for (size_t i = 0; i < expected->count; i++) {
+    assert_int_equal(seen->at[i] / 600, expected->at[i] / 600);
+    assert_string_equal(seen->domains[i], expected->domains[i]);
+  }
+  free(expected);
+}
+
+/* ---- the return from an absence ---- */
+
+static void month_over(void *context) { loop_stop(context); }
+
+static void pass_days(struct world *world, int64_t days) {
+  struct error error = {0};
+  assert_int_equal(loop_at(world->loop, loop_boottime(world->loop) + days * WORLD_DAY * 1000, month_over, world->loop, NULL), 0);
+  assert_int_equal(loop_run(world->loop, &error), 0);
+}
+
+static void test_engine_wave__after_a_month_down_a_thousand_domains_do_not_rotate_in_one_run(void **state) {
+  struct world *world = *state;
+  world->rules = "rotate-every: 40d, jitter: 38d, prove-every: never";
+  make_many(world, 1000);
+  world_live(world, 1);
+  pass_days(world, 31);
+  const int64_t back = loop_wall(world->loop);
+  world_run_well(world, 0);
+  struct histogram begun = {.kind = "reserved", .begin = back, .stretch = 600};
+  count_events(world, &begun);
+  assert_in_range(begun.counts[0], 0, 20);
+  assert_int_equal(world_events(world, NULL, "clock"), 1);
+  world_live(world, 1);
+  struct histogram all = {.kind = "reserved", .begin = back, .stretch = 600};
+  count_events(world, &all);
+  assert_in_range(all.total, 700, 850);
+  for (unsigned i = 0; i < 144; i++) assert_in_range(all.counts[i], 0, 22);
+  /* All of what was late is begun within 1000 minutes; of the rest it is the time of 26 each day. */
+  unsigned after = 0;
+  for (unsigned i = 101; i < 144; i++) after += all.counts[i];
+  assert_in_range(after, 0, 20);
+}
+
+static void test_engine_wave__after_a_month_down_three_domains_are_done_in_minutes(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}, b.example: {}, c.example: {}");
+  world_live(world, 20);
+  pass_days(world, 31);
+  const int64_t back = loop_wall(world->loop);
+  world_run_well(world, 240);
+  struct histogram begun = {.kind = "reserved", .begin = back, .stretch = 600};
+  count_events(world, &begun);
+  assert_int_equal(begun.counts[0], 3);
 }
 
 static int take_wave(void *context, const void *row) {
@@ -262,6 +414,10 @@ int main(void) {
       TEST(test_engine_wave__a_thousand_domains_added_at_once_do_not_rotate_in_one_night),
       TEST(test_engine_wave__no_run_begins_more_than_its_places),
       TEST(test_engine_wave__those_that_wait_are_left_alone),
+      TEST(test_engine_wave__who_waits_for_long_keeps_his_place_in_the_queue),
+      TEST(test_engine_wave__the_forecast_gives_places_as_the_engine_does),
+      TEST(test_engine_wave__after_a_month_down_a_thousand_domains_do_not_rotate_in_one_run),
+      TEST(test_engine_wave__after_a_month_down_three_domains_are_done_in_minutes),
       TEST(test_engine_wave__failures_beyond_the_budget_stop_it_until_a_person_lets_it_go_on),
       TEST(test_engine_wave__one_probe_that_succeeds_lets_it_go_on),
       TEST(test_engine_wave__who_rotates_by_hand_probes_it),

@@ -66,7 +66,7 @@ static void forecast(struct life *life, int64_t until) {
   struct error error = {0};
   expected.count = 0;
   assert_int_equal(lineage_copy(&life->builder.lineage, &copy, &error), 0);
-  if (forecast_lineage(&copy, life->clock.now, until, expect_step, &expected, &error)) fail_msg("%s", error.message);
+  if (forecast_lineages(&(struct forecast){.now = life->clock.now, .until = until, .callback = expect_step, .context = &expected}, &copy, 1, &error)) fail_msg("%s", error.message);
   lineage_release(&copy);
 }
 
@@ -223,7 +223,7 @@ static void test_forecast__the_callback_may_end_it(void **state) {
   struct life *life = *state;
   struct error error = {0};
   unsigned calls = 0;
-  assert_int_equal(forecast_lineage(&life->builder.lineage, life->moment, life->moment + HORIZON, stop_at_first, &calls, &error), 42);
+  assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = life->moment + HORIZON, .callback = stop_at_first, .context = &calls}, &life->builder.lineage, 1, &error), 42);
   assert_int_equal(calls, 1);
 }
 
@@ -231,7 +231,7 @@ static void test_forecast__nothing_happens_in_the_past(void **state) {
   struct life *life = *state;
   struct error error = {0};
   unsigned calls = 0;
-  assert_int_equal(forecast_lineage(&life->builder.lineage, life->moment, life->moment - 1, stop_at_first, &calls, &error), 0);
+  assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = life->moment - 1, .callback = stop_at_first, .context = &calls}, &life->builder.lineage, 1, &error), 0);
   assert_int_equal(calls, 0);
 }
 
@@ -246,7 +246,7 @@ static void test_forecast__is_bounded(void **state) {
   struct error error = {0};
   life->builder.rules.rotate_every = 3 * HOUR;
   life->builder.rules.queue_lifetime = life->builder.rules.verify_window = life->builder.rules.tombstone = 0;
-  assert_int_equal(forecast_lineage(&life->builder.lineage, life->moment, TIME_NEVER - 1, ignore_step, NULL, &error), ERROR_LIMIT);
+  assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = TIME_NEVER - 1, .callback = ignore_step, .context = NULL}, &life->builder.lineage, 1, &error), ERROR_LIMIT);
   assert_non_null(strstr(error.remedy, "--until"));
 }
 
@@ -254,7 +254,7 @@ static void test_forecast__a_selector_that_cannot_be_made_ends_it(void **state) 
   struct life *life = *state;
   struct error error = {0};
   life->builder.slots[0].selector = (char *)"%Q";
-  assert_int_equal(forecast_lineage(&life->builder.lineage, life->moment, life->moment + DAY, ignore_step, NULL, &error), ERROR_INVALID);
+  assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = life->moment + DAY, .callback = ignore_step, .context = NULL}, &life->builder.lineage, 1, &error), ERROR_INVALID);
 }
 
 static void test_forecast__a_selector_of_a_successor_that_cannot_be_made_ends_it(void **state) {
@@ -262,7 +262,7 @@ static void test_forecast__a_selector_of_a_successor_that_cannot_be_made_ends_it
   struct error error = {0};
   builder_key(&life->builder, "a", KEY_ACTIVE, life->moment - BUILDER_LIFE);
   life->builder.slots[0].selector = (char *)"%Q";
-  assert_int_equal(forecast_lineage(&life->builder.lineage, life->moment, life->moment + DAY, ignore_step, NULL, &error), ERROR_INVALID);
+  assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = life->moment + DAY, .callback = ignore_step, .context = NULL}, &life->builder.lineage, 1, &error), ERROR_INVALID);
   assert_int_equal(life->builder.lineage.key_count, 1);
 }
 

@@ -218,7 +218,7 @@ static void look(struct place *place, int64_t now, const struct trouble *trouble
     CLEANUP(findings_release) struct findings findings = {0};
     text_copy(lineage.domain, sizeof lineage.domain, troubles[i].domain);
     findings_add(&findings, &(struct finding){.level = FINDING_NOTE, .subject = (char *)"domains", .text = (char *)"a note", .remedy = (char *)""});
-    findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .subject = (char *)"domains", .text = (char *)troubles[i].text, .remedy = (char *)"do it", .since = troubles[i].since});
+    findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .kind = text_starts(troubles[i].text, "ns2 ") ? "server" : NULL, .subject = (char *)"domains", .text = (char *)troubles[i].text, .remedy = (char *)"do it", .since = troubles[i].since});
     alarms_add_lineage(alarms, &lineage, &findings);
   }
   if (alarms_finish(alarms, &error)) fail_msg("%s", error.message);
@@ -245,6 +245,31 @@ static void test_alarms__what_lasts_is_told_at_its_begin_daily_and_at_its_end(vo
   ASSERT_TOLD(place, "begins example.com 0 no server", "lasts example.com 0 no server", "over example.com 0 no server");
   LOOK(place, now + DAY + 120, );
   assert_int_equal(place->runner.count, 3);
+  remove_place(place);
+}
+
+/* A lost private key is not to be kept back for the days that a secondary is late; and other words for the same thing are no news before the next day. */
+static void test_alarms__something_else_that_begins_is_told_for_itself(void **state) {
+  (void)state;
+  struct place *place = make_place();
+  const int64_t now = place->desk.now;
+  struct alarms *alarms = NULL;
+  struct error error = {0};
+  LOOK(place, now, {"example.com", "ns2 is late: NXDOMAIN", now - 5}, );
+  for (unsigned i = 0; i < 2; i++) {
+    struct lineage lineage = {.domain = "example.com", .slot = "main", .parked_at = TIME_UNSET};
+    CLEANUP(findings_release) struct findings findings = {0};
+    assert_int_equal(alarms_new(place->session.store, place->hooks, &place->cli.log, now + 60 + i, &alarms, &error), 0);
+    findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .kind = "server", .subject = (char *)"domains", .text = (char *)"ns2 is late: SERVFAIL", .remedy = (char *)"", .since = now - 5});
+    findings_add(&findings, &(struct finding){.level = FINDING_FAILED, .kind = "unproved", .subject = (char *)"domains", .text = (char *)"the key is lost", .remedy = (char *)"", .since = now + 30});
+    alarms_add_lineage(alarms, &lineage, &findings);
+    assert_int_equal(alarms_finish(alarms, &error), 0);
+    hooks_drain(place->hooks, PATIENCE);
+    alarms_free(alarms);
+  }
+  LOOK(place, now + DAY, {"example.com", "ns2 is late: SERVFAIL", now - 5}, );
+  ASSERT_TOLD(place, "begins example.com 0 ns2 is late: NXDOMAIN", "begins example.com 0 the key is lost", "lasts example.com 0 ns2 is late: SERVFAIL",
+              "over example.com 0 the key is lost");
   remove_place(place);
 }
 
@@ -387,6 +412,7 @@ int main(void) {
       cmocka_unit_test(test_hooks__a_flood_is_told_as_a_number),
       cmocka_unit_test(test_hooks__as_many_as_there_may_be_are_told_one_by_one),
       cmocka_unit_test(test_alarms__what_lasts_is_told_at_its_begin_daily_and_at_its_end),
+      cmocka_unit_test(test_alarms__something_else_that_begins_is_told_for_itself),
       cmocka_unit_test(test_alarms__a_moment_of_trouble_is_no_matter_for_a_person),
       cmocka_unit_test(test_alarms__one_cause_is_one_call_for_all_its_domains),
       cmocka_unit_test(test_alarms__too_many_different_ones_are_told_as_a_number),

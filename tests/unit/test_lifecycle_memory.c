@@ -262,7 +262,7 @@ static int forget_step(void *context, const struct forecast_step *step) {
 static int act_forecast(void *context, struct error *error) {
   struct trial *trial = context;
   unsigned steps = 0;
-  const int result = forecast_lineage(&trial->copy, trial->now, trial->now + 130 * DAY, forget_step, &steps, error);
+  const int result = forecast_lineages(&(struct forecast){.now = trial->now, .until = trial->now + 130 * DAY, .callback = forget_step, .context = &steps}, &trial->copy, 1, error);
   if (!result) assert_true(steps > 5);
   return result;
 }

@@ -142,6 +142,18 @@ static void test_planner_choice__without_a_primary_the_kernel_is_waited_for(void
   }
 }
 
+/* Somebody who read of servers alone would look at servers that are right. */
+static void test_planner_choice__a_wait_that_no_attested_clock_began_says_so(void **state) {
+  struct builder *builder = *state;
+  builder->publishers[0].type = PUBLISHER_COMMAND;
+  struct key *key = builder_key(builder, "a", KEY_PUBLISHED, now);
+  builder_see(key, "ns1", "192.0.2.1:53", true, now);
+  key->sightings[0].count = 0; /* as a look by a clock that nobody vouches for leaves it */
+  struct plan plan;
+  plan_key(&builder->lineage, 0, &(struct plan_clock){.now = now + 1, .skip_watch = true}, &plan);
+  assert_non_null(strstr(builder_reason(&plan, "negative_cache")->text, "by a clock that is attested, which this one is not"));
+}
+
 /* ---- whose failure holds back what ---- */
 
 static void test_planner_choice__a_dead_server_of_an_old_key_does_not_slow_down_rotation(void **state) {
@@ -305,6 +317,7 @@ int main(void) {
       TEST(every_end_asks_for_attestation_first),
       TEST(attestation_that_failed_backs_off),
       TEST(without_a_primary_the_kernel_is_waited_for),
+      TEST(a_wait_that_no_attested_clock_began_says_so),
       TEST(a_window_is_not_forgotten_while_the_clock_is_unattested),
       TEST(a_dead_server_of_an_old_key_does_not_slow_down_rotation),
       TEST(a_failure_of_one_key_holds_no_other_back),

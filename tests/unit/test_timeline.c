@@ -44,7 +44,7 @@ static void assert_spans(const struct timeline_row *row, const struct timeline_s
 static void make(struct builder *builder, struct timeline *timeline, int64_t until) {
   struct error error = {0};
   builder_key(builder, "s20261201", KEY_ACTIVE, BUILDER_NOW - 45 * DAY);
-  if (timeline_make(&builder->lineage, BUILDER_NOW, until, timeline, &error)) fail_msg("%s", error.message);
+  if (timeline_make(&builder->lineage, &(struct plan_clock){.now = BUILDER_NOW}, until, timeline, &error)) fail_msg("%s", error.message);
 }
 
 static void test_timeline__the_past_is_as_it_was_and_the_future_as_planned(void **state) {

@@ -130,12 +130,14 @@ static void answer_askers(struct head *head, const struct body *life, int status
       head->askers[left++].later = false;
       continue;
     }
-    struct buffer message = BUFFER_WITH_MAXIMUM(DAEMON_MESSAGE_MAX);
-    buffer_add(&message, &head->askers[i].address, sizeof head->askers[i].address);
-    buffer_add_u8(&message, (uint8_t)status);
-    buffer_add(&message, text, strnlen(text, WAKE_ANSWER_MAX));
-    if (!message.failed) daemon_send(life->channel, DAEMON_ANSWER, message.data, message.size);
-    buffer_release(&message);
+    /* Without allocation: who is not answered waits for minutes. */
+    char message[DAEMON_MESSAGE_MAX];
+    const struct wake_asker *asker = &head->askers[i].address;
+    const size_t length = strnlen(text, WAKE_ANSWER_MAX);
+    memcpy(message, asker, sizeof *asker);
+    message[sizeof *asker] = (char)status;
+    memcpy(message + sizeof *asker + 1, text, length);
+    daemon_send(life->channel, DAEMON_ANSWER, message, sizeof *asker + 1 + length);
   }
   head->asker_count = left;
 }
@@ -319,7 +321,7 @@ static void serve(struct head *head) {
   body_hear(head, &head->next);
   take_signals(head);
   reap(head);
-  if (head->reloading && head->next.pid == 0 && head->next.text) reload_failed(head);
+  if (head->reloading && head->next.pid == 0 && head->next.status) reload_failed(head);
   kill_overdue(&head->present, clock_boottime());
   kill_overdue(&head->next, clock_boottime());
 }

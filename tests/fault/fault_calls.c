@@ -121,6 +121,7 @@ CALL(struct passwd *, getpwnam, NULL, EIO, (const char *name), (name))
 CALL(struct passwd *, getpwuid, NULL, EIO, (uid_t user), (user))
 CALL(struct group *, getgrnam, NULL, EIO, (const char *name), (name))
 CALL(struct group *, getgrgid, NULL, EIO, (gid_t group), (group))
+CALL(DIR *, fdopendir, NULL, ENOMEM, (int descriptor), (descriptor))
 CALL(DIR *, opendir, NULL, EMFILE, (const char *path), (path))
 CALL(int, scandir, -1, ENOMEM,
      (const char *path, struct dirent ***entries, int (*filter)(const struct dirent *), int (*compare)(const struct dirent **, const struct dirent **)),

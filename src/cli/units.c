@@ -85,12 +85,12 @@ static int go_through(const struct cli *cli, const struct units *units, struct e
   return 0;
 }
 
-int cli_command_units(const struct cli *cli) {
+int units_carry_out(const struct cli *cli, const char *root) {
   CLEANUP(session_release) struct session session = {.cli = cli};
   struct error error = {0};
   struct units *units = calloc(1, sizeof *units);
   int result = units ? session_read_policy(&session, &error) : error_set(&error, ERROR_NO_MEMORY, "out of memory for the units");
-  if (!result) result = units_find("", session.policy, units, &error);
+  if (!result) result = units_find(root, session.policy, units, &error);
   if (!result) {
     result = go_through(cli, units, &error);
     units_release(units);
@@ -98,3 +98,5 @@ int cli_command_units(const struct cli *cli) {
   free(units);
   return result ? cli_report(cli, &error) : EX_OK;
 }
+
+int cli_command_units(const struct cli *cli) { return units_carry_out(cli, ""); }

@@ -209,7 +209,7 @@ class World:
                 if status not in REVOKED and process.poll() is None:
                     raise Wrong("revoke ends with status %d" % status)
                 if self.wait_for(process, lambda: self.has_come_to(life), RESTART_SECONDS):
-                    subprocess.run(["pkill", "-TERM", "-P", str(process.pid), "-x", "dkimroll"] if prefix else ["kill", str(process.pid)], check=True)
+                    subprocess.run(["pkill", "-TERM", "-P", str(process.pid), "-x", "dkimroll"] if prefix else ["kill", str(process.pid)], check=not prefix)
             return process.wait(timeout=CALL_SECONDS)
         finally:
             if process.poll() is None:

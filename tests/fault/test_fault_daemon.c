@@ -280,6 +280,81 @@ static void test_fault_daemon__its_head_leads_lives_or_says_why_not(void **state
   fault_each(&workload);
 }
 
+/* ---- a wish beside a daemon ---- */
+
+/* Somebody else has the lease, so that the wish is only written down. */
+struct wish {
+  struct daemon_desk daemon;
+  struct store *holder;
+};
+
+static void wish_begin(void *context) {
+  struct wish *wish = context;
+  static const char *const operands[] = {"example.com", "example.org"};
+  struct error error = {0};
+  daemon_desk_make(&wish->daemon, TWO);
+  struct cli_arguments *arguments = &wish->daemon.desk.arguments;
+  arguments->operands = operands;
+  arguments->operand_count = ARRAY_SIZE(operands);
+  arguments->reason = "read on the host";
+  arguments->yes = arguments->no_wait = true;
+  wish->holder = desk_open_store(&wish->daemon.desk);
+  assert_int_equal(wish->holder->ops->lease(wish->holder, "test", wish->daemon.desk.now, &error), 0);
+}
+
+static void wish_end(void *context) {
+  struct wish *wish = context;
+  store_close(wish->holder);
+  daemon_desk_remove(&wish->daemon);
+}
+
+static int wish_act(void *context, struct error *error) {
+  struct daemon_desk *daemon = &((struct wish *)context)->daemon;
+  char *out = NULL;
+  size_t out_size = 0;
+  free(daemon->complaint);
+  daemon->cli.err = open_memstream(&daemon->complaint, &daemon->complaint_size);
+  daemon->cli.out = open_memstream(&out, &out_size);
+  const int status = cli_command_revoke(&daemon->cli);
+  fclose(daemon->cli.out);
+  fclose(daemon->cli.err);
+  const bool asked = (status == EX_TEMPFAIL || status == EX_OK) && !daemon->complaint[0];
+  free(out);
+  return asked ? 0 : tell(daemon->complaint, status, error);
+}
+
+struct asked {
+  bool com, org;
+};
+
+static int note_wish(void *context, const void *row) {
+  struct asked *asked = context;
+  const struct store_request *request = row;
+  assert_int_equal(request->kind, REQUEST_REVOKE);
+  assert_string_equal(request->reason, "read on the host");
+  assert_true(request->selector && request->selector[0]);
+  asked->com |= text_equal(request->domain, "example.com");
+  asked->org |= text_equal(request->domain, "example.org");
+  return 0;
+}
+
+/* What was asked for is all there; a wish that is said again is none more. */
+static void wish_check(void *context, bool whole) {
+  const struct wish *wish = context;
+  const struct store_filter all = {0};
+  struct asked asked = {0};
+  struct error error = {0};
+  assert_int_equal(wish->holder->ops->select(wish->holder, STORE_SELECT_REQUESTS, &all, note_wish, &asked, &error), 0);
+  if (whole) assert_true(asked.com && asked.org);
+}
+
+static void test_fault_daemon__a_revocation_is_asked_for_or_said_that_not(void **state) {
+  (void)state;
+  struct wish wish;
+  const struct fault_workload workload = {.name = "revoke beside a daemon", .context = &wish, .begin = wish_begin, .act = wish_act, .check = wish_check, .end = wish_end};
+  fault_each(&workload);
+}
+
 #define FAULT_TEST(name) cmocka_unit_test_teardown(test_fault_daemon__##name, fault_teardown)
 
 int main(void) {
@@ -293,6 +368,7 @@ int main(void) {
       FAULT_TEST(who_asks_for_a_reload_learns_what_came_of_it),
       FAULT_TEST(a_life_works_or_ends_in_order_and_says_why),
       FAULT_TEST(its_head_leads_lives_or_says_why_not),
+      FAULT_TEST(a_revocation_is_asked_for_or_said_that_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -175,10 +175,10 @@ coverage: packages-check
 	@-$(MAKE) --no-print-directory -s BUILD=build-coverage COVERAGE=1 unit integration
 	@tests/tools/coverage build-coverage
 
-# Killed at every system call that changes something; POINT=LIFE:CALL:before or :after for one of them.
+# Killed at every system call that changes something; LIFE=daemon for one life, POINT=LIFE:CALL:before or :after for one point.
 crash: packages-check
 	@$(MAKE) --no-print-directory -s -j$(JOBS) crash-build
-	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all)
+	@DKIMROLL=$(abspath $(BUILD))/dkimroll BUILD=$(abspath $(BUILD)) tests/crash/crash.sh $(if $(POINT),--replay $(POINT),--all $(if $(LIFE),--life $(LIFE)))
 
 # Every call that may fail fails once.
 faults: packages-check

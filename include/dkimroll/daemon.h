@@ -42,8 +42,9 @@ enum daemon_word {
   DAEMON_ANSWER = 'A', /* answer an asker: struct wake_asker, an octet that is the exit status, text */
 };
 
-/* One message; octets may be NULL with size 0. Not sent if the other side does not take it just now: nothing that matters is said while its queue is full. (daemon_words.c) */
-void daemon_send(int descriptor, enum daemon_word word, const void *octets, size_t size);
+/* One message; octets may be NULL with size 0. false: not sent, since the other side does not take it just now, or is gone: nothing that matters is said while its queue is
+ * full. (daemon_words.c) */
+bool daemon_send(int descriptor, enum daemon_word word, const void *octets, size_t size);
 /* Takes one message: its word, and its octets, which are terminated, into buffer of DAEMON_MESSAGE_MAX + 1. 0: there is none; -1: the other side is gone. (daemon_words.c) */
 int daemon_receive(int descriptor, enum daemon_word *ret_word, char *buffer, size_t *ret_size);
 

@@ -13,6 +13,11 @@
 /* What is not complete is named "." NAME FILE_TEMPORARY_MARK and a word or eight hexadecimal digits, beside NAME. Only a crash leaves one, and the next attempt takes
  * it; files that file_create makes have no name at all before, where the file system can do that (O_TMPFILE: ext4, XFS, Btrfs, tmpfs; not NFS). */
 #define FILE_TEMPORARY_MARK ".dkimroll-"
+enum {
+  FILE_TEMPORARY_DIGITS = 8,
+  FILE_NAME_PART_MAX = 255 - 32, /* of a name: so that mark and number fit beside the longest that a file system takes (NAME_MAX) */
+  FILE_LEFTOVER_LOOKS_MAX = 100000, /* entries of a directory that are looked at for what a crash left: some tens of milliseconds */
+};
 
 /* Owner and mode of a file to be made. */
 struct file_rights {
@@ -31,6 +36,10 @@ int file_read(const char *path, size_t maximum, char **ret_data, size_t *ret_siz
  * ERROR_INVALID). One exception: if only the last fsync fails, the error is reported and path holds the new content. */
 int file_replace(const char *path, const void *data, size_t size, const struct file_rights *rights, struct error *error)
     ERROR_USE_RESULT;
+
+/* Removes what file_replace and file_create left beside name in the directory, in processes that were killed: who lives holds flock(2) on his. Before they write they call it
+ * themselves. What cannot be removed stays. (file_leftover.c) */
+void file_remove_leftovers(int directory, const char *name);
 
 /* Creates path, which must not exist (ERROR_EXISTS): written completely without a name or under a temporary one, fsync, linked to its name (link(2)
  * never overwrites), fsync of the directory. */

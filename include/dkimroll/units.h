@@ -82,6 +82,10 @@ bool units_text_has(const char *text, const char *key, const char *value);
 enum units_answer { UNITS_NO = 0, UNITS_YES = 1, UNITS_BY_GROUP = 2, UNITS_UNKNOWN = 3, UNITS_MISSING = 4 };
 enum units_answer units_may(const struct units *units, const char *path, unsigned bits, gid_t *ret_group);
 
+/* The command for the host below root: shows the drop-ins or, with --apply, writes them. Returns the exit status. (units.c) */
+struct cli;
+int units_carry_out(const struct cli *cli, const char *root);
+
 /* The drop-in of unit as it should be. Caller frees; NULL: out of memory. (units.c) */
 char *units_format(const struct units_unit *unit);
 /* Where it belongs. Caller frees. (units.c) */

@@ -19,7 +19,6 @@ enum {
   FILE_TEMPORARY_ATTEMPTS_MAX = 16, /* names are random, so a second attempt is rare already */
   FILE_LOCK_ATTEMPTS_MAX = 16,      /* how often the locked file may have been replaced meanwhile */
   FILE_UNSIZED_CAPACITY = 4096,     /* first room for files that report no size, as in /proc */
-  FILE_NAME_PART_MAX = NAME_MAX - 32, /* of a name: so that mark and number fit beside the longest that a file system takes */
 };
 
 /* A place in a directory that is held open, so that a renamed parent cannot send the steps of one write to two places. */
@@ -72,7 +71,7 @@ static int file_place_open(const char *path, struct file_place *place, struct er
 }
 
 static void file_place_choose_temporary(struct file_place *place) {
-  snprintf(place->temporary, sizeof(place->temporary), ".%.*s" FILE_TEMPORARY_MARK "%08x", FILE_NAME_PART_MAX, place->name,
+  snprintf(place->temporary, sizeof(place->temporary), ".%.*s" FILE_TEMPORARY_MARK "%0*x", FILE_NAME_PART_MAX, place->name, FILE_TEMPORARY_DIGITS,
            (unsigned)entropy_below(&entropy_system, UINT32_MAX));
 }
 
@@ -96,44 +95,51 @@ static int file_write_all(int descriptor, const void *data, size_t size) {
   return 0;
 }
 
+/* Who holds it lives (file_leftover.c). false: it was taken for a leftover in the moment before. A file system without locks has no leftovers taken away. */
+static bool file_hold(int descriptor) {
+  struct stat status;
+  if (flock(descriptor, LOCK_EX | LOCK_NB) < 0) return errno != EWOULDBLOCK;
+  return fstat(descriptor, &status) < 0 || status.st_nlink > 0;
+}
+
 static int file_open_temporary(struct file_place *place) {
   for (int attempt = 0; attempt < FILE_TEMPORARY_ATTEMPTS_MAX; attempt++) {
     file_place_choose_temporary(place);
     /* Nobody else can read it until it has its owner. */
     int descriptor = openat(place->directory, place->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
                             S_IRUSR | S_IWUSR);
-    if (descriptor >= 0 || errno != EEXIST) return descriptor;
+    if (descriptor < 0 && errno == EEXIST) continue;
+    if (descriptor < 0 || file_hold(descriptor)) return descriptor;
+    close(descriptor);
   }
+  errno = EEXIST;
   return -1;
 }
 
-/* Writes data completely, and on stable storage, into the new file, which is closed unless it is to be linked by its descriptor. */
-static int file_fill(int *descriptor, bool keep_open, const struct file_place *place, const struct file_content *content, struct error *error) {
+/* Writes data completely, and on stable storage, into the new file, which stays open: it is linked by its descriptor, or held by it. */
+static int file_fill(int descriptor, const struct file_place *place, const struct file_content *content, struct error *error) {
   const char *step = NULL;
   /* Rights come before the first octet: at no moment can the wrong user read a private key. */
-  if (file_set_rights(*descriptor, content->rights) < 0)
+  if (file_set_rights(descriptor, content->rights) < 0)
     step = "set owner and mode";
-  else if (file_write_all(*descriptor, content->data, content->size) < 0)
+  else if (file_write_all(descriptor, content->data, content->size) < 0)
     step = "write";
-  else if (fsync(*descriptor) < 0)
+  else if (fsync(descriptor) < 0)
     step = "sync";
-  int failure = errno;
-  if (step || !keep_open) {
-    if (close(TAKE_FD(*descriptor)) < 0 && !step) {
-      step = "close";
-      failure = errno;
-    }
-  }
-  return step ? error_set_errno(error, failure, "%s: cannot %s the new file", place->path, step) : 0;
+  return step ? error_set_errno(error, errno, "%s: cannot %s the new file", place->path, step) : 0;
 }
 
-/* The same under a temporary name beside the place; on failure nothing is left. */
-static int file_write_temporary(struct file_place *place, const struct file_content *content, struct error *error) {
+/* The same under a temporary name beside the place, and held until the caller closes it; on failure nothing is left. */
+static int file_write_temporary(struct file_place *place, const struct file_content *content, int *ret_descriptor, struct error *error) {
   CLEANUP_CLOSE int descriptor = file_open_temporary(place);
   if (descriptor < 0) return error_set_errno(error, errno, "%s: cannot create a temporary file beside it", place->path);
-  int result = file_fill(&descriptor, false, place, content, error);
-  if (result < 0) unlinkat(place->directory, place->temporary, 0);
-  return result;
+  int result = file_fill(descriptor, place, content, error);
+  if (result < 0) {
+    unlinkat(place->directory, place->temporary, 0);
+    return result;
+  }
+  *ret_descriptor = TAKE_FD(descriptor);
+  return 0;
 }
 
 static int file_refuse_symbolic_link(const struct file_place *place, struct error *error) {
@@ -149,12 +155,14 @@ static int file_refuse_symbolic_link(const struct file_place *place, struct erro
 int file_replace(const char *path, const void *data, size_t size, const struct file_rights *rights,
                  struct error *error) {
   CLEANUP(file_place_close) struct file_place place = {.directory = -1};
+  CLEANUP_CLOSE int held = -1;
   const struct file_content content = {data, size, rights};
   int result = file_place_open(path, &place, error);
   if (result < 0) return result;
   result = file_refuse_symbolic_link(&place, error);
   if (result < 0) return result;
-  result = file_write_temporary(&place, &content, error);
+  file_remove_leftovers(place.directory, place.name);
+  result = file_write_temporary(&place, &content, &held, error);
   if (result < 0) return result;
   if (renameat(place.directory, place.temporary, place.directory, place.name) < 0) {
     int failure = errno;
@@ -172,7 +180,7 @@ static int file_create_unnamed(const struct file_place *place, const struct file
   CLEANUP_CLOSE int descriptor = openat(place->directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, S_IRUSR | S_IWUSR);
   *ret_possible = descriptor >= 0;
   if (descriptor < 0) return 0;
-  int result = file_fill(&descriptor, true, place, content, error);
+  int result = file_fill(descriptor, place, content, error);
   if (result < 0) return result;
   snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
   if (linkat(AT_FDCWD, name, place->directory, place->name, AT_SYMLINK_FOLLOW) == 0) return 0;
@@ -181,7 +189,9 @@ static int file_create_unnamed(const struct file_place *place, const struct file
 }
 
 static int file_create_named(struct file_place *place, const struct file_content *content, struct error *error) {
-  int result = file_write_temporary(place, content, error);
+  CLEANUP_CLOSE int held = -1;
+  file_remove_leftovers(place->directory, place->name);
+  int result = file_write_temporary(place, content, &held, error);
   if (result < 0) return result;
   int linked = linkat(place->directory, place->temporary, place->directory, place->name, 0);
   int failure = errno;

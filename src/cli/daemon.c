@@ -18,7 +18,7 @@
 struct body {
   pid_t pid; /* 0: there is none */
   int channel;
-  bool valid, ready, leaving;
+  bool leaving;
   int64_t kill_at;  /* boottime, milliseconds */
   int status;       /* of what it said when it failed */
   char *text;       /* owned */
@@ -28,7 +28,9 @@ struct head {
   const struct cli *cli;
   int signals;
   int64_t alive_ms;
-  struct body present, next; /* next: while a reload is under way, until it has taken over */
+  struct body present;
+  struct body next; /* while a reload is under way, until it has taken over */
+  struct body past; /* which took over from it, until it has ended */
   bool reloading, again;     /* again: it was asked for once more meanwhile */
   bool stopping;
   int status;                /* exit status */
@@ -63,12 +65,19 @@ static int live(struct head *head, int channel, bool successor) {
   close(head->signals);
   body_release(&head->present);
   body_release(&head->next);
+  body_release(&head->past);
   unsetenv("NOTIFY_SOCKET");
   unsetenv("WATCHDOG_USEC");
   unsetenv("WATCHDOG_PID");
   const int status = daemon_live(&cli, &start);
   close(channel);
   return status;
+}
+
+static struct body body_move(struct body *body) {
+  const struct body moved = *body;
+  *body = (struct body){.channel = -1, .kill_at = TIME_NEVER};
+  return moved;
 }
 
 static int body_start(struct head *head, struct body *body, bool successor, struct error *error) {
@@ -99,7 +108,7 @@ static void body_end(struct body *body, enum daemon_word word) {
 static void reload_begin(struct head *head) {
   struct error error = {0};
   if (head->stopping) return;
-  if (head->reloading) {
+  if (head->reloading || head->past.pid > 0) {
     head->again = true;
     return;
   }
@@ -130,45 +139,56 @@ static void answer_askers(struct head *head, const struct body *life, int status
       head->askers[left++].later = false;
       continue;
     }
-    struct buffer message = BUFFER_WITH_MAXIMUM(DAEMON_MESSAGE_MAX);
-    buffer_add(&message, &head->askers[i].address, sizeof head->askers[i].address);
-    buffer_add_u8(&message, (uint8_t)status);
-    buffer_add(&message, text, strnlen(text, WAKE_ANSWER_MAX));
-    if (!message.failed) daemon_send(life->channel, DAEMON_ANSWER, message.data, message.size);
-    buffer_release(&message);
+    /* Without allocation: who is not answered waits for minutes. */
+    char message[DAEMON_MESSAGE_MAX];
+    const struct wake_asker *asker = &head->askers[i].address;
+    const size_t length = strnlen(text, WAKE_ANSWER_MAX);
+    memcpy(message, asker, sizeof *asker);
+    message[sizeof *asker] = (char)status;
+    memcpy(message + sizeof *asker + 1, text, length);
+    daemon_send(life->channel, DAEMON_ANSWER, message, sizeof *asker + 1 + length);
   }
   head->asker_count = left;
+}
+
+/* What was asked for meanwhile. */
+static void reload_again(struct head *head) {
+  if (!head->again || head->reloading) return;
+  head->again = false;
+  reload_begin(head);
 }
 
 static void reload_end(struct head *head, const struct body *life, int status, const char *text) {
   head->reloading = false;
   answer_askers(head, life, status, text);
   sd_notifyf(0, "READY=1\nSTATUS=%s", head->said);
-  if (!head->again) return;
-  head->again = false;
-  reload_begin(head);
+  reload_again(head);
 }
 
 static void reload_failed(struct head *head) {
-  const char *text = head->next.text ? head->next.text : "the process that read the policy has ended";
-  head_log(head, LOG_LEVEL_ERROR, "the policy is not taken over, the one before stays in force", "`dkimroll check` shows what is wrong");
-  log_lines(head, text);
-  const struct body failed = head->next;
-  head->next = (struct body){.channel = -1, .kill_at = TIME_NEVER};
+  struct body failed = body_move(&head->next);
+  const char *text = failed.text ? failed.text : head->stopping ? "the daemon is ending" : "the process that read the policy has ended";
+  if (!head->stopping) {
+    head_log(head, LOG_LEVEL_ERROR, "the policy is not taken over, the one before stays in force", "`dkimroll check` shows what is wrong");
+    log_lines(head, text);
+  }
   reload_end(head, &head->present, failed.status ? failed.status : EX_SOFTWARE, text);
-  struct body over = failed;
-  body_release(&over);
+  body_release(&failed);
 }
 
 /* ---- what lives say ---- */
 
-static void body_is_ready(struct head *head, struct body *body, const char *text) {
+/* It has the lease. The life before has given that up, and may not have ended yet. */
+static void body_is_ready(struct head *head, const struct body *body, const char *text) {
   char line[DAEMON_SENTENCE_MAX];
   text_printable(text, strlen(text), line, sizeof line);
-  body->ready = true;
+  if (body == &head->next) {
+    head->past = body_move(&head->present);
+    head->present = body_move(&head->next);
+  }
   if (head->reloading) {
     head_log(head, LOG_LEVEL_NOTICE, "the policy was read again", NULL);
-    reload_end(head, body, EX_OK, line);
+    reload_end(head, &head->present, EX_OK, line);
     return;
   }
   head_log(head, LOG_LEVEL_NOTICE, "the daemon is ready", NULL);
@@ -184,11 +204,13 @@ static void body_says(struct head *head, const struct body *body, const char *te
   if (!head->stopping) sd_notifyf(0, "STATUS=%s", line);
 }
 
-static void body_failed(struct body *body, const char *octets, size_t size) {
+static void body_failed(const struct head *head, struct body *body, const char *octets, size_t size) {
   if (size == 0) return;
   free(body->text);
   body->status = (uint8_t)octets[0];
   body->text = text_duplicate(octets + 1);
+  /* What cannot be kept until it has ended is said at once. */
+  if (!body->text) fputs(octets + 1, head->cli->err);
 }
 
 static void reload_asked(struct head *head, const char *octets, size_t size) {
@@ -205,20 +227,22 @@ static void body_hear(struct head *head, struct body *body) {
   char octets[DAEMON_MESSAGE_MAX + 1];
   enum daemon_word word;
   size_t size = 0;
-  while (body->pid > 0 && daemon_receive(body->channel, &word, octets, &size) > 0) {
+  int taken = 0;
+  while (body->pid > 0 && body->channel >= 0 && (taken = daemon_receive(body->channel, &word, octets, &size)) > 0) {
     switch (word) {
     case DAEMON_VALID:
-      body->valid = true;
       if (body == &head->next) body_end(&head->present, DAEMON_LEAVE);
       break;
     case DAEMON_READY: body_is_ready(head, body, octets); break;
     case DAEMON_STATUS: body_says(head, body, octets); break;
     case DAEMON_ALIVE: sd_notify(0, "WATCHDOG=1"); break;
     case DAEMON_RELOAD: reload_asked(head, octets, size); break;
-    case DAEMON_FAILED: body_failed(body, octets, size); break;
+    case DAEMON_FAILED: body_failed(head, body, octets, size); break;
     default: break;
     }
   }
+  /* It closed its end and is about to exit; to look at that again and again is of no use. */
+  if (taken < 0) close(TAKE_FD(body->channel));
 }
 
 /* ---- what ends ---- */
@@ -228,39 +252,49 @@ static int status_of(const struct body *body, int status) {
   return body->status ? body->status : EX_SOFTWARE;
 }
 
-static void present_ended(struct head *head, int status) {
+static void tell_end(const struct head *head, const struct body *ended, int status) {
   char text[128];
-  const struct body ended = head->present;
-  head->present = (struct body){.channel = -1, .kill_at = TIME_NEVER};
   if (WIFSIGNALED(status)) {
     snprintf(text, sizeof text, "the daemon's process was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
     head_log(head, LOG_LEVEL_ERROR, text, "what was under way is looked at again at the next start");
   }
-  if (ended.text) fputs(ended.text, head->cli->err);
-  /* The next life has the lease by now, or gets it. */
+  if (ended->text) fputs(ended->text, head->cli->err);
+}
+
+static void present_ended(struct head *head, int status) {
+  struct body ended = body_move(&head->present);
+  tell_end(head, &ended, status);
+  /* The next life gets the lease now. */
   if (ended.leaving && head->next.pid > 0 && !head->stopping) {
-    head->present = head->next;
-    head->next = (struct body){.channel = -1, .kill_at = TIME_NEVER};
+    head->present = body_move(&head->next);
   } else {
     head->status = head->stopping && WIFSIGNALED(status) ? EX_OK : status_of(&ended, status);
     if (head->next.pid > 0) kill(head->next.pid, SIGKILL);
   }
-  struct body over = ended;
-  body_release(&over);
+  body_release(&ended);
+}
+
+static void past_ended(struct head *head, int status) {
+  struct body ended = body_move(&head->past);
+  tell_end(head, &ended, status);
+  body_release(&ended);
+  reload_again(head);
 }
 
 static void reap(struct head *head) {
   int status;
-  struct body *const bodies[] = {&head->next, &head->present};
+  struct body *const bodies[] = {&head->past, &head->next, &head->present};
   for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
     struct body *body = bodies[i];
-    if (body->pid == 0 || waitpid(body->pid, &status, WNOHANG) != body->pid) continue;
+    const pid_t pid = body->pid;
+    if (pid == 0 || waitpid(pid, &status, WNOHANG) != pid) continue;
     body_hear(head, body);
+    /* Its last word may have been that it took over. */
+    if (body->pid != pid) body = &head->present;
     body->pid = 0;
-    if (body == &head->present)
-      present_ended(head, status);
-    else
-      reload_failed(head);
+    if (body == &head->past) past_ended(head, status);
+    if (body == &head->present) present_ended(head, status);
+    if (body == &head->next) reload_failed(head);
   }
 }
 
@@ -308,32 +342,37 @@ static void kill_overdue(struct body *body, int64_t now) {
 }
 
 static void serve(struct head *head) {
-  enum { SIGNALS, PRESENT, NEXT, COUNT };
+  enum { SIGNALS, PRESENT, NEXT, PAST, COUNT };
   struct pollfd polled[COUNT] = {[SIGNALS] = {.fd = head->signals, .events = POLLIN},
                                  [PRESENT] = {.fd = head->present.channel, .events = POLLIN},
-                                 [NEXT] = {.fd = head->next.channel, .events = POLLIN}};
-  const int64_t until = time_min(head->present.kill_at, head->next.kill_at);
+                                 [NEXT] = {.fd = head->next.channel, .events = POLLIN},
+                                 [PAST] = {.fd = head->past.channel, .events = POLLIN}};
+  const int64_t until = time_min(time_min(head->present.kill_at, head->next.kill_at), head->past.kill_at);
   const int64_t left = until == TIME_NEVER ? -1 : time_max(until - clock_boottime(), 0);
   if (poll(polled, COUNT, (int)time_min(left, DAEMON_STOP_SECONDS * INT64_C(1000))) < 0 && errno != EINTR) return;
   body_hear(head, &head->present);
   body_hear(head, &head->next);
+  body_hear(head, &head->past);
   take_signals(head);
   reap(head);
-  if (head->reloading && head->next.pid == 0 && head->next.text) reload_failed(head);
+  if (head->reloading && head->next.pid == 0 && head->next.status) reload_failed(head);
   kill_overdue(&head->present, clock_boottime());
   kill_overdue(&head->next, clock_boottime());
+  kill_overdue(&head->past, clock_boottime());
 }
 
 int cli_command_daemon(const struct cli *cli) {
-  struct head head = {.cli = cli, .signals = -1, .present = {.channel = -1, .kill_at = TIME_NEVER}, .next = {.channel = -1, .kill_at = TIME_NEVER}};
+  static const struct body none = {.channel = -1, .kill_at = TIME_NEVER};
+  struct head head = {.cli = cli, .signals = -1, .present = none, .next = none, .past = none};
   struct error error = {0};
   int result = open_signals(&head, &error);
   if (!result) result = body_start(&head, &head.present, false, &error);
-  while (!result && head.present.pid > 0) serve(&head);
+  while (!result && (head.present.pid > 0 || head.past.pid > 0)) serve(&head);
   /* Whom SIGKILL ends while nobody takes over. */
   if (head.next.pid > 0) waitpid(head.next.pid, NULL, 0);
   body_release(&head.present);
   body_release(&head.next);
+  body_release(&head.past);
   if (head.signals >= 0) close(head.signals);
   return result ? cli_report(cli, &error) : head.status;
 }

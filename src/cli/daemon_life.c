@@ -46,6 +46,19 @@ static void life_fail(struct life *life, const struct error *error) {
   loop_stop(loop_of(life));
 }
 
+/* It ends in order and says why; the service manager starts it again. */
+static void life_fail_for_now(struct life *life, const char *what) {
+  struct error error = {0};
+  error_set(&error, ERROR_SYSTEM, "%s", what);
+  error_retryable(&error, true);
+  life_fail(life, &error);
+}
+
+/* What the head waits for: a life that it never heard of would end by the service manager's patience, and nobody would know why. */
+static void life_tell_surely(struct life *life, enum daemon_word word, const char *text) {
+  if (!daemon_send(life->start.channel, word, text, strlen(text))) life_fail_for_now(life, "the daemon's channel takes no message");
+}
+
 /* ---- the end ---- */
 
 static void life_end(struct life *life, bool leaving) {
@@ -169,7 +182,10 @@ static void alive_tick(void *context) {
   if (!life->engine || summary.turns != life->turns) daemon_send(life->start.channel, DAEMON_ALIVE, NULL, 0);
   life->turns = summary.turns;
   if (life->engine) engine_wake(life->engine);
-  if (loop_at(loop_of(life), loop_boottime(loop_of(life)) + life->start.alive_ms, alive_tick, life, &life->alive_timer)) life->alive_timer = NULL;
+  if (loop_at(loop_of(life), loop_boottime(loop_of(life)) + life->start.alive_ms, alive_tick, life, &life->alive_timer) == 0) return;
+  /* Nothing of it would be heard any more, and the watchdog would kill it. */
+  life->alive_timer = NULL;
+  life_fail_for_now(life, "the event loop takes no timer");
 }
 
 static void log_event_row(void *context, const struct event *event) { event_log(&((struct life *)context)->cli.log, event); }
@@ -183,7 +199,8 @@ static void wake_heard(void *context, unsigned events) {
   (void)events;
   for (int i = 0; i < WAKE_WORDS_OF_CALLBACK && wake_receive(life->wake, &word, &asker); i++) {
     if (word == WAKE_TURN && life->engine) engine_wake(life->engine);
-    if (word == WAKE_RELOAD) daemon_send(life->start.channel, DAEMON_RELOAD, &asker, sizeof asker);
+    if (word == WAKE_RELOAD && !daemon_send(life->start.channel, DAEMON_RELOAD, &asker, sizeof asker))
+      wake_answer(life->wake, &asker, EX_TEMPFAIL, "the daemon cannot take the wish just now: ask again\n");
   }
 }
 
@@ -238,10 +255,8 @@ static void try_lease(void *context) {
   }
   if (result == ERROR_BUSY) lease_is_busy(life, &error);
   if (result != ERROR_BUSY) life_fail(life, &error);
-  if (!life->error.code && loop_at(loop, loop_boottime(loop) + DAEMON_LEASE_MS, try_lease, life, &life->lease_timer)) {
-    error_set(&error, ERROR_SYSTEM, "the event loop takes no timer");
-    life_fail(life, &error);
-  }
+  if (!life->error.code && loop_at(loop, loop_boottime(loop) + DAEMON_LEASE_MS, try_lease, life, &life->lease_timer))
+    life_fail_for_now(life, "the event loop takes no timer");
 }
 
 /* ---- the keeper ---- */
@@ -256,7 +271,8 @@ static void keeper_answered(void *context, const struct error *result, const uin
     error_context(&life->error, "the keeper does not work");
     return;
   }
-  daemon_send(life->start.channel, DAEMON_VALID, NULL, 0);
+  life_tell_surely(life, DAEMON_VALID, "");
+  if (life->error.code) return;
   life->lease_tried = loop_boottime(loop_of(life));
   try_lease(life);
 }
@@ -295,8 +311,12 @@ static int work(struct life *life, struct error *error) {
   }
   listen_to_requests(life);
   const char *compiled = life->session.compiled;
-  life_tell(life, DAEMON_READY, compiled[0] ? compiled : "the policy is the one that was compiled last");
+  life_tell_surely(life, DAEMON_READY, compiled[0] ? compiled : "the policy is the one that was compiled last");
   result = engine_run(life->engine, error);
+  if (!result && life->error.code) {
+    *error = life->error;
+    result = error->code;
+  }
   struct engine_summary summary;
   engine_summarise(life->engine, &summary);
   if (!result && summary.in_hand > 0) life_log(life, LOG_LEVEL_NOTICE, "what is open was parked: the next start looks at it again and goes on");

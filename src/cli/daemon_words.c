@@ -10,17 +10,20 @@
 #include "dkimroll/status.h"
 #include "dkimroll/text.h"
 
-void daemon_send(int descriptor, enum daemon_word word, const void *octets, size_t size) {
+bool daemon_send(int descriptor, enum daemon_word word, const void *octets, size_t size) {
   uint8_t first = (uint8_t)word;
   struct iovec parts[] = {{.iov_base = &first, .iov_len = 1}, {.iov_base = (void *)(uintptr_t)octets, .iov_len = size < DAEMON_MESSAGE_MAX ? size : DAEMON_MESSAGE_MAX - 1}};
   const struct msghdr message = {.msg_iov = parts, .msg_iovlen = octets ? 2 : 1};
-  if (sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) errno = 0;
+  const bool sent = sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+  if (!sent) errno = 0;
+  return sent;
 }
 
 int daemon_receive(int descriptor, enum daemon_word *ret_word, char *buffer, size_t *ret_size) {
   ssize_t size;
   while ((size = recv(descriptor, buffer, DAEMON_MESSAGE_MAX, MSG_DONTWAIT)) < 0 && errno == EINTR) continue;
-  if (size < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+  /* What failed for a moment is tried again, since the descriptor stays readable; the end stays an end. */
+  if (size < 0) return 0;
   if (size == 0) return -1;
   *ret_word = (enum daemon_word)(uint8_t)buffer[0];
   *ret_size = (size_t)size - 1;

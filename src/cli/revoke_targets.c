@@ -116,7 +116,8 @@ static int look(void *context, const void *row) {
   bool key_found = false;
   for (size_t i = 0; i < lineage->key_count && (!search->whole || domain); i++)
     key_found |= text_equal_nocase(lineage->keys[i].selector, search->selector);
-  const bool domain_found = domain && !search->whole;
+  /* In the second pass the domain may be that of the key that was named, and then it was not named itself. */
+  const bool domain_found = domain && !search->whole && (!search->takes || search->domains > 0);
   if (!domain_found && !key_found) {
     const bool rest_of_host = search->takes && search->revoke->arguments->host_compromised && domain;
     return rest_of_host ? take_keys(search, lineage, true) : 0;

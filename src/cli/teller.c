@@ -18,6 +18,7 @@ struct teller {
   bool looking;      /* overview is under way */
   bool news;         /* since the last look began */
   bool warned;       /* of a look that failed, once */
+  bool ended;        /* no look begins by itself any more */
   int64_t looked_at; /* boottime, milliseconds: when the last look began, and ended */
   int64_t ended_at;
   struct loop_source *timer;
@@ -112,7 +113,7 @@ static void begin_look(struct teller *teller) {
 static void tick(void *context);
 
 static void arm(struct teller *teller, int64_t delay) {
-  /* Without a timer the end of the run tells. */
+  /* Without a timer the next event arms it, or the end of the run tells. */
   (void)!loop_at(loop_of(teller), loop_boottime(loop_of(teller)) + delay, tick, teller, &teller->timer);
 }
 
@@ -139,6 +140,8 @@ static void tick(void *context) {
 static void hear(void *context, const struct event *event) {
   struct teller *teller = context;
   teller->news = true;
+  /* One that a moment took no timer of. */
+  if (!teller->timer && !teller->ended && is_wanted(teller)) arm(teller, TELLER_SOON_MS);
   hooks_wake(teller->hooks);
   if (teller->listener) teller->listener(teller->listener_context, event);
 }
@@ -206,6 +209,7 @@ static bool is_quiet(const struct teller *teller, const struct engine_summary *s
 void teller_end(struct teller *teller, const struct engine_summary *summary, int64_t patience) {
   struct error error = {0};
   bool done = false;
+  teller->ended = true;
   loop_cancel(loop_of(teller), &teller->timer);
   const bool quiet = is_quiet(teller, summary);
   if (is_wanted(teller) && quiet && touch(teller->session, loop_wall(loop_of(teller)), &done, &error)) warn_once(teller, &error);

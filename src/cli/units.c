@@ -85,14 +85,14 @@ static int go_through(const struct cli *cli, const struct units *units, struct e
   return 0;
 }
 
-int cli_command_units(const struct cli *cli) {
+int units_carry_out(const struct cli *cli, const char *root) {
   CLEANUP(session_release) struct session session = {.cli = cli};
   CLEANUP(units_signers_release) struct units_signers signers = {.items = NULL};
   struct error error = {0}, unread = {0};
   struct units *units = calloc(1, sizeof *units);
   int result = units ? session_read_policy(&session, &error) : error_set(&error, ERROR_NO_MEMORY, "out of memory for the units");
   const bool blind = !result && units_read_signers(&session, &signers, &unread) != 0;
-  if (!result) result = units_find("", session.policy, &signers, units, &error);
+  if (!result) result = units_find(root, session.policy, &signers, units, &error);
   if (!result) {
     if (blind) fprintf(cli->out, "note: places of keys that were made under an earlier policy are not known: %s\n", unread.message);
     result = go_through(cli, units, &error);
@@ -101,3 +101,5 @@ int cli_command_units(const struct cli *cli) {
   free(units);
   return result ? cli_report(cli, &error) : EX_OK;
 }
+
+int cli_command_units(const struct cli *cli) { return units_carry_out(cli, ""); }

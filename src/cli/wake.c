@@ -111,27 +111,25 @@ static bool is_from_daemon(struct msghdr *message, uid_t owner) {
   return false;
 }
 
-/* 1: an answer; 0: something else came. */
-static int take_answer(int descriptor, uid_t owner, int *ret_status, char **ret_text) {
+/* What an answer says, in text of WAKE_ANSWER_MAX + 32 octets, behind its status; NULL: something else came. Nothing of it can be lost for want of memory, since it comes
+ * once. */
+static const char *take_answer(int descriptor, uid_t owner, char *text, int *ret_status) {
   union {
     char octets[CMSG_SPACE(sizeof(struct ucred))];
     struct cmsghdr align;
   } control;
-  CLEANUP_FREE char *text = malloc(WAKE_ANSWER_MAX + 32);
-  if (!text) return 0;
   struct iovec part = {.iov_base = text, .iov_len = WAKE_ANSWER_MAX + 31};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
   const ssize_t size = recvmsg(descriptor, &message, MSG_DONTWAIT);
-  if (size <= 0 || !is_from_daemon(&message, owner)) return 0;
+  if (size <= 0 || !is_from_daemon(&message, owner)) return NULL;
   text[size] = '\0';
   char *rest = strchr(text, '\n');
   long long status = 0;
-  if (!rest) return 0;
+  if (!rest) return NULL;
   *rest++ = '\0';
-  if (!text_parse_number(text, 0, 255, &status)) return 0;
-  *ret_text = text_duplicate(rest);
+  if (!text_parse_number(text, 0, 255, &status)) return NULL;
   *ret_status = (int)status;
-  return *ret_text ? 1 : 0;
+  return rest;
 }
 
 static int no_daemon(const char *state, struct error *error) {
@@ -174,13 +172,19 @@ static int open_asking(const char *state, int *ret_descriptor, uid_t *ret_owner,
 
 int wake_reload(const char *state, int *ret_status, char **ret_text, struct error *error) {
   CLEANUP_CLOSE int descriptor = -1;
+  CLEANUP_FREE char *text = malloc(WAKE_ANSWER_MAX + 32);
   uid_t owner = 0;
+  if (!text) return error_set(error, ERROR_NO_MEMORY, "out of memory for what the daemon answers");
   int result = open_asking(state, &descriptor, &owner, error);
   if (result) return result;
   const int64_t until = clock_boottime() + WAKE_RELOAD_SECONDS * INT64_C(1000);
   for (int64_t left; (left = until - clock_boottime()) > 0;) {
     struct pollfd polled = {.fd = descriptor, .events = POLLIN};
-    if (poll(&polled, 1, (int)left) > 0 && take_answer(descriptor, owner, ret_status, ret_text)) return 0;
+    const char *answer = poll(&polled, 1, (int)left) > 0 ? take_answer(descriptor, owner, text, ret_status) : NULL;
+    if (!answer) continue;
+    memmove(text, answer, strlen(answer) + 1);
+    *ret_text = TAKE_PTR(text);
+    return 0;
   }
   error_set(error, ERROR_TIMEOUT, "the daemon did not say within %d s what came of the reload", WAKE_RELOAD_SECONDS);
   error_remedy(error, "its log tells: journalctl -u dkimroll");

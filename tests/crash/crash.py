@@ -3,12 +3,14 @@
 
   --all               every point; else --sample COUNT (100) of them, chosen by --seed N
   --memory COUNT      besides, so many of the allocations fail (short.c): in libraries, too; --all: one in MEMORY_STRIDE of them
+  --life NAME         points of that life alone (one of LIVES)
   --replay POINT      one point, as it is printed when it fails: LIFE:CALL:before, LIFE:CALL:after or LIFE:ALLOCATION:memory
 
 A life of a key is cut into short ones (LIVES). Each begins with prepared folders and records; a first, undisturbed run counts its system calls that change
 something, and its end is the measure. A point is one such call: the program and its keeper are killed there, before it or after it took effect, then
 `dkimroll run` is called until it is done. The end has to be that of the undisturbed run: states, transitions (each once), tables, files with owners and rights,
-records, nothing open, nothing left over. All the time mail flows through a new milter connection and one that stays open: accepted, signed, and with a key that
+records, nothing open, nothing left over. A life of the daemon has its head, its life, their keeper, a hook and metrics killed together, while a key is revoked, and the daemon is
+started again; every transition was told to the hook. All the time mail flows through a new milter connection and one that stays open: accepted, signed, and with a key that
 is served. Where memory runs out, the run itself may fail, or even die in a library; then `dkimroll run` comes to the same end.
 """
 import argparse
@@ -19,6 +21,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -40,6 +43,7 @@ KEPT_SECONDS = 0.8  # how long a milter connection stays open; the policy's drai
 PAUSE_SECONDS = 0.04  # between two messages
 RESTARTS_MAX = 12
 RESTART_SECONDS = 40
+REVOKED = (0, 75)  # done, or asked for
 MEMORY_STRIDE = 50
 CALL_SECONDS = 180  # an operation whose end could not be told for want of memory ends at its deadline
 OLD_SECONDS = 4  # longer than drain and tombstone of the policies: what begins a life waits for no time any more
@@ -47,6 +51,7 @@ OLD_SECONDS = 4  # longer than drain and tombstone of the policies: what begins 
 RULES = """    selector: "server-%%Y%%m%%d"
     keys: {main: {algorithm: ed25519}}
     rotate-every: 90d
+    standby: %d
     publish: {ttl: 1s, safety: 0s}
     confirm: {sightings: 1, every: 1s, warn-after: 1m}
     retire: {queue-lifetime: 0s, queue-backoff: 0s, verify-window: 0s, safety: 0s, %s}
@@ -68,24 +73,37 @@ signers:
 domains:
   %(zone)s: {policy: standard, publisher: primary, signers: [local]}
 """
+# Of a life that has hooks and metrics, too.
+TELLING = """hooks: {transition: [/bin/sh, -c, "echo $DKIMROLL_NUMBER >>%(folder)s/hook.log"]}
+metrics: {file: %(folder)s/metrics/dkimroll.prom}
+"""
 
-# What becomes of a retired key, by policy; a life names one of these.
+# What becomes of a retired key, by policy; a life names one of these. In the last one a key waits as standby, and people are told.
+STANDBY = "standby"
 ENDINGS = {
     "never": "drain: 7d, tombstone: 30d, private-key: destroy",
     "long": "drain: 2s, tombstone: 30d, private-key: destroy",
     "short": "drain: 2s, tombstone: 2s, private-key: destroy",
     "none": "drain: 2s, tombstone: 0s, private-key: destroy",
     "archive": "drain: 2s, tombstone: 2s, private-key: archive, archive-directory: %(folder)s/archive/%%d",
+    STANDBY: "drain: 2s, tombstone: 30d, private-key: destroy",
 }
 
 
 class Life:
+    daemon, troubles = False, 0
+
     """begin: states of all keys before it; command: what is killed; end: states after it. signed: mail has to be signed from the beginning."""
 
     def __init__(self, name, ending, begin, command, end, repeated=False):
         self.name, self.ending, self.begin, self.command, self.end = name, ending, begin, command, end
         self.repeated = repeated  # the command is a wish: killed before it was written down, it has to be said again
         self.signed = "active" in begin
+
+
+class DaemonLife(Life):
+    """The daemon works, the key that signs is revoked beside it, and it ends when the end is reached."""
+    daemon, troubles = True, 1  # opendkim cannot be restarted here, which is told
 
 
 LIVES = [
@@ -95,6 +113,7 @@ LIVES = [
     Life("remove", "short", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("remove-at-once", "none", ["retired", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("archive", "archive", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
+    DaemonLife("daemon", STANDBY, ["active", "ready"], ["daemon"], ["revoked", "active", "ready"]),
 ]
 STATES = ["reserved", "generated", "published", "ready", "active", "retired", "revoked", "removed"]
 
@@ -103,6 +122,7 @@ FOUND = [
     ("first", r"unlink .*/state\.db-journal", "before"),  # the store could not be opened for reading any more, and `run` reads first
     ("first", r"fsync .*/keys/", "before"),  # a private key file under a temporary name stayed for ever
     ("first", r"mkdirat \.w\d+\.test\.dkimroll-", "after"),  # and so did a directory
+    ("daemon", r"renameat \.dkimroll\.prom\.dkimroll-", "before"),  # and metrics
 ]
 
 
@@ -125,11 +145,12 @@ class World:
         self.database = os.path.join(self.folder, "state", "state.db")
         self.beginnings = {}  # name of a life -> (records, when it was made)
         self.policy, self.log = None, os.path.join(self.folder, "run.log")
+        os.makedirs(os.path.join(self.folder, "metrics"), exist_ok=True)
         for name, ending in ENDINGS.items():
             values = {"folder": self.folder, "named": self.named, "tsig": self.tsig, "milter": self.milter, "zone": self.zone}
-            values["rules"] = RULES % (ending % {"folder": self.folder} if "%" in ending else ending)
+            values["rules"] = RULES % (name == STANDBY, ending % {"folder": self.folder} if "%" in ending else ending)
             with open(self.policy_of(name), "w") as file:
-                file.write(POLICY % values)
+                file.write((POLICY + (TELLING if name == STANDBY else "")) % values)
 
     def policy_of(self, ending):
         return os.path.join(self.folder, "policy-%s.yaml" % ending)
@@ -145,6 +166,66 @@ class World:
             log.flush()
             return subprocess.run([*prefix, *self.command(words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=CALL_SECONDS).returncode
 
+    # ---- the daemon ----
+
+    def wait_for(self, process, condition, seconds):
+        """False: the process has ended before."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if process.poll() is not None:
+                return False
+            if time.monotonic() > end:
+                raise Wrong("the daemon is at %s and does not go on" % self.states())
+            time.sleep(0.05)
+        return True
+
+    def is_awake(self):
+        """Whether a daemon listens."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            listener.connect(self.database + ".wake")
+            return True
+        except OSError:
+            return False
+        finally:
+            listener.close()
+
+    def has_come_to(self, life):
+        try:
+            return self.states() == life.end and not self.query("SELECT 1 FROM key WHERE intent_open")
+        except sqlite3.DatabaseError:
+            return False  # copied while it was written
+
+    def live(self, life, prefix=()):
+        """The daemon, until the end of the life is reached or something ends it. Returns its status."""
+        with open(self.log, "a") as log:
+            log.write("$ daemon\n")
+            log.flush()
+            process = subprocess.Popen([*prefix, *self.command(["daemon"])], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            if self.wait_for(process, self.is_awake, RESTART_SECONDS):
+                # By its name, so that it may be said again.
+                status = self.call(["revoke", self.compromised, "--yes", "--no-wait", "--reason", "read on the host"])
+                if status not in REVOKED and process.poll() is None:
+                    raise Wrong("revoke ends with status %d" % status)
+                if self.wait_for(process, lambda: self.has_come_to(life), RESTART_SECONDS):
+                    subprocess.run(["pkill", "-TERM", "-P", str(process.pid), "-x", "dkimroll"] if prefix else ["kill", str(process.pid)], check=not prefix)
+            return process.wait(timeout=CALL_SECONDS)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def check_told(self):
+        """The hook heard of every transition, and the metrics are whole."""
+        told = open(os.path.join(self.folder, "hook.log")).read().split()
+        missing = [row[0] for row in self.query("SELECT id FROM event WHERE kind = 'state' AND id > %d" % self.last_event) if str(row[0]) not in told]
+        if missing:
+            raise Wrong("the hook was not told of the events %s; it was of %s" % (missing, told))
+        metrics = open(os.path.join(self.folder, "metrics", "dkimroll.prom")).read()
+        if "\ndkimroll_domains_signed 1\n" not in metrics or not metrics.endswith("\n"):
+            raise Wrong("the metrics are not whole: %s" % metrics)
+
     def short(self, *settings):
         """Prefix of a command whose memory runs out."""
         return ["env", "LD_PRELOAD=" + os.path.join(os.path.dirname(self.killer), "short.so"), *settings]
@@ -153,7 +234,7 @@ class World:
         """Asks a copy, since the first who opens what a dead process left repairs it, and that shall be dkimroll."""
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="copy-") as folder:
             for path in glob.glob(self.database + "*"):
-                if not path.endswith("-shm"):
+                if not path.endswith(("-shm", ".wake", ".lock")):
                     shutil.copy(path, folder)
             connection = sqlite3.connect(os.path.join(folder, "state.db"))
             try:
@@ -233,6 +314,9 @@ class World:
         self.copy(os.path.join(self.folder, "saved", name), self.folder)
         self.set_records(records)
         self.reload()
+        self.compromised, self.last_event = self.query("SELECT (SELECT selector FROM key WHERE state = 4), (SELECT max(id) FROM event)")[0] if self.states() else (None, 0)
+        for told in glob.glob(os.path.join(self.folder, "hook.log")) + glob.glob(os.path.join(self.folder, "metrics", "*")) + glob.glob(os.path.join(self.folder, "metrics", ".*")):
+            os.unlink(told)
         open(self.log, "w").close()
 
     def clear(self):
@@ -253,7 +337,7 @@ class World:
         end = time.monotonic() + 60
         while self.states() != life.begin:
             states = self.states()
-            words = ["rotate", "ZONE", "--budget", "1s"] if states == ["active"] else ["run", "--budget", "5s" if not states else "1s"]
+            words = ["rotate", "ZONE", "--budget", "1s"] if states == ["active"] and life.ending != STANDBY else ["run", "--budget", "5s" if not states else "1s"]
             if time.monotonic() > end or self.call(words):
                 raise Wrong("the beginning of %s cannot be prepared; it is at %s" % (life.name, states))
         self.beginnings[life.name] = (self.save(life.name), time.monotonic())
@@ -283,7 +367,8 @@ class World:
             "placements": self.query("SELECT key_id, file_made, switched_at IS NOT NULL, proved_at IS NOT NULL, drained_at IS NOT NULL, destroyed, failure "
                                      "FROM placement ORDER BY key_id, position"),
             "transitions": self.query("SELECT selector, from_state, to_state FROM event WHERE kind = 'state' ORDER BY id"),
-            "troubles": self.query("SELECT kind, selector, reason FROM event WHERE kind IN ('failed', 'alarm', 'lost', 'clock') ORDER BY id"),
+            "troubles": [(kind, selector, reason.split(" until ")[0]) for kind, selector, reason in
+                         self.query("SELECT kind, selector, reason FROM event WHERE kind IN ('failed', 'alarm', 'lost', 'clock') ORDER BY id")],
             "lineage": self.query("SELECT domain, managed, held, rotate_requested, failures, failure FROM lineage"),
             "open requests": self.query("SELECT kind, domain FROM request"),
             "integrity": self.query("SELECT integrity_check FROM pragma_integrity_check UNION ALL SELECT 'foreign key ' || \"table\" FROM pragma_foreign_key_check"),
@@ -321,6 +406,8 @@ class Sender(threading.Thread):
         self.sent, self.problem = 0, None
         self.serves = mail.lookup(world.server)
 
+    waived = None  # a selector that is being revoked: what is signed with it is lost, which is told
+
     def judge(self, signed, verdict, headers, added):
         """signed: the connection was opened when mail was signed already; an older one keeps the old tables."""
         self.sent += 1
@@ -331,7 +418,7 @@ class Sender(threading.Thread):
             return "a message was not signed" if signed else None
         self.signed = True
         record = self.serves("%s._domainkey.%s" % (selector, self.world.zone))
-        if not record or record.rstrip().endswith(b"p="):
+        if selector != self.waived and (not record or record.rstrip().endswith(b"p=")):
             return "a message was signed with %s, whose record is %r" % (selector, record)
         return None
 
@@ -390,18 +477,40 @@ class Runner:
             world.restore(life.name)
             calls = os.path.join(world.folder, "calls-" + life.name)
             allocations = os.path.join(world.folder, "allocations")
-            with Sender(world, life.signed):
-                status = world.call(life.command, [world.killer, "--calls", calls] + world.short("SHORT_CALLS=" + allocations))
+            with self.sender(life):
+                status = (world.live if life.daemon else world.call)(life if life.daemon else life.command, [world.killer, "--calls", calls] + world.short("SHORT_CALLS=" + allocations))
+                self.settle(life)
             if status or world.states() != life.end:
                 raise Wrong("%s ends undisturbed with status %d at %s instead of %s:\n%s" % (life.name, status, world.states(), life.end, open(world.log).read()))
             world.check_signature()
             world.check_records()
             golden = world.picture()
-            if golden["troubles"] or golden["integrity"] != [("ok",)]:
+            if len(golden["troubles"]) != life.troubles or golden["integrity"] != [("ok",)]:
                 raise Wrong("%s is troubled undisturbed: %s" % (life.name, golden))
             self.prepared[life.name] = (golden, [line.split(None, 3) for line in open(calls)], int(open(allocations).read()))
         world.restore(life.name)
         return self.prepared[life.name]
+
+    def sender(self, life):
+        sender = Sender(self.world, life.signed)
+        sender.waived = self.world.compromised if life.daemon else None
+        return sender
+
+    def settle(self, life):
+        """What the daemon had no time for at its end: the hook."""
+        if life.daemon:
+            if self.world.call(["run", "--budget", "1s"]):
+                raise Wrong("a run after the daemon fails")
+            self.world.check_told()
+
+    def again(self, life, golden):
+        """The daemon is started again, until it comes to the end."""
+        status = self.world.live(life)
+        if status:
+            raise Wrong("started again, the daemon ends with status %d" % status)
+        if self.world.states() != life.end or differences({"keys": golden["keys"]}, {"keys": self.world.picture()["keys"]}):
+            raise Wrong("started again, the daemon comes to %s instead of %s" % (self.world.states(), life.end))
+        self.settle(life)
 
     def restart(self, life, golden, budget):
         """`dkimroll run` until it is done; a wish that was not written down is said again."""
@@ -423,13 +532,14 @@ class Runner:
     def disturb(self, life, number, when):
         """Lives it until it is killed, or memory runs out. Returns whether that happened."""
         world, calls = self.world, os.path.join(self.world.folder, "calls")
+        call, command = (world.live, life) if life.daemon else (world.call, life.command)
         if when == "memory":
-            status = world.call(life.command, world.short("SHORT_AT=%d" % number))
+            status = call(command, world.short("SHORT_AT=%d" % number))
             # What a signal ended died in a library, or is a defect of dkimroll: whoever runs this shall see it.
             if status < 0:
                 print("%s: ended by signal %d" % (point_name(life.name, number, when), -status), flush=True)
             return True
-        status = world.call(life.command, [world.killer, "--calls", calls, "--at", str(number)] + (["--after"] if when == "after" else []))
+        status = call(command, [world.killer, "--calls", calls, "--at", str(number)] + (["--after"] if when == "after" else []))
         if status != KILLED and status != 0:
             raise Wrong("the run ends with status %d" % status)
         return status == KILLED
@@ -439,11 +549,14 @@ class Runner:
         world = self.world
         golden = dict(self.begin(life)[0])
         begun = time.monotonic()
-        with Sender(world, life.signed) as sender:
+        with self.sender(life) as sender:
             disturbed = self.disturb(life, number, when)
             if when == "memory":
                 del golden["troubles"]  # a step that failed for want of memory is told, and tried again after the back-off
-            self.restart(life, golden, "30s" if when == "memory" else "1s" if life.begin else "5s")
+            if life.daemon:
+                self.again(life, golden)
+            else:
+                self.restart(life, golden, "30s" if when == "memory" else "1s" if life.begin else "5s")
             if sender.problem:
                 raise Wrong(sender.problem)
         world.check_signature()
@@ -482,6 +595,8 @@ def all_points(arguments):
     """Counts the calls of each life in the first world. Returns the points at calls, those of them that are always tried, and those of memory."""
     runner, points, found, memory = Runner(World(arguments, 0)), [], [], []
     for life in LIVES:
+        if arguments.life not in (None, life.name):
+            continue
         _, calls, allocations = runner.begin(life)
         print("%-15s %4d calls that change something, %6d allocations, %d processes" %
               (life.name, len(calls), allocations, len({pid for _, pid, *_ in calls})), flush=True)
@@ -503,6 +618,7 @@ def options():
     parser.add_argument("--sample", type=int, default=100)
     parser.add_argument("--memory", type=int, default=20)
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 20260124))
+    parser.add_argument("--life", choices=[life.name for life in LIVES])
     parser.add_argument("--replay", action="append", default=[])
     return parser.parse_args(ours + own)
 

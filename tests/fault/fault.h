@@ -36,6 +36,9 @@ int fault_teardown(void **state);
 void fault_arm(unsigned long n);
 /* Returns how many calls were counted. */
 unsigned long fault_disarm(void);
+/* What a model of somebody else does, such as a runner or a person, is no call of the workload: between these two none counts. */
+void fault_pause(void);
+void fault_go_on(void);
 /* The name of the function that failed since fault_arm; NULL: none did. */
 const char *fault_fired(void);
 

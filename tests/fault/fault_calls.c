@@ -4,6 +4,7 @@
  * Not here: what cannot fail (free, clock_gettime), what ends the process if it fails (getrandom), what only tells (isatty), and output for people (fprintf). */
 #include "fault_calls.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -119,6 +120,13 @@ CALL(ssize_t, readlink, -1, EIO, (const char *path, char *buffer, size_t size), 
 CALL(struct passwd *, getpwnam, NULL, EIO, (const char *name), (name))
 CALL(struct passwd *, getpwuid, NULL, EIO, (uid_t user), (user))
 CALL(struct group *, getgrnam, NULL, EIO, (const char *name), (name))
+CALL(struct group *, getgrgid, NULL, EIO, (gid_t group), (group))
+CALL(DIR *, fdopendir, NULL, ENOMEM, (int descriptor), (descriptor))
+CALL(DIR *, opendir, NULL, EMFILE, (const char *path), (path))
+CALL(int, scandir, -1, ENOMEM,
+     (const char *path, struct dirent ***entries, int (*filter)(const struct dirent *), int (*compare)(const struct dirent **, const struct dirent **)),
+     (path, entries, filter, compare))
+CALL(FILE *, open_memstream, NULL, ENOMEM, (char **text, size_t *size), (text, size))
 
 /* Sockets, processes, signals. */
 CALL(int, socket, -1, EMFILE, (int family, int type, int protocol), (family, type, protocol))
@@ -126,6 +134,13 @@ CALL(int, socketpair, -1, EMFILE, (int family, int type, int protocol, int *pair
 CALL(int, pipe2, -1, EMFILE, (int *pair, int flags), (pair, flags))
 CALL(int, memfd_create, -1, EMFILE, (const char *name, unsigned flags), (name, flags))
 CALL(int, connect, -1, ENOBUFS, (int descriptor, const struct sockaddr *address, socklen_t size), (descriptor, address, size))
+CALL(int, bind, -1, ENOMEM, (int descriptor, const struct sockaddr *address, socklen_t size), (descriptor, address, size))
+CALL(ssize_t, sendto, -1, ENOBUFS, (int descriptor, const void *data, size_t size, int flags, const struct sockaddr *address, socklen_t length),
+     (descriptor, data, size, flags, address, length))
+CALL(ssize_t, sendmsg, -1, ENOBUFS, (int descriptor, const struct msghdr *message, int flags), (descriptor, message, flags))
+CALL(ssize_t, recvfrom, -1, ENOMEM, (int descriptor, void *data, size_t size, int flags, struct sockaddr *address, socklen_t *length),
+     (descriptor, data, size, flags, address, length))
+CALL(ssize_t, recvmsg, -1, ENOMEM, (int descriptor, struct msghdr *message, int flags), (descriptor, message, flags))
 CALL(ssize_t, send, -1, ENOBUFS, (int descriptor, const void *data, size_t size, int flags), (descriptor, data, size, flags))
 CALL(ssize_t, recv, -1, ECONNRESET, (int descriptor, void *data, size_t size, int flags), (descriptor, data, size, flags))
 CALL(int, setsockopt, -1, ENOBUFS, (int descriptor, int level, int name, const void *value, socklen_t size), (descriptor, level, name, value, size))
@@ -134,6 +149,10 @@ CALL(int, poll, -1, ENOMEM, (struct pollfd * polls, nfds_t count, int timeout), 
 CALL(int, signalfd, -1, EMFILE, (int descriptor, const sigset_t *signals, int flags), (descriptor, signals, flags))
 CALL(int, pidfd_open, -1, EMFILE, (pid_t pid, unsigned flags), (pid, flags))
 CALL(int, pidfd_send_signal, -1, EPERM, (int descriptor, int number, siginfo_t *information, unsigned flags), (descriptor, number, information, flags))
+CALL(int, posix_spawn_file_actions_init, ENOMEM, ENOMEM, (posix_spawn_file_actions_t * actions), (actions))
+CALL(int, posix_spawn_file_actions_adddup2, ENOMEM, ENOMEM, (posix_spawn_file_actions_t * actions, int from, int to), (actions, from, to))
+CALL(int, posix_spawn_file_actions_addclosefrom_np, ENOMEM, ENOMEM, (posix_spawn_file_actions_t * actions, int from), (actions, from))
+CALL(int, posix_spawnattr_init, ENOMEM, ENOMEM, (posix_spawnattr_t * attributes), (attributes))
 CALL(pid_t, fork, -1, EAGAIN, (void), ())
 CALL(int, posix_spawn, EAGAIN, EAGAIN,
      (pid_t * pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes, char *const *arguments, char *const *environment),

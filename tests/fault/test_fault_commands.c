@@ -1,7 +1,12 @@
 /* Each call fails once in the commands that look: they show everything, or say what is wrong; and the store stays as it is. */
 #include "../unit/cli_desk.h"
 
+#include <dirent.h>
+
+#include "dkimroll/file.h"
+#include "dkimroll/revoke.h"
 #include "dkimroll/status.h"
+#include "dkimroll/units.h"
 #include "fault.h"
 
 static const char TWO[] = "  example.com:\n  example.org:\n";
@@ -82,6 +87,112 @@ static void test_fault_commands__history_tells_all_or_fails(void **state) {
   view_each("history --json", cli_command_history, DOMAINS("example.org"), true);
 }
 
+static void test_fault_commands__metrics_tell_all_or_fail(void **state) {
+  (void)state;
+  view_each("metrics", cli_command_metrics, NULL, false);
+}
+
+/* ---- which keys are to be revoked ---- */
+
+/* Without a terminal and --yes it tells what would happen, and does nothing. */
+static int foretell(const struct cli *cli) {
+  struct session session = {.cli = cli};
+  struct revoke revoke = {.session = &session, .arguments = cli->arguments, .now = INT64_C(1800000000)};
+  struct error error = {0};
+  int result = session_open_for_reading(&session, &error);
+  if (!result) result = revoke_find(&revoke, &error);
+  if (!result) result = revoke_print_plan(&revoke, &error);
+  revoke_release(&revoke);
+  session_release(&session);
+  return result ? cli_report(cli, &error) : EX_OK;
+}
+
+static void test_fault_commands__whom_a_revocation_means_is_told_or_it_fails(void **state) {
+  (void)state;
+  view_each("revoke DOMAIN", foretell, DOMAINS("example.org"), false);
+}
+
+/* ---- drop-ins of the units ---- */
+
+struct host {
+  struct workplace folder;
+  char *policy, *drop_in;
+  struct cli_arguments arguments;
+};
+
+static void put(const struct host *host, const char *path, const char *text) {
+  const struct file_rights rights = {.owner = geteuid(), .group = getegid(), .mode = 0755};
+  struct error error = {0};
+  CLEANUP_FREE char *full = workplace_path(&host->folder, path);
+  CLEANUP_FREE char *directory = text_duplicate(full);
+  *strrchr(directory, '/') = '\0';
+  assert_int_equal(file_make_directories(directory, &rights, &error), 0);
+  workplace_write(full, text, 0644);
+}
+
+static void host_begin(void *context) {
+  struct host *host = context;
+  workplace_make(&host->folder, "/tmp");
+  put(host, "lib/systemd/system/dkimroll-keeper@.service", "[Service]\nReadWritePaths=-/etc/opendkim\n");
+  put(host, "lib/systemd/system/dkimroll.service", "[Service]\nStateDirectory=dkimroll\n");
+  put(host, "run/systemd/system/dkimroll.service.d/other.conf", "[Service]\nInaccessiblePaths=/srv/else\n");
+  put(host, "policy.yaml", "policies: {one: {}}\npublishers: {primary: {server: \"192.0.2.1\", tsig-file: /srv/tsig.key}}\n"
+                           "signers: {local: {key-table: /srv/tables/KeyTable, signing-table: \"refile:/srv/tables/SigningTable\", key-directory: /srv/keys/%d, milter: \"inet:8891@127.0.0.1\"}}\n"
+                           "domains: {a.example: {policy: one, publisher: primary, signers: [local]}}\n");
+  host->policy = workplace_path(&host->folder, "policy.yaml");
+  host->drop_in = workplace_path(&host->folder, "etc/systemd/system/dkimroll-keeper@.service.d/" UNITS_FILE_NAME);
+  host->arguments = (struct cli_arguments){.policy = host->policy, .apply = true};
+}
+
+static void host_end(void *context) {
+  struct host *host = context;
+  workplace_remove(&host->folder);
+  free(host->policy);
+  free(host->drop_in);
+}
+
+static int units_act(void *context, struct error *error) {
+  struct host *host = context;
+  char *out = NULL, *err = NULL;
+  size_t out_size, err_size;
+  struct cli cli = {.arguments = &host->arguments, .out = open_memstream(&out, &out_size), .err = open_memstream(&err, &err_size)};
+  const int status = units_carry_out(&cli, host->folder.path);
+  fclose(cli.out);
+  fclose(cli.err);
+  if (status && !err[0]) fail_msg("it ends with %d and without a word", status);
+  const int code = status ? error_set(error, ERROR_SYSTEM, "%.*s", (int)strcspn(err, "\n"), err) : 0;
+  free(out);
+  free(err);
+  return code;
+}
+
+/* Each drop-in is there whole or not at all. */
+static void units_check(void *context, bool whole) {
+  const struct host *host = context;
+  CLEANUP_FREE char *text = NULL;
+  struct error error = {0};
+  size_t size = 0, count = 0;
+  const bool there = file_read(host->drop_in, UNITS_TEXT_MAX, &text, &size, NULL, &error) == 0;
+  if (whole) assert_true(there);
+  if (!there) return;
+  assert_contains(text, "\nReadWritePaths=-/srv/tables\n");
+  assert_true(text[size - 1] == '\n');
+  *strrchr(host->drop_in, '/') = '\0';
+  DIR *listing = opendir(host->drop_in);
+  host->drop_in[strlen(host->drop_in)] = '/';
+  assert_non_null(listing);
+  for (const struct dirent *entry = readdir(listing); entry; entry = readdir(listing)) count += entry->d_name[0] != '.' || entry->d_name[1] > '.';
+  closedir(listing);
+  assert_int_equal(count, 1);
+}
+
+static void test_fault_commands__drop_ins_are_written_whole_or_not_at_all(void **state) {
+  (void)state;
+  struct host host;
+  const struct fault_workload workload = {.name = "units --apply", .context = &host, .begin = host_begin, .act = units_act, .check = units_check, .end = host_end};
+  fault_each(&workload);
+}
+
 #define FAULT_TEST(name) cmocka_unit_test_teardown(test_fault_commands__##name, fault_teardown)
 
 int main(void) {
@@ -89,6 +200,9 @@ int main(void) {
       FAULT_TEST(status_tells_all_or_fails),
       FAULT_TEST(plan_tells_all_or_fails),
       FAULT_TEST(history_tells_all_or_fails),
+      FAULT_TEST(metrics_tell_all_or_fail),
+      FAULT_TEST(whom_a_revocation_means_is_told_or_it_fails),
+      FAULT_TEST(drop_ins_are_written_whole_or_not_at_all),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

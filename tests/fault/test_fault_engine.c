@@ -12,12 +12,14 @@ struct life {
   struct world *world;
   int days;
   const char *policy; /* domains */
+  const char *rules;  /* of the policy; NULL: the usual ones */
 };
 
 static void life_begin(void *context) {
   struct life *life = context;
   life->world = calloc(1, sizeof *life->world);
   assert_non_null(life->world);
+  life->world->rules = life->rules;
   world_make(life->world, life->policy);
 }
 
@@ -27,6 +29,17 @@ static void rotation_begin(void *context) {
   life_begin(life);
   world_live(life->world, 1);
   world_request(life->world, REQUEST_ROTATE, "a.example");
+}
+
+/* A key waits in each, and the one that signs for a.example is in other hands. */
+static void emergency_begin(void *context) {
+  struct life *life = context;
+  life_begin(life);
+  world_live(life->world, 2);
+  CLEANUP_FREE char *states = world_states(life->world, "a.example");
+  assert_string_equal(states, "active ready");
+  life->world->compromised = true;
+  world_request(life->world, REQUEST_REVOKE, "a.example");
 }
 
 static int life_act(void *context, struct error *error) {
@@ -84,6 +97,14 @@ static void test_fault_engine__first_keys_come_to_sign(void **state) {
   fault_life("first keys", life_begin, 1);
 }
 
+static void test_fault_engine__a_revocation_comes_to_its_end(void **state) {
+  (void)state;
+  struct life life = {.days = 2, .policy = "a.example: {signers: [first, second]}, b.example: {}", .rules = "rotate-every: 90d, standby: 1"};
+  const struct fault_workload workload = {
+      .name = "revocation", .context = &life, .begin = emergency_begin, .act = life_act, .check = life_check, .end = life_end, .once = true};
+  fault_each(&workload);
+}
+
 static void test_fault_engine__a_rotation_comes_to_its_end(void **state) {
   (void)state;
   fault_life("rotation", rotation_begin, 12);
@@ -95,6 +116,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       FAULT_TEST(first_keys_come_to_sign),
       FAULT_TEST(a_rotation_comes_to_its_end),
+      FAULT_TEST(a_revocation_comes_to_its_end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,6 +90,28 @@ static void test_fault_files__a_policy_is_read_whole_or_not_at_all(void **state)
   }
 }
 
+static void calendar_begin(void *context) {
+  struct desk *desk = context;
+  desk_begin(desk);
+  desk->path = workplace_path(&desk->folder, "policy.yaml");
+  workplace_write(desk->path, desk->before, 0644);
+  desk->source = desk->path;
+}
+
+/* With everything that can be said about when. */
+static void test_fault_files__a_calendar_is_read_whole_or_not_at_all(void **state) {
+  (void)state;
+  struct desk desk = {.before = "time-zone: Europe/Berlin\nfreeze: [\"12-20..01-06\", \"2027-05-13\"]\nmax-per-run: 20\nfailure-budget: 5%\n"
+                                "policies:\n  one: {window: {days: [mon, tue], hours: [\"09:00-11:00\", \"14:00-16:00\"]}, freeze: [\"07-01..07-14\"], time-zone: America/New_York, jitter: 7d, standby: 2}\n"
+                                "publishers:\n  tool: {type: command, command: [/bin/true, \"a b\"], wait: 10m}\n"
+                                "  files: {type: zonefile, file: \"/srv/%z.dkim\", reload: {command: [/bin/true]}}\n"
+                                "hooks: {transition: [/bin/true], needs-person: [/bin/false, x]}\nmetrics: {file: /srv/dkimroll.prom}\n"
+                                "signers: {local: {key-table: /k/KeyTable, signing-table: \"refile:/k/SigningTable\", key-directory: /k/keys/%d, milter: \"unix:/k/sock\"}}\n"
+                                "domains: {example.com: {policy: one, publisher: tool, signers: [local]}, example.org: {policy: one, publisher: files, signers: [local]}}\n"};
+  const struct fault_workload workload = {.name = "calendar", .context = &desk, .begin = calendar_begin, .act = policy_act, .end = desk_end};
+  fault_each(&workload);
+}
+
 /* ---- TSIG keys ---- */
 
 static void tsig_begin(void *context) {
@@ -391,6 +413,7 @@ static void test_fault_files__whether_a_key_is_safe_is_known_or_an_error(void **
 int main(void) {
   const struct CMUnitTest tests[] = {
       FAULT_TEST(a_policy_is_read_whole_or_not_at_all),
+      FAULT_TEST(a_calendar_is_read_whole_or_not_at_all),
       FAULT_TEST(a_tsig_key_is_read_or_not),
       FAULT_TEST(tables_are_old_or_new),
       FAULT_TEST(tables_stay_when_they_are_only_tried),

@@ -15,6 +15,7 @@
 #include "dkimroll/runner_fragment.h"
 #include "dkimroll/text.h"
 #include "fault.h"
+#include "../unit/publisher_looked_rig.h"
 #include "../unit/workplace.h"
 
 enum { TEXT_MAX = 65536 };
@@ -154,12 +155,59 @@ static void test_fault_runner__a_command_is_run_or_the_reason_is_told(void **sta
   fault_each(&workload);
 }
 
+/* ---- publishers over them ---- */
+
+static void publisher_begin(struct rig *rig, const char *type) {
+  rig_open(rig, type);
+  rig_set_fragment(rig, "");
+}
+static void tool_begin(void *context) { publisher_begin(context, "command"); }
+static void zonefile_begin(void *context) { publisher_begin(context, "zonefile"); }
+static void publisher_end(void *context) { rig_close(context); }
+
+static int publisher_act(void *context, struct error *error) {
+  struct rig *rig = context;
+  const struct publish_item item = {.change = PUBLISH_ADD, .name = RIG_NAME, .record = "new", .ttl = 3600};
+  rig->done = 0;
+  int code = publisher_start(rig->publisher, &item, 1, loop_boottime(rig->loop) + 600000, rig_finished, rig, &rig->operation, error);
+  if (code) return code;
+  code = loop_run(rig->loop, error);
+  assert_int_equal(code ? 1 : rig->done, 1);
+  if (!code && rig->results[0].error.code) *error = rig->results[0].error;
+  return code ? code : rig->results[0].error.code;
+}
+
+/* The record is there or not, and said to be there only if it is. */
+static void publisher_check(void *context, bool whole) {
+  struct rig *rig = context;
+  CLEANUP_FREE char *text = rig_get_fragment(rig);
+  assert_non_null(text);
+  if (whole) rig_assert_stands(rig, "new");
+  if (whole && !rig_is_command(rig)) assert_non_null(strstr(text, RIG_NAME ". 3600 IN TXT \"new\"\n"));
+}
+
+static void test_fault_runner__a_record_is_published_or_it_is_said_that_not(void **state) {
+  (void)state;
+  static void (*const begins[])(void *) = {tool_begin, zonefile_begin};
+  for (size_t i = 0; i < ARRAY_SIZE(begins); i++) {
+    struct rig rig;
+    const struct fault_workload workload = {.name = i ? "publisher zonefile" : "publisher command",
+                                            .context = &rig,
+                                            .begin = begins[i],
+                                            .act = publisher_act,
+                                            .check = publisher_check,
+                                            .end = publisher_end};
+    fault_each(&workload);
+  }
+}
+
 #define FAULT_TEST(name) cmocka_unit_test_teardown(test_fault_runner__##name, fault_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       FAULT_TEST(a_fragment_is_old_or_new),
       FAULT_TEST(a_command_is_run_or_the_reason_is_told),
+      FAULT_TEST(a_record_is_published_or_it_is_said_that_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,6 +102,7 @@ struct world {
   const char *limits; /* lines of the policy at its top; NULL none */
   const char *rules;  /* of the policy instead of "rotate-every: 30d" */
   bool stop_at_event; /* the listener stops the engine */
+  bool compromised;   /* keys are in other hands: their records may go at any time (I2 is waived) */
   struct observe_server crowd[KEY_SIGHTINGS_MAX + 1]; /* too_many_servers */
   size_t violations;
   char violation[512]; /* the first */

@@ -118,7 +118,7 @@ struct fake_publisher {
 
 /* I1 and I2, seen from the outside: may this record go now? */
 static void check_going(struct world *world, const struct world_name *name) {
-  if (name->signed_at && loop_wall(world->loop) < name->signed_at + WORLD_WINDOW)
+  if (name->signed_at && !world->compromised && loop_wall(world->loop) < name->signed_at + WORLD_WINDOW)
     world_violate(world, "a record went too early", name->name);
 }
 

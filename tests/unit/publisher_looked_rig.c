@@ -7,6 +7,7 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/file.h"
+#include "dkimroll/keeper_worker.h"
 #include "dkimroll/text.h"
 
 enum { LOOK_MS = 20, CALL_MS = 300, DEADLINE_MS = 600 * 1000 };
@@ -188,7 +189,7 @@ static int job_submit(struct keeper *keeper, enum keeper_job kind, const struct 
   if (kind == KEEPER_RUN)
     run_command(rig, &request, &job->reply, &job->result);
   else
-    (void)!fragments.run(fragments.context, &request, &job->reply, &job->result);
+    keeper_job_run(&(struct keeper_handlers){&fragments, 1}, kind, &request, &job->reply, &job->result);
   (void)error;
   return loop_at(rig->loop, loop_boottime(rig->loop) + CALL_MS, job_fire, job, NULL);
 }

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -288,6 +289,42 @@ static void test_file__a_creation_that_is_killed_leaves_nothing(void **state) {
 }
 
 /* Killed between making a directory and giving it its name: the next attempt goes on with what is there. */
+static bool is_there(const struct workplace *workplace, const char *name) {
+  CLEANUP_FREE char *path = workplace_path(workplace, name);
+  return access(path, F_OK) == 0;
+}
+
+static void put(const struct workplace *workplace, const char *name) {
+  CLEANUP_FREE char *path = workplace_path(workplace, name);
+  workplace_write(path, "half", 0600);
+}
+
+static void test_file__what_a_killed_write_left_is_taken_away_by_the_next(void **state) {
+  CLEANUP_FREE char *path = workplace_path(*state, "file");
+  static const char *const others[] = {".file.dkimroll-next", ".file.dkimroll-0123abcd9", ".file.dkimroll-0123abcG", ".other.dkimroll-0123abcd", "file.dkimroll-0123abcd"};
+  struct error error = {0};
+  put(*state, ".file.dkimroll-0123abcd");
+  for (size_t i = 0; i < ARRAY_SIZE(others); i++) put(*state, others[i]);
+  assert_int_equal(file_replace(path, "new", 3, &private_rights, &error), 0);
+  assert_false(is_there(*state, ".file.dkimroll-0123abcd"));
+  for (size_t i = 0; i < ARRAY_SIZE(others); i++) assert_true(is_there(*state, others[i]));
+  assert_content(path, "new");
+}
+
+static void test_file__what_somebody_is_writing_is_no_leftover(void **state) {
+  CLEANUP_FREE char *path = workplace_path(*state, "file");
+  CLEANUP_FREE char *other = workplace_path(*state, ".file.dkimroll-0123abcd");
+  struct error error = {0};
+  put(*state, ".file.dkimroll-0123abcd");
+  CLEANUP_CLOSE int writer = open(other, O_WRONLY | O_CLOEXEC);
+  assert_int_equal(flock(writer, LOCK_EX | LOCK_NB), 0);
+  assert_int_equal(file_replace(path, "new", 3, &private_rights, &error), 0);
+  assert_true(is_there(*state, ".file.dkimroll-0123abcd"));
+  close(TAKE_FD(writer));
+  assert_int_equal(file_replace(path, "newer", 5, &private_rights, &error), 0);
+  assert_false(is_there(*state, ".file.dkimroll-0123abcd"));
+}
+
 static void test_file__a_directory_that_was_left_half_made_is_finished(void **state) {
   CLEANUP_FREE char *path = workplace_path(*state, "example.com");
   CLEANUP_FREE char *left = workplace_path(*state, ".example.com" FILE_TEMPORARY_MARK "directory");
@@ -453,6 +490,8 @@ int main(void) {
       FILE_TEST(test_file__a_write_cut_short_changes_nothing),
       FILE_TEST(test_file__a_full_disk_changes_nothing_and_says_so),
       FILE_TEST(test_file__a_creation_that_is_killed_leaves_nothing),
+      FILE_TEST(test_file__what_a_killed_write_left_is_taken_away_by_the_next),
+      FILE_TEST(test_file__what_somebody_is_writing_is_no_leftover),
       FILE_TEST(test_file__a_directory_that_was_left_half_made_is_finished),
       FILE_TEST(test_file__directories_are_made_with_rights_and_old_ones_left_alone),
       FILE_TEST(test_file__a_file_in_the_way_of_a_directory_is_told),

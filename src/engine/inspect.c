@@ -164,13 +164,24 @@ void engine_release_looks(struct engine *engine) {
 
 /* ---- lineages ---- */
 
+/* A change that lies ahead was stamped by a clock that has been set back since: no proof could ever be younger, and keys would be proved without an end. It counts
+ * from now, so that each is proved once more. */
+static int come_back(struct engine_tables *tables, struct error *error) {
+  const int64_t now = loop_wall(tables->engine->setup.loop);
+  if (tables->changed_at <= now) return 0;
+  tables->changed_at = now;
+  return save(tables, NULL, NULL, error);
+}
+
 int engine_wake_changed(struct engine *engine, bool *ret_more, struct error *error) {
   for (size_t i = 0; i < engine->tables_count; i++) {
     struct engine_tables *tables = &engine->tables[i];
+    int result = come_back(tables, error);
+    if (result) return result;
     if (tables->woken == STORE_ALL_WOKEN) continue;
     struct store_wake wake = {.after = tables->woken, .limit = ENGINE_WAKE_BATCH, .at = engine->plan_clock.now, .last = STORE_ALL_WOKEN};
     /* The place is stored with the next batch: after a crash the last one is woken twice. */
-    int result = save(tables, &wake, NULL, error);
+    result = save(tables, &wake, NULL, error);
     if (result) return result;
     tables->woken = wake.last;
     *ret_more = true;

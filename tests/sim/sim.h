@@ -27,6 +27,7 @@ enum {
   SIM_SIGNERS_MAX = 2,
   SIM_NAMES_MAX = 4000, /* selectors that ever were, of all domains */
   SIM_WORDS_MAX = 8,
+  SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
   SIM_TEXT = 128,
   SIM_LINE = 512,
 };
@@ -246,6 +247,8 @@ void sim_oracle_key_made(struct sim *sim, const char *path);
 void sim_oracle_key_gone(struct sim *sim, const char *path);
 void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, size_t size);
 void sim_oracle_store(struct sim *sim);
+/* One job of the keeper more: a host that does nothing but work, day by day, is a defect however well its mail is. */
+void sim_oracle_effort(struct sim *sim);
 /* NULL: every lineage is well; else what is wrong. */
 const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size);
 
@@ -287,7 +290,8 @@ struct sim_options {
 };
 struct sim_counts {
   uint64_t runs, crashes, mails, verified, excused, rotations, queries, updates, simulated_seconds;
-  uint64_t faults[48]; /* by place in sim_fault_kinds */
+  uint64_t busiest; /* jobs of the keeper in one day */
+  uint64_t faults[64]; /* by place in sim_fault_kinds */
 };
 struct sim_result {
   bool failed; /* violation says why */
@@ -386,6 +390,8 @@ struct sim {
   size_t secret_count;
   struct sim_action *actions;
   size_t action_count;
+  int64_t effort_day; /* what jobs_today counts */
+  uint64_t jobs_today;
 };
 
 #define SIM_RANDOM(sim, limit) entropy_below(&(sim)->world_random.entropy, (uint32_t)(limit))

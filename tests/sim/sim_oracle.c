@@ -152,6 +152,17 @@ void sim_oracle_key_gone(struct sim *sim, const char *path) {
   }
 }
 
+/* ---- effort ---- */
+
+void sim_oracle_effort(struct sim *sim) {
+  const int64_t day = sim_loop_now(sim->clock) / SIM_DAY;
+  if (day != sim->effort_day) sim->jobs_today = 0;
+  sim->effort_day = day;
+  if (++sim->jobs_today > sim->result->counts.busiest) sim->result->counts.busiest = sim->jobs_today;
+  if (sim->jobs_today > SIM_JOBS_A_DAY * sim->domain_count * sim->signer_count)
+    sim_violate(sim, "effort", "the keeper had %llu jobs in one day", (unsigned long long)sim->jobs_today);
+}
+
 /* ---- liveness ---- */
 
 struct examination {

@@ -25,6 +25,7 @@ enum {
   SIM_DOMAINS_MAX = 5,  /* a.test to e.test */
   SIM_SERVERS_MAX = 5,  /* ns1.test (the primary) to ns5.test */
   SIM_SIGNERS_MAX = 2,
+  SIM_RESOLVERS = 2, /* 192.0.2.2 and 192.0.2.3 */
   SIM_NAMES_MAX = 4000, /* selectors that ever were, of all domains */
   SIM_WORDS_MAX = 8,
   SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
@@ -118,16 +119,25 @@ struct sim_zone {
 };
 
 struct sim_server {
-  char host[32], address[48];
-  struct address parsed;
+  char host[32], address[48], address6[48]; /* address6: of a world with both families */
+  struct address parsed, parsed6;
   int64_t down_until, refuses_until, servfail_until, truncates_until, contradicts_until, frozen_until;
   int64_t loses_requests_until, loses_replies_until, lags_until;
   unsigned loses_requests, loses_replies; /* percent */
   int64_t lag;                            /* while it lags */
 };
 
+struct sim_resolver {
+  int64_t down_until, servfail_until;
+};
+
 void sim_zones_init(struct sim *sim);
 void sim_zones_free(struct sim *sim);
+/* Where the record of a selector really is: "s._domainkey.a.test", or behind the DNAME "s.a.keys.test". Returns buffer. */
+const char *sim_owner_name(const struct sim *sim, const char *selector, const char *domain, char buffer[DNS_NAME_TEXT_SIZE]);
+/* The zone with the records of that domain, and how their names end. */
+struct sim_zone *sim_record_zone(struct sim *sim, size_t domain);
+const char *sim_record_suffix(const struct sim *sim, size_t domain, char buffer[DNS_NAME_TEXT_SIZE]);
 struct sim_zone *sim_zone_find(struct sim *sim, const char *name); /* the zone that the name is in; NULL: none */
 const struct sim_content *sim_zone_at(const struct sim_zone *zone, size_t server);
 /* A copy of the primary's content, to be changed and given to sim_zone_commit. */
@@ -157,7 +167,7 @@ struct sim_answer {
 };
 /* What the server at that place says to a request; updates take effect. */
 void sim_dns_answer(struct sim *sim, int server, const uint8_t *octets, size_t size, bool tcp, struct sim_answer *ret_answer);
-enum { SIM_SERVER_PARENT = -1, SIM_SERVER_RESOLVER = -2, SIM_SERVER_NOBODY = -3 };
+enum { SIM_SERVER_PARENT = -1, SIM_SERVER_NOBODY = -2, SIM_SERVER_RESOLVER = -3 /* the first; the next is -4 */ };
 int sim_dns_server_at(const struct sim *sim, const struct address *address);
 void sim_dns_record_rdata(struct sim *sim, struct sim_record *record);
 
@@ -331,6 +341,8 @@ struct sim {
   bool stays;         /* a daemon without an end, which requests wake */
   int64_t away_until; /* nobody starts dkimroll before */
   bool is_signed;
+  bool is_delegated; /* _domainkey of every domain is a DNAME into one zone, of ours: keys.test */
+  bool has_ipv6; /* name servers have addresses of both families */
   uint32_t soa_ttl, minimum;
   char wildcard[24]; /* TTL of a wildcard TXT; empty: none */
   char publisher[16]; /* command, zonefile; empty: rfc2136 */
@@ -338,8 +350,11 @@ struct sim {
   bool dirty; /* something is new for the next run */
   bool is_calm;
   /* DNS */
-  struct sim_zone zones[SIM_DOMAINS_MAX];
+  struct sim_zone zones[SIM_DOMAINS_MAX + 1]; /* of the domains, and the one that holds the records of a delegated world */
+  size_t zone_count;
   struct sim_server servers[SIM_SERVERS_MAX];
+  struct sim_resolver resolvers[SIM_RESOLVERS];
+  int64_t receivers_defer_until, ipv6_routed_until;
   struct tsig_key tsig;
   int64_t rejects_until, primary_clock_until, primary_clock_error;
   struct sim_name names[SIM_NAMES_MAX];

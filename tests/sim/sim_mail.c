@@ -21,9 +21,14 @@ static void verify(void *context) {
   struct sim *sim = letter->sim;
   char name[DNS_NAME_TEXT_SIZE], why[SIM_LINE];
   const int64_t now = sim_loop_now(sim->clock), latest = latest_of(letter);
-  snprintf(name, sizeof name, "%s._domainkey.%s", letter->selector, letter->domain);
+  sim_owner_name(sim, letter->selector, letter->domain, name);
   if (now > latest) {
     free(letter);
+    return;
+  }
+  /* Deferred: the receiver tries again until its resolver answers or the window is over. */
+  if (sim->receivers_defer_until > now && now < latest) {
+    sim_loop_at(sim->clock, time_min(sim->receivers_defer_until, latest), verify, letter, true);
     return;
   }
   enum sim_cached cached = sim_zone_judge(sim, name, letter->public_key, why, sizeof why);

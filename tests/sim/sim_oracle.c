@@ -201,7 +201,8 @@ static int examine(void *context, const void *row) {
     snprintf(e->why, e->size, "%s has no active key: %s", lineage->domain, lineage->failure ? lineage->failure : "no failure");
     return 1;
   }
-  if (!sim_zone_served(sim, active->owner_name, active->record)) {
+  char owner[DNS_NAME_TEXT_SIZE];
+  if (!sim_zone_served(sim, sim_owner_name(sim, active->selector, lineage->domain, owner), active->record)) {
     snprintf(e->why, e->size, "%s: not every server serves the record of %s", lineage->domain, active->selector);
     return 1;
   }

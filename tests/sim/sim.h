@@ -38,6 +38,7 @@ enum {
 #define SIM_HOUR (60 * SIM_MINUTE)
 #define SIM_DAY (24 * SIM_HOUR)
 #define SIM_START (INT64_C(1769212800) * SIM_SECOND) /* 2026-01-24 00:00:00 UTC */
+#define SIM_SESSION_LONGEST SIM_DAY                      /* no policy of the world lets connections live longer: see drain in sim_seed.c */
 #define SIM_LOOKBACK (8 * SIM_DAY)                   /* no TTL of the world is longer, so no cache holds anything older */
 
 struct sim;
@@ -156,6 +157,8 @@ const char *sim_text(struct sim *sim, const char *text); /* kept in the arena */
 enum sim_cached { SIM_CACHED_GOOD = 0, SIM_CACHED_EXCUSED = 1, SIM_CACHED_BAD = 2 };
 /* May any cache that obeys TTLs hold an answer for name at this moment with which a signature of that public key (base64) fails? */
 enum sim_cached sim_zone_judge(struct sim *sim, const char *name, const char *public_key, char *why, size_t size);
+/* Since when some server of the NS set has not served that key; INT64_MAX: all serve it. */
+int64_t sim_zone_wrong_since(struct sim *sim, const char *name, const char *public_key);
 /* Does every server of the NS set serve exactly this TXT? */
 bool sim_zone_served(struct sim *sim, const char *name, const char *text);
 
@@ -215,7 +218,8 @@ void sim_policy_write(struct sim *sim);
 
 struct sim_mail_place {
   bool has_signed;
-  bool tampered; /* the operator broke this sender at this signer */
+  int64_t tampered_at; /* somebody took its lines out of a table; 0: nobody, or all is well since */
+  int64_t mended_at;   /* they are there again, on the disk and in the signer's memory; 0: they are not */
   char selector[SELECTOR_SIZE]; /* of the last signature */
   int64_t selector_since, first_at, last_at;
 };
@@ -230,11 +234,14 @@ enum sim_signing { SIM_MAIL_SIGNED = 0, SIM_MAIL_UNSIGNED = 1, SIM_MAIL_TEMPFAIL
 struct sim_signature {
   char selector[SELECTOR_SIZE];
   char public_key[64]; /* base64 */
+  int64_t opened;      /* the connection; also where nothing was signed */
 };
 struct sim_filter; /* sim_filter.c */
 void sim_filters_init(struct sim *sim);
 void sim_filters_free(struct sim *sim);
 enum sim_signing sim_filter_sign(struct sim *sim, size_t signer, const char *domain, struct sim_signature *ret_signature);
+/* Do the tables sign for the domain, those on the disk as well as those that the signer has read? */
+bool sim_filter_is_whole(struct sim *sim, size_t signer, const char *domain);
 const struct sim_signers *sim_filters(struct sim *sim);
 int sim_filter_make(struct sim *sim, const struct policy_signer *policy, struct signer **ret_signer, struct error *error);
 void sim_filter_restart(struct sim *sim, size_t signer);
@@ -244,7 +251,7 @@ struct sim_signer_faults *sim_filter_faults(struct sim *sim, size_t signer);
 /* ---- sim_vandal.c: people who edit tables by hand ---- */
 
 bool sim_tables_foreign(struct sim *sim, size_t signer);
-bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain);
+bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain, bool excused);
 void sim_tables_judge(struct sim *sim);
 
 /* ---- sim_oracle.c ---- */
@@ -252,6 +259,8 @@ void sim_tables_judge(struct sim *sim);
 void sim_trace(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_violate(struct sim *sim, const char *invariant, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void sim_oracle_update(struct sim *sim, struct sim_zone *zone, const struct sim_content *before, const struct sim_content *after);
+/* A signature with that key; the first one must be of a key whose record was there. */
+void sim_oracle_signature(struct sim *sim, const char *owner, const char *public_key);
 void sim_oracle_event(struct sim *sim, const struct event *event);
 void sim_oracle_key_made(struct sim *sim, const char *path);
 void sim_oracle_key_gone(struct sim *sim, const char *path);
@@ -318,6 +327,7 @@ struct sim_name { /* one selector's life, as the world saw it */
   bool ours;
   bool compromised;  /* an operator asked for its end */
   bool ends_at_once; /* even if no other key can sign */
+  bool has_signed;
 };
 
 struct sim_secret {

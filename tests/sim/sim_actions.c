@@ -486,10 +486,37 @@ static bool do_tables(struct call *call) {
   count_fault(call, call->count == 3 ? "tables" : "tables-dropped");
   if (call->count == 3 && text_equal(call->words[2], "foreign")) return sim_tables_foreign(call->sim, signer);
   if (call->count == 4 && take_domain(call, call->words[2], &domain)) {
-    if (text_equal(call->words[3], "sender-dropped")) return sim_tables_drop_lines(call->sim, signer, "SigningTable", domain);
-    if (text_equal(call->words[3], "key-dropped")) return sim_tables_drop_lines(call->sim, signer, "KeyTable", domain);
+    if (text_equal(call->words[3], "sender-dropped")) return sim_tables_drop_lines(call->sim, signer, "SigningTable", domain, true);
+    if (text_equal(call->words[3], "key-dropped")) return sim_tables_drop_lines(call->sim, signer, "KeyTable", domain, true);
   }
   return fail(call, "tables SIGNER foreign, tables SIGNER DOMAIN sender-dropped|key-dropped");
+}
+
+/* What dkimroll must never do, done in its place, to show that the oracle sees it right beside what it excuses (tests/unit/test_sim_oracle.c). */
+static bool do_defect(struct call *call) {
+  struct sim *sim = call->sim;
+  size_t signer = 0, domain = 0;
+  if (call->count == 3 && text_equal(call->words[1], "jobs")) {
+    for (unsigned long i = strtoul(call->words[2], NULL, 10); i > 0; i--) sim_oracle_effort(sim);
+    return true;
+  }
+  if (call->count < 3 || !take_domain(call, call->words[2], &domain)) return fail(call, "defect sender-lost|record-lost|switch-unseen DOMAIN [SIGNER], defect jobs N");
+  struct sim_zone *zone = sim_record_zone(sim, domain);
+  const size_t i = find_record(sim, domain, sim_zone_at(zone, 0), "signing");
+  if (text_equal(call->words[1], "sender-lost") && call->count == 4 && take_number(call, call->words[3], "s", sim->signer_count, &signer))
+    return sim_tables_drop_lines(sim, signer, "SigningTable", domain, false);
+  if (text_equal(call->words[1], "record-lost") && i != SIZE_MAX) {
+    struct sim_content *content = sim_zone_edit(zone);
+    sim_content_remove(content, i);
+    sim_zone_commit(sim, zone, content);
+    return true;
+  }
+  if (text_equal(call->words[1], "switch-unseen")) {
+    for (size_t n = 0; n < sim->name_count; n++) sim->names[n].has_signed = false;
+    sim_mail_domain(sim, domain);
+    return true;
+  }
+  return fail(call, "there is no such defect, or nothing to do it to");
 }
 
 static bool do_keeper(struct call *call) {
@@ -636,7 +663,7 @@ static const struct {
     {"domain", do_domain}, {"hold", do_hold},       {"hold-activation", do_hold_activation}, {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
     {"suspend", do_suspend}, {"away", do_away},     {"tool", do_tool},     {"fragments", do_fragments},
-    {"resolver", do_resolver}, {"receivers", do_receivers}, {"ipv6", do_ipv6},
+    {"defect", do_defect}, {"resolver", do_resolver}, {"receivers", do_receivers}, {"ipv6", do_ipv6},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 

@@ -116,6 +116,21 @@ void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, s
   }
 }
 
+/* What the world did to a record is an excuse for mail that was signed with it, not for a switch to it: the look of the same step must have seen that. It is the
+ * operation's time old at most, and over a name server of two minds it may have seen the other one. */
+void sim_oracle_signature(struct sim *sim, const char *owner, const char *public_key) {
+  const int64_t now = sim_loop_now(sim->clock), since = sim_zone_wrong_since(sim, owner, public_key);
+  bool two_minds = false;
+  for (size_t i = 0; i < sim->name_count; i++) {
+    struct sim_name *name = &sim->names[i];
+    if (!text_equal(name->name, owner) || name->has_signed) continue;
+    name->has_signed = true;
+    for (size_t s = 0; s < sim->server_count; s++) two_minds |= sim->servers[s].contradicts_until + ENGINE_SIGN_SECONDS * SIM_SECOND > now;
+    if (!two_minds && since < now - (ENGINE_SIGN_SECONDS + 60) * SIM_SECOND)
+      sim_violate(sim, "I2", "the first mail is signed with the key of %s, whose record is not on every server since %lld s", owner, (long long)(now - since) / 1000);
+  }
+}
+
 void sim_oracle_event(struct sim *sim, const struct event *event) {
   sim_trace(sim, "event: %s %s%s%s%s%s%s: %s", event->domain[0] ? event->domain : "host", event->selector ? event->selector : "", event->selector ? " " : "",
             event->kind, event->from ? " " : "", event->from ? event->to : "", "", event->reason ? event->reason : "");

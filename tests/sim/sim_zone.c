@@ -265,6 +265,21 @@ enum sim_cached sim_zone_judge(struct sim *sim, const char *name, const char *pu
   return verdict;
 }
 
+int64_t sim_zone_wrong_since(struct sim *sim, const char *name, const char *public_key) {
+  struct sim_zone *zone = sim_zone_find(sim, name);
+  int64_t earliest = INT64_MAX;
+  for (size_t s = 0; s < sim->server_count; s++) {
+    const struct sim_copy *copy = &zone->copies[s];
+    for (size_t i = copy->count; i-- > 0 && copy->eras[i].serving;) {
+      struct lookup lookup;
+      look_up(copy->eras[i].content, name, &lookup);
+      if (answers_well(&lookup, public_key)) break;
+      earliest = time_min(earliest, copy->eras[i].since);
+    }
+  }
+  return earliest;
+}
+
 bool sim_zone_served(struct sim *sim, const char *name, const char *text) {
   struct sim_zone *zone = sim_zone_find(sim, name);
   for (size_t s = 0; zone && s < sim->server_count; s++) {

@@ -43,22 +43,31 @@ static bool back_off_runs(const struct gate_view *view) {
   return end != TIME_UNSET && now < end && end <= time_add(now, LONGEST);
 }
 
+/* Only one failure is remembered, so two keys that fail in turn would forget each other's pause. What was begun for this key has a pace of its own then. */
+static bool gate_pace(const struct gate_view *view, struct plan_reason *reason, int64_t pause) {
+  const int64_t begun = view->key->intent_at, now = view->clock->now, opens = time_add(begun, pause);
+  char moment[TIME_TEXT_SIZE];
+  if (begun == TIME_UNSET || begun > now || now >= opens) return true;
+  return gate_closed(reason, opens, "it was tried a moment ago, and is tried again at %s", time_format(opens, moment));
+}
+
+/* A step that succeeded is not asked for again: one that was begun last and is due again has failed. */
+static bool gate_repetition(const struct gate_view *view, struct plan_reason *reason) {
+  const struct key *key = view->key;
+  if (!key || key->intent_open || key->intent != (int)view->action) return true;
+  return gate_pace(view, reason, TIMING_TURN_PAUSE);
+}
+
 static bool gate_back_off(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
   const struct key *failed = failure_key(lineage);
+  const bool runs = back_off_runs(view), signs = !view->key || !key_is_leaving(lineage, view->key);
   char moment[TIME_TEXT_SIZE];
-  if (!back_off_runs(view)) return true;
-  /* An emergency waits for nothing but itself: what failed of other keys says nothing about whether this can be done. Only one failure is remembered, so it has a pace of
-   * its own, or two keys that fail in turn would forget each other's pause. */
-  if (view->key && view->key->compromised_at != TIME_UNSET && failed != view->key) {
-    const int64_t begun = view->key->intent_at, opens = time_add(begun, TIMING_EMERGENCY_PAUSE);
-    if (begun == TIME_UNSET || begun > view->clock->now || view->clock->now >= opens) return true;
-    return gate_closed(reason, opens, "it was tried a moment ago, and is tried again at %s", time_format(opens, moment));
-  }
+  /* An emergency waits for nothing but itself: what failed of other keys says nothing about whether this can be done. */
+  if (runs && view->key && view->key->compromised_at != TIME_UNSET && failed != view->key) return gate_pace(view, reason, TIMING_EMERGENCY_PAUSE);
   /* A dead server of an old key must not slow down the next rotation, nor must trouble with the key that signs hold back the one that ends it. */
-  const bool signs = !view->key || !key_is_leaving(lineage, view->key);
-  if (signs && failed && key_is_leaving(lineage, failed)) return true;
-  if (signs && failed && failed == view->active && view->key != failed) return true;
+  if (signs && failed && (key_is_leaving(lineage, failed) || (failed == view->active && view->key != failed))) return gate_repetition(view, reason);
+  if (!runs) return true;
   return gate_closed(reason, lineage->retry_at, "failed %u time%s, tried again at %s: %s", lineage->failures,
                      lineage->failures == 1 ? "" : "s", time_format(lineage->retry_at, moment),
                      lineage->failure ? lineage->failure : "no reason stored");

@@ -29,6 +29,7 @@ enum {
   SIM_NAMES_MAX = 4000, /* selectors that ever were, of all domains */
   SIM_WORDS_MAX = 8,
   SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
+  SIM_JOBS_IN_EMERGENCY = 2000, /* compromised keys that fail are tried each minute (TIMING_EMERGENCY_PAUSE) */
   SIM_TEXT = 128,
   SIM_LINE = 512,
 };
@@ -291,6 +292,8 @@ bool sim_action_do(struct sim *sim, const struct sim_action *action, char *why, 
 void sim_power_cut(struct sim *sim);
 void sim_calm(struct sim *sim); /* all faults end, and people put right what people broke */
 extern const char *const sim_fault_kinds[];
+/* How often there was a fault whose kind begins so. */
+uint64_t sim_fault_count(const struct sim *sim, const char *kind);
 
 /* ---- sim_script.c, sim_seed.c ---- */
 
@@ -415,6 +418,7 @@ struct sim {
   size_t secret_count;
   struct sim_action *actions;
   size_t action_count;
+  bool tables_edited; /* by somebody else, once at least */
   int64_t effort_day; /* what jobs_today counts */
   uint64_t jobs_today;
 };

@@ -70,6 +70,13 @@ static void count_fault(struct call *call, const char *kind) {
     if (text_equal(sim_fault_kinds[i], kind)) call->sim->result->counts.faults[i]++;
 }
 
+uint64_t sim_fault_count(const struct sim *sim, const char *kind) {
+  uint64_t count = 0;
+  for (size_t i = 0; sim_fault_kinds[i]; i++)
+    if (text_starts(sim_fault_kinds[i], kind)) count += sim->result->counts.faults[i];
+  return count;
+}
+
 /* ---- name servers ---- */
 
 static bool server_until(struct call *call, int64_t *until, const char *word, const char *kind) {

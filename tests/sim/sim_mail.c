@@ -62,7 +62,10 @@ static bool is_excused(const struct sim_mail_place *place, int64_t opened) {
 static void look_for_mending(struct sim *sim, size_t signer, const char *domain, struct sim_mail_place *place) {
   const int64_t now = sim_loop_now(sim->clock);
   if (!place->tampered_at) return;
-  if (!place->mended_at && sim_filter_is_whole(sim, signer, domain)) place->mended_at = now;
+  const bool whole = sim_filter_is_whole(sim, signer, domain);
+  if (!place->mended_at && whole) place->mended_at = now;
+  /* A switch that could not be proved is taken back, to what there was: nothing. */
+  if (place->mended_at && !whole && now - place->mended_at < ENGINE_SIGN_SECONDS * SIM_SECOND) place->mended_at = 0;
   if (place->mended_at && now - place->mended_at > SIM_SESSION_LONGEST) place->tampered_at = place->mended_at = 0;
 }
 

@@ -135,6 +135,10 @@ void sim_oracle_event(struct sim *sim, const struct event *event) {
   sim_trace(sim, "event: %s %s%s%s%s%s%s: %s", event->domain[0] ? event->domain : "host", event->selector ? event->selector : "", event->selector ? " " : "",
             event->kind, event->from ? " " : "", event->from ? event->to : "", "", event->reason ? event->reason : "");
   sim_emergency_event(sim, event);
+  /* What a run did that was cut off, and where a disk or a worker failed half-way, nobody can tell from an edit by hand. */
+  const struct sim_counts *counts = &sim->result->counts;
+  if (text_equal(event->kind, "tables") && !sim->tables_edited && !counts->crashes && !sim_fault_count(sim, "power-cut") && !sim_fault_count(sim, "keeper-") && !sim_fault_count(sim, "disk-"))
+    sim_violate(sim, "false alarm", "nobody changed the tables: %s", event->reason);
   if (event->reason) sim_oracle_octets(sim, "an event", event->reason, strlen(event->reason));
   if (event->reason && strstr(event->reason, "defect of dkimroll")) sim_violate(sim, "defect", "%s: %s", event->domain, event->reason);
 }
@@ -174,7 +178,11 @@ void sim_oracle_effort(struct sim *sim) {
   if (day != sim->effort_day) sim->jobs_today = 0;
   sim->effort_day = day;
   if (++sim->jobs_today > sim->result->counts.busiest) sim->result->counts.busiest = sim->jobs_today;
-  if (sim->jobs_today > SIM_JOBS_A_DAY * sim->domain_count * sim->signer_count)
+  /* In an emergency what fails is tried each minute, as long as it lasts. */
+  bool emergency = false;
+  for (size_t i = 0; i < sim->name_count; i++) emergency |= sim->names[i].compromised;
+  const uint64_t most = (emergency ? SIM_JOBS_IN_EMERGENCY : SIM_JOBS_A_DAY) * sim->domain_count * sim->signer_count;
+  if (sim->jobs_today > most)
     sim_violate(sim, "effort", "the keeper had %llu jobs in one day", (unsigned long long)sim->jobs_today);
 }
 

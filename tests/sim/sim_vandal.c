@@ -21,6 +21,7 @@ static char *read_table(struct sim *sim, size_t signer, const char *table, char 
 }
 
 static void write_table(struct sim *sim, const char *path, const struct buffer *text) {
+  sim->tables_edited = true;
   sim_files_world_begin(&sim->files);
   const int descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
   if (descriptor < 0 || write(descriptor, text->data, text->size) != (ssize_t)text->size || close(descriptor)) abort();

@@ -87,6 +87,25 @@ static void test_planner_signing__an_activation_that_failed_backs_off(void **sta
                       "failed 3 times, tried again at 2027-01-15 08:01:00 UTC: activate of b: timeout");
 }
 
+/* Only the last failure is remembered. */
+static void test_planner_signing__two_keys_that_fail_in_turn_do_not_forget_their_pauses(void **state) {
+  struct builder *builder = *state;
+  struct key *next = ready_pair(builder);
+  builder->lineage.rotate_requested = true;
+  builder_key(builder, "old", KEY_RETIRED, now - DAY);
+  next = &builder->lineage.keys[1];
+  next->intent = PLAN_ACTIVATE;
+  next->intent_at = now - 60;
+  expect_back_off(builder, PLAN_REVOKE, "old", now + 15);
+  expect_opens(builder, 1, PLAN_ACTIVATE, "back_off", now - 60 + TIMING_TURN_PAUSE);
+  /* What was begun last was something else, or was cut off by a crash: neither has failed. */
+  next->intent = PLAN_CONFIRM;
+  expect_action(builder, 1, now, PLAN_ACTIVATE);
+  next->intent = PLAN_ACTIVATE;
+  next->intent_open = true;
+  expect_action(builder, 1, now, PLAN_ACTIVATE);
+}
+
 static void test_planner_signing__a_ready_key_is_watched(void **state) {
   struct builder *builder = *state;
   ready_pair(builder);
@@ -362,6 +381,7 @@ int main(void) {
       TEST(no_switch_while_held),
       TEST(no_switch_before_f1_of_a_policy_that_got_longer),
       TEST(an_activation_that_failed_backs_off),
+      TEST(two_keys_that_fail_in_turn_do_not_forget_their_pauses),
       TEST(a_ready_key_is_watched),
       TEST(an_active_key_is_only_watched),
       TEST(look_ahead_leaves_the_watch_out),

@@ -77,11 +77,14 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(BUILD)/tests/unit/lib
 # Parts of the simulator have unit tests of their own.
 $(BUILD)/tests/unit/test_sim_signer: $(addprefix $(BUILD)/tests/sim/,sim_signer.o sim_tables.o sim_filter_stream.o)
 $(BUILD)/tests/unit/test_sim_disk: $(addprefix $(BUILD)/tests/sim/,sim_disk.o sim_disk_file.o)
+# The oracle is tried in whole lives.
+SIM_PARTS := $(filter-out $(BUILD)/tests/sim/simulate.o,$(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)))
+$(BUILD)/tests/unit/test_sim_oracle: $(SIM_PARTS)
 # Calls on files that the simulator leads through tests/sim/sim_file_calls.c.
 SIM_WRAPPED := open openat mkdir mkdirat link linkat rename renameat renameat2 unlink unlinkat rmdir remove write pwrite ftruncate fchmod fsync
 SIM_WRAP := $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAPPED))
 $(BUILD)/tests/unit/test_sim_files: $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
-$(BUILD)/tests/unit/test_sim_files: LDFLAGS += $(SIM_WRAP)
+$(BUILD)/tests/unit/test_sim_files $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # Each allocation of the lifecycle fails once, also those of what a whole life does.

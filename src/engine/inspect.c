@@ -99,6 +99,17 @@ static void take_stamp(struct engine_tables *tables, const struct signer_stamp *
   event_list_release(&events);
 }
 
+static bool writes_tables(const struct operation *operation) {
+  return operation->stage == &stage_activate || operation->stage == &stage_repair || operation->stage == &stage_withdraw;
+}
+
+/* A look that was under way when an operation of ours began may see the half of it; the look after it tells. */
+static bool is_crossed(const struct engine *engine) {
+  for (const struct operation *operation = engine->operations; operation; operation = operation->next)
+    if (writes_tables(operation)) return true;
+  return false;
+}
+
 /* Tables that cannot be looked at are no news: whoever signs with them is proved, and tells. */
 static void looked(void *context, const struct signer_stamp *stamp, const struct error *error) {
   struct engine_tables *tables = context;
@@ -106,7 +117,7 @@ static void looked(void *context, const struct signer_stamp *stamp, const struct
   struct error failure = {0};
   tables->looking = NULL;
   engine->looks--;
-  if (error->code == 0) take_stamp(tables, stamp, &failure);
+  if (error->code == 0 && !is_crossed(engine)) take_stamp(tables, stamp, &failure);
   tables->ours = tables->again;
   if (tables->again && !engine->failure.code) start_look(tables);
   if (engine->looks > 0) return;
@@ -142,7 +153,7 @@ int engine_inspect(struct engine *engine, struct error *error) {
 }
 
 void engine_inspect_ours(struct engine *engine, const struct operation *operation) {
-  const bool writes = operation->stage == &stage_activate || operation->stage == &stage_repair || operation->stage == &stage_withdraw;
+  const bool writes = writes_tables(operation);
   /* The first key at a signer makes its tables known. */
   for (size_t i = 0; i < operation->count && writes; i++)
     for (size_t j = 0; j < operation->works[i]->lineage.signer_count; j++) add_tables(engine, operation->works[i]->lineage.signers[j]);
@@ -164,13 +175,24 @@ void engine_release_looks(struct engine *engine) {
 
 /* ---- lineages ---- */
 
+/* A change that lies ahead was stamped by a clock that has been set back since: no proof could ever be younger, and keys would be proved without an end. It counts
+ * from now, so that each is proved once more. */
+static int come_back(struct engine_tables *tables, struct error *error) {
+  const int64_t now = loop_wall(tables->engine->setup.loop);
+  if (tables->changed_at <= now) return 0;
+  tables->changed_at = now;
+  return save(tables, NULL, NULL, error);
+}
+
 int engine_wake_changed(struct engine *engine, bool *ret_more, struct error *error) {
   for (size_t i = 0; i < engine->tables_count; i++) {
     struct engine_tables *tables = &engine->tables[i];
+    int result = come_back(tables, error);
+    if (result) return result;
     if (tables->woken == STORE_ALL_WOKEN) continue;
     struct store_wake wake = {.after = tables->woken, .limit = ENGINE_WAKE_BATCH, .at = engine->plan_clock.now, .last = STORE_ALL_WOKEN};
     /* The place is stored with the next batch: after a crash the last one is woken twice. */
-    int result = save(tables, &wake, NULL, error);
+    result = save(tables, &wake, NULL, error);
     if (result) return result;
     tables->woken = wake.last;
     *ret_more = true;

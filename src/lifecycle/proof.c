@@ -34,6 +34,16 @@ static void extend_windows(struct application *a, const struct placement *repair
   }
 }
 
+/* A withdrawal that lies ahead was stamped by a clock that has been set back since. The proof of now is the younger of the two, or else it would be asked for again
+ * and again until the clock has come there. */
+static void come_back(struct application *a, int64_t proved_at) {
+  for (size_t i = 0; i < a->lineage->key_count; i++) {
+    struct key *key = &a->lineage->keys[i];
+    for (size_t j = 0; j < key->placement_count && key->state < KEY_ACTIVE; j++)
+      if (key->placements[j].drained_at > a->now) key->placements[j].drained_at = proved_at;
+  }
+}
+
 void proof_take(struct application *a, const struct placement_report *report, struct placement *placement) {
   if (report->completed_at == 0) {
     const bool proof = a->outcome->action == PLAN_PROVE;
@@ -44,6 +54,7 @@ void proof_take(struct application *a, const struct placement_report *report, st
   placement->proved_at = report->completed_at;
   placement->damage = DAMAGE_NONE;
   placement->damaged_at = TIME_UNSET;
+  come_back(a, report->completed_at);
   if (a->outcome->action == PLAN_REPAIR) extend_windows(a, placement);
 }
 

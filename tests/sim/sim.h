@@ -25,8 +25,11 @@ enum {
   SIM_DOMAINS_MAX = 5,  /* a.test to e.test */
   SIM_SERVERS_MAX = 5,  /* ns1.test (the primary) to ns5.test */
   SIM_SIGNERS_MAX = 2,
+  SIM_RESOLVERS = 2, /* 192.0.2.2 and 192.0.2.3 */
   SIM_NAMES_MAX = 4000, /* selectors that ever were, of all domains */
   SIM_WORDS_MAX = 8,
+  SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
+  SIM_JOBS_IN_EMERGENCY = 2000, /* compromised keys that fail are tried each minute (TIMING_EMERGENCY_PAUSE) */
   SIM_TEXT = 128,
   SIM_LINE = 512,
 };
@@ -36,6 +39,7 @@ enum {
 #define SIM_HOUR (60 * SIM_MINUTE)
 #define SIM_DAY (24 * SIM_HOUR)
 #define SIM_START (INT64_C(1769212800) * SIM_SECOND) /* 2026-01-24 00:00:00 UTC */
+#define SIM_SESSION_LONGEST SIM_DAY                      /* no policy of the world lets connections live longer: see drain in sim_seed.c */
 #define SIM_LOOKBACK (8 * SIM_DAY)                   /* no TTL of the world is longer, so no cache holds anything older */
 
 struct sim;
@@ -117,16 +121,25 @@ struct sim_zone {
 };
 
 struct sim_server {
-  char host[32], address[48];
-  struct address parsed;
+  char host[32], address[48], address6[48]; /* address6: of a world with both families */
+  struct address parsed, parsed6;
   int64_t down_until, refuses_until, servfail_until, truncates_until, contradicts_until, frozen_until;
   int64_t loses_requests_until, loses_replies_until, lags_until;
   unsigned loses_requests, loses_replies; /* percent */
   int64_t lag;                            /* while it lags */
 };
 
+struct sim_resolver {
+  int64_t down_until, servfail_until;
+};
+
 void sim_zones_init(struct sim *sim);
 void sim_zones_free(struct sim *sim);
+/* Where the record of a selector really is: "s._domainkey.a.test", or behind the DNAME "s.a.keys.test". Returns buffer. */
+const char *sim_owner_name(const struct sim *sim, const char *selector, const char *domain, char buffer[DNS_NAME_TEXT_SIZE]);
+/* The zone with the records of that domain, and how their names end. */
+struct sim_zone *sim_record_zone(struct sim *sim, size_t domain);
+const char *sim_record_suffix(const struct sim *sim, size_t domain, char buffer[DNS_NAME_TEXT_SIZE]);
 struct sim_zone *sim_zone_find(struct sim *sim, const char *name); /* the zone that the name is in; NULL: none */
 const struct sim_content *sim_zone_at(const struct sim_zone *zone, size_t server);
 /* A copy of the primary's content, to be changed and given to sim_zone_commit. */
@@ -145,6 +158,8 @@ const char *sim_text(struct sim *sim, const char *text); /* kept in the arena */
 enum sim_cached { SIM_CACHED_GOOD = 0, SIM_CACHED_EXCUSED = 1, SIM_CACHED_BAD = 2 };
 /* May any cache that obeys TTLs hold an answer for name at this moment with which a signature of that public key (base64) fails? */
 enum sim_cached sim_zone_judge(struct sim *sim, const char *name, const char *public_key, char *why, size_t size);
+/* Since when some server of the NS set has not served that key; INT64_MAX: all serve it. */
+int64_t sim_zone_wrong_since(struct sim *sim, const char *name, const char *public_key);
 /* Does every server of the NS set serve exactly this TXT? */
 bool sim_zone_served(struct sim *sim, const char *name, const char *text);
 
@@ -156,7 +171,7 @@ struct sim_answer {
 };
 /* What the server at that place says to a request; updates take effect. */
 void sim_dns_answer(struct sim *sim, int server, const uint8_t *octets, size_t size, bool tcp, struct sim_answer *ret_answer);
-enum { SIM_SERVER_PARENT = -1, SIM_SERVER_RESOLVER = -2, SIM_SERVER_NOBODY = -3 };
+enum { SIM_SERVER_PARENT = -1, SIM_SERVER_NOBODY = -2, SIM_SERVER_RESOLVER = -3 /* the first; the next is -4 */ };
 int sim_dns_server_at(const struct sim *sim, const struct address *address);
 void sim_dns_record_rdata(struct sim *sim, struct sim_record *record);
 
@@ -204,7 +219,8 @@ void sim_policy_write(struct sim *sim);
 
 struct sim_mail_place {
   bool has_signed;
-  bool tampered; /* the operator broke this sender at this signer */
+  int64_t tampered_at; /* somebody took its lines out of a table; 0: nobody, or all is well since */
+  int64_t mended_at;   /* they are there again, on the disk and in the signer's memory; 0: they are not */
   char selector[SELECTOR_SIZE]; /* of the last signature */
   int64_t selector_since, first_at, last_at;
 };
@@ -219,11 +235,14 @@ enum sim_signing { SIM_MAIL_SIGNED = 0, SIM_MAIL_UNSIGNED = 1, SIM_MAIL_TEMPFAIL
 struct sim_signature {
   char selector[SELECTOR_SIZE];
   char public_key[64]; /* base64 */
+  int64_t opened;      /* the connection; also where nothing was signed */
 };
 struct sim_filter; /* sim_filter.c */
 void sim_filters_init(struct sim *sim);
 void sim_filters_free(struct sim *sim);
 enum sim_signing sim_filter_sign(struct sim *sim, size_t signer, const char *domain, struct sim_signature *ret_signature);
+/* Do the tables sign for the domain, those on the disk as well as those that the signer has read? */
+bool sim_filter_is_whole(struct sim *sim, size_t signer, const char *domain);
 const struct sim_signers *sim_filters(struct sim *sim);
 int sim_filter_make(struct sim *sim, const struct policy_signer *policy, struct signer **ret_signer, struct error *error);
 void sim_filter_restart(struct sim *sim, size_t signer);
@@ -233,7 +252,7 @@ struct sim_signer_faults *sim_filter_faults(struct sim *sim, size_t signer);
 /* ---- sim_vandal.c: people who edit tables by hand ---- */
 
 bool sim_tables_foreign(struct sim *sim, size_t signer);
-bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain);
+bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain, bool excused);
 void sim_tables_judge(struct sim *sim);
 
 /* ---- sim_oracle.c ---- */
@@ -241,11 +260,15 @@ void sim_tables_judge(struct sim *sim);
 void sim_trace(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sim_violate(struct sim *sim, const char *invariant, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void sim_oracle_update(struct sim *sim, struct sim_zone *zone, const struct sim_content *before, const struct sim_content *after);
+/* A signature with that key; the first one must be of a key whose record was there. */
+void sim_oracle_signature(struct sim *sim, const char *owner, const char *public_key);
 void sim_oracle_event(struct sim *sim, const struct event *event);
 void sim_oracle_key_made(struct sim *sim, const char *path);
 void sim_oracle_key_gone(struct sim *sim, const char *path);
 void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, size_t size);
 void sim_oracle_store(struct sim *sim);
+/* One job of the keeper more: a host that does nothing but work, day by day, is a defect however well its mail is. */
+void sim_oracle_effort(struct sim *sim);
 /* NULL: every lineage is well; else what is wrong. */
 const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size);
 
@@ -269,6 +292,8 @@ bool sim_action_do(struct sim *sim, const struct sim_action *action, char *why, 
 void sim_power_cut(struct sim *sim);
 void sim_calm(struct sim *sim); /* all faults end, and people put right what people broke */
 extern const char *const sim_fault_kinds[];
+/* How often there was a fault whose kind begins so. */
+uint64_t sim_fault_count(const struct sim *sim, const char *kind);
 
 /* ---- sim_script.c, sim_seed.c ---- */
 
@@ -287,7 +312,8 @@ struct sim_options {
 };
 struct sim_counts {
   uint64_t runs, crashes, mails, verified, excused, rotations, queries, updates, simulated_seconds;
-  uint64_t faults[48]; /* by place in sim_fault_kinds */
+  uint64_t busiest; /* jobs of the keeper in one day */
+  uint64_t faults[64]; /* by place in sim_fault_kinds */
 };
 struct sim_result {
   bool failed; /* violation says why */
@@ -304,6 +330,7 @@ struct sim_name { /* one selector's life, as the world saw it */
   bool ours;
   bool compromised;  /* an operator asked for its end */
   bool ends_at_once; /* even if no other key can sign */
+  bool has_signed;
 };
 
 struct sim_secret {
@@ -327,6 +354,8 @@ struct sim {
   bool stays;         /* a daemon without an end, which requests wake */
   int64_t away_until; /* nobody starts dkimroll before */
   bool is_signed;
+  bool is_delegated; /* _domainkey of every domain is a DNAME into one zone, of ours: keys.test */
+  bool has_ipv6; /* name servers have addresses of both families */
   uint32_t soa_ttl, minimum;
   char wildcard[24]; /* TTL of a wildcard TXT; empty: none */
   char publisher[16]; /* command, zonefile; empty: rfc2136 */
@@ -334,8 +363,11 @@ struct sim {
   bool dirty; /* something is new for the next run */
   bool is_calm;
   /* DNS */
-  struct sim_zone zones[SIM_DOMAINS_MAX];
+  struct sim_zone zones[SIM_DOMAINS_MAX + 1]; /* of the domains, and the one that holds the records of a delegated world */
+  size_t zone_count;
   struct sim_server servers[SIM_SERVERS_MAX];
+  struct sim_resolver resolvers[SIM_RESOLVERS];
+  int64_t receivers_defer_until, ipv6_routed_until;
   struct tsig_key tsig;
   int64_t rejects_until, primary_clock_until, primary_clock_error;
   struct sim_name names[SIM_NAMES_MAX];
@@ -386,6 +418,9 @@ struct sim {
   size_t secret_count;
   struct sim_action *actions;
   size_t action_count;
+  bool tables_edited; /* by somebody else, once at least */
+  int64_t effort_day; /* what jobs_today counts */
+  uint64_t jobs_today;
 };
 
 #define SIM_RANDOM(sim, limit) entropy_below(&(sim)->world_random.entropy, (uint32_t)(limit))

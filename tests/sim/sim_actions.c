@@ -20,7 +20,8 @@ const char *const sim_fault_kinds[] = {
     "update-refused", "primary-clock", "record-deleted", "record-edited", "record-beside", "name-servers", "zone-ttl", "policy", "domain", "hold",
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
     "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", "revoke",
-    "tool-fails", "tool-lies", "tool-hangs", "fragments-lost", NULL};
+    "tool-fails", "tool-lies", "tool-hangs", "fragments-lost", "hold-activation", "forget", "tables-dropped",
+    "signer-restart", "suspend", "away", "resolver", "receivers", "ipv6-route", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -69,6 +70,13 @@ static void count_fault(struct call *call, const char *kind) {
     if (text_equal(sim_fault_kinds[i], kind)) call->sim->result->counts.faults[i]++;
 }
 
+uint64_t sim_fault_count(const struct sim *sim, const char *kind) {
+  uint64_t count = 0;
+  for (size_t i = 0; sim_fault_kinds[i]; i++)
+    if (text_starts(sim_fault_kinds[i], kind)) count += sim->result->counts.faults[i];
+  return count;
+}
+
 /* ---- name servers ---- */
 
 static bool server_until(struct call *call, int64_t *until, const char *word, const char *kind) {
@@ -110,7 +118,7 @@ static bool do_server(struct call *call) {
   }
   const bool joins = text_equal(what, "joins");
   if (call->count == 3 && i > 0 && (joins || text_equal(what, "leaves"))) {
-    for (size_t z = 0; z < sim->domain_count; z++) {
+    for (size_t z = 0; z < sim->zone_count; z++) {
       const unsigned bits = sim_zone_at(&sim->zones[z], 0)->name_servers;
       sim_name_servers_set(sim, &sim->zones[z], joins ? bits | 1u << i : bits & ~(1u << i));
     }
@@ -147,27 +155,49 @@ static bool has_role(const struct sim_record *record, const char *role, const ch
 
 /* The record that a role means: "signing", the first that is "revoked", or the "newest" or "oldest" of ours that the primary has. SIZE_MAX: none. */
 static size_t find_record(struct sim *sim, size_t domain, const struct sim_content *content, const char *role) {
-  char signing[DNS_NAME_TEXT_SIZE];
+  char signing[DNS_NAME_TEXT_SIZE], suffix[DNS_NAME_TEXT_SIZE];
   size_t found = SIZE_MAX;
   for (size_t s = 0; s < sim->signer_count; s++) {
     const struct sim_mail_place *place = &sim->places[s][domain];
     if (!place->has_signed) continue;
-    snprintf(signing, sizeof signing, "%s._domainkey.%s", place->selector, sim->zones[domain].name);
+    sim_owner_name(sim, place->selector, sim->zones[domain].name, signing);
     break;
   }
+  sim_record_suffix(sim, domain, suffix);
   for (size_t i = 0; i < content->count; i++) {
     const struct sim_record *record = &content->records[i];
-    if (!(record->flags & SIM_RECORD_OURS) || record->flags & SIM_RECORD_TORN) continue;
+    if (!(record->flags & SIM_RECORD_OURS) || record->flags & SIM_RECORD_TORN || !text_ends(record->name, suffix)) continue;
     if (has_role(record, role, signing, found == SIZE_MAX)) found = i;
   }
   return found;
+}
+
+/* The resolvers that the policy names, for SOA and NS; what receivers ask is another matter. */
+static bool do_resolver(struct call *call) {
+  struct sim *sim = call->sim;
+  size_t i = 0;
+  if (call->count != 4 || !take_number(call, call->words[1], "r", SIM_RESOLVERS, &i)) return fail(call, "resolver r1|r2 down|servfail DURATION");
+  if (text_equal(call->words[2], "down")) return server_until(call, &sim->resolvers[i].down_until, call->words[3], "resolver");
+  if (text_equal(call->words[2], "servfail")) return server_until(call, &sim->resolvers[i].servfail_until, call->words[3], "resolver");
+  return fail(call, "a resolver can: down, servfail DURATION");
+}
+
+/* Those of receivers: mail waits, and is verified when they answer again, or by whoever asks in the last moment. */
+static bool do_receivers(struct call *call) {
+  if (call->count != 3 || !text_equal(call->words[1], "defer")) return fail(call, "receivers defer DURATION");
+  return server_until(call, &call->sim->receivers_defer_until, call->words[2], "receivers");
+}
+
+static bool do_ipv6(struct call *call) {
+  if (call->count != 3 || !text_equal(call->words[1], "routed")) return fail(call, "ipv6 routed DURATION");
+  return server_until(call, &call->sim->ipv6_routed_until, call->words[2], "ipv6-route");
 }
 
 static bool do_record(struct call *call) {
   struct sim *sim = call->sim;
   size_t domain = 0;
   if (call->count != 4 || !take_domain(call, call->words[1], &domain)) return fail(call, "record DOMAIN signing|revoked|newest|oldest deleted|edited|beside");
-  struct sim_zone *zone = &sim->zones[domain];
+  struct sim_zone *zone = sim_record_zone(sim, domain);
   struct sim_content *content = sim_zone_edit(zone);
   const size_t i = find_record(sim, domain, content, call->words[2]);
   if (i == SIZE_MAX) {
@@ -203,9 +233,10 @@ static bool do_zone(struct call *call) {
   int64_t ttl = 0;
   if (call->count != 4 || !text_equal(call->words[2], "negative-ttl") || !take_domain(call, call->words[1], &domain) || !take_duration(call, call->words[3], &ttl))
     return fail(call, "zone DOMAIN negative-ttl TTL");
-  struct sim_content *content = sim_zone_edit(&sim->zones[domain]);
+  struct sim_zone *zone = sim_record_zone(sim, domain);
+  struct sim_content *content = sim_zone_edit(zone);
   content->soa_ttl = content->minimum = (uint32_t)(ttl / 1000);
-  sim_zone_commit(sim, &sim->zones[domain], content);
+  sim_zone_commit(sim, zone, content);
   count_fault(call, "zone-ttl");
   return true;
 }
@@ -254,6 +285,7 @@ static bool request(struct call *call, enum store_request_kind kind, const char 
   sim_loop_interrupt(call->sim->clock);
   return true;
 }
+static bool do_hold_activation(struct call *call) { return request(call, REQUEST_HOLD, "hold-activation"); }
 static bool do_hold(struct call *call) { return request(call, REQUEST_HOLD, "hold"); }
 static bool do_release(struct call *call) { return request(call, REQUEST_RELEASE, "hold"); }
 static bool do_rotate(struct call *call) { return request(call, REQUEST_ROTATE, "rotate"); }
@@ -265,7 +297,7 @@ static bool do_revoke(struct call *call) {
   unsigned options = 0;
   if (call->count < 3 || !take_domain(call, call->words[1], &domain)) return fail(call, "revoke DOMAIN signing|newest|oldest [host] [now]");
   for (size_t i = 3; i < call->count; i++) options |= text_equal(call->words[i], "host") ? REQUEST_WHOLE_HOST : text_equal(call->words[i], "now") ? REQUEST_NOW : 0;
-  const struct sim_content *content = sim_zone_at(&sim->zones[domain], 0);
+  const struct sim_content *content = sim_zone_at(sim_record_zone(sim, domain), 0);
   const size_t record = find_record(sim, domain, content, call->words[2]);
   if (record == SIZE_MAX) return true;
   text_copy(selector, sizeof selector, content->records[record].name);
@@ -276,7 +308,7 @@ static bool do_revoke(struct call *call) {
   sim_loop_interrupt(sim->clock);
   return true;
 }
-static bool do_forget(struct call *call) { return request(call, REQUEST_FORGET, "domain"); }
+static bool do_forget(struct call *call) { return request(call, REQUEST_FORGET, "forget"); }
 
 /* ---- clocks, crashes, keeper ---- */
 
@@ -454,7 +486,7 @@ static bool do_signer(struct call *call) {
     return take_percent(call, call->words[3], text_equal(what, "cuts") ? &faults->cuts : &faults->loses);
   }
   if (call->count == 3 && text_equal(what, "restarts")) {
-    count_fault(call, "signer-down");
+    count_fault(call, "signer-restart");
     sim_filter_restart(sim, signer);
     return true;
   }
@@ -464,13 +496,40 @@ static bool do_signer(struct call *call) {
 static bool do_tables(struct call *call) {
   size_t signer = 0, domain = 0;
   if (call->count < 3 || !take_number(call, call->words[1], "s", call->sim->signer_count, &signer)) return false;
-  count_fault(call, "tables");
+  count_fault(call, call->count == 3 ? "tables" : "tables-dropped");
   if (call->count == 3 && text_equal(call->words[2], "foreign")) return sim_tables_foreign(call->sim, signer);
   if (call->count == 4 && take_domain(call, call->words[2], &domain)) {
-    if (text_equal(call->words[3], "sender-dropped")) return sim_tables_drop_lines(call->sim, signer, "SigningTable", domain);
-    if (text_equal(call->words[3], "key-dropped")) return sim_tables_drop_lines(call->sim, signer, "KeyTable", domain);
+    if (text_equal(call->words[3], "sender-dropped")) return sim_tables_drop_lines(call->sim, signer, "SigningTable", domain, true);
+    if (text_equal(call->words[3], "key-dropped")) return sim_tables_drop_lines(call->sim, signer, "KeyTable", domain, true);
   }
   return fail(call, "tables SIGNER foreign, tables SIGNER DOMAIN sender-dropped|key-dropped");
+}
+
+/* What dkimroll must never do, done in its place, to show that the oracle sees it right beside what it excuses (tests/unit/test_sim_oracle.c). */
+static bool do_defect(struct call *call) {
+  struct sim *sim = call->sim;
+  size_t signer = 0, domain = 0;
+  if (call->count == 3 && text_equal(call->words[1], "jobs")) {
+    for (unsigned long i = strtoul(call->words[2], NULL, 10); i > 0; i--) sim_oracle_effort(sim);
+    return true;
+  }
+  if (call->count < 3 || !take_domain(call, call->words[2], &domain)) return fail(call, "defect sender-lost|record-lost|switch-unseen DOMAIN [SIGNER], defect jobs N");
+  struct sim_zone *zone = sim_record_zone(sim, domain);
+  const size_t i = find_record(sim, domain, sim_zone_at(zone, 0), "signing");
+  if (text_equal(call->words[1], "sender-lost") && call->count == 4 && take_number(call, call->words[3], "s", sim->signer_count, &signer))
+    return sim_tables_drop_lines(sim, signer, "SigningTable", domain, false);
+  if (text_equal(call->words[1], "record-lost") && i != SIZE_MAX) {
+    struct sim_content *content = sim_zone_edit(zone);
+    sim_content_remove(content, i);
+    sim_zone_commit(sim, zone, content);
+    return true;
+  }
+  if (text_equal(call->words[1], "switch-unseen")) {
+    for (size_t n = 0; n < sim->name_count; n++) sim->names[n].has_signed = false;
+    sim_mail_domain(sim, domain);
+    return true;
+  }
+  return fail(call, "there is no such defect, or nothing to do it to");
 }
 
 static bool do_keeper(struct call *call) {
@@ -495,6 +554,7 @@ static bool do_keeper(struct call *call) {
 static bool do_suspend(struct call *call) {
   int64_t duration = 0;
   if (call->count != 2 || !take_duration(call, call->words[1], &duration) || duration <= 0) return fail(call, "suspend DURATION");
+  count_fault(call, "suspend");
   sim_loop_suspend(call->sim->clock, sim_loop_now(call->sim->clock) + duration);
   return true;
 }
@@ -503,6 +563,7 @@ static bool do_suspend(struct call *call) {
 static bool do_away(struct call *call) {
   int64_t duration = 0;
   if (call->count != 2 || !take_duration(call, call->words[1], &duration) || duration <= 0) return fail(call, "away DURATION");
+  count_fault(call, "away");
   call->sim->away_until = sim_loop_now(call->sim->clock) + duration;
   if (call->sim->engine) engine_stop(call->sim->engine);
   call->sim->dirty = true;
@@ -593,9 +654,9 @@ static bool do_expect(struct call *call) {
     return true;
   }
   if (call->count == 4 && text_equal(call->words[2], "signs")) {
-    const size_t record = find_record(sim, domain, sim_zone_at(&sim->zones[domain], 0), call->words[3]);
+    const size_t record = find_record(sim, domain, sim_zone_at(sim_record_zone(sim, domain), 0), call->words[3]);
     const char *const selector = sim->places[0][domain].selector;
-    const char *const name = record == SIZE_MAX ? "" : sim_zone_at(&sim->zones[domain], 0)->records[record].name;
+    const char *const name = record == SIZE_MAX ? "" : sim_zone_at(sim_record_zone(sim, domain), 0)->records[record].name;
     if (!text_starts(name, selector) || name[strlen(selector)] != '.')
       sim_violate(sim, "expectation", "%s signs with %s and not with the %s, %s", call->words[1], selector, call->words[3], name);
     return true;
@@ -612,9 +673,10 @@ static const struct {
   bool (*run)(struct call *call);
 } rows[] = {
     {"server", do_server}, {"primary", do_primary}, {"record", do_record}, {"zone", do_zone},       {"policy", do_policy},
-    {"domain", do_domain}, {"hold", do_hold},       {"hold-activation", do_hold}, {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
+    {"domain", do_domain}, {"hold", do_hold},       {"hold-activation", do_hold_activation}, {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
     {"suspend", do_suspend}, {"away", do_away},     {"tool", do_tool},     {"fragments", do_fragments},
+    {"defect", do_defect}, {"resolver", do_resolver}, {"receivers", do_receivers}, {"ipv6", do_ipv6},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 
@@ -659,7 +721,9 @@ void sim_calm(struct sim *sim) {
     server->down_until = server->refuses_until = server->servfail_until = server->truncates_until = server->contradicts_until = 0;
     server->frozen_until = server->loses_requests_until = server->loses_replies_until = server->lags_until = 0;
   }
-  for (size_t z = 0; z < sim->domain_count; z++) calm_zone(sim, &sim->zones[z]);
+  for (size_t i = 0; i < SIM_RESOLVERS; i++) sim->resolvers[i] = (struct sim_resolver){0};
+  sim->receivers_defer_until = 0;
+  for (size_t z = 0; z < sim->zone_count; z++) calm_zone(sim, &sim->zones[z]);
   sim_servers_resync(sim);
   sim->rejects_until = sim->primary_clock_until = sim->keeper_fails_until = sim->keeper_hangs_until = 0;
   sim->keeper_dies = false;

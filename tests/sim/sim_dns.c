@@ -90,11 +90,16 @@ static void add_named(struct reply *reply, enum message_section section, const c
 }
 
 static void add_address(struct reply *reply, enum message_section section, const char *host, const char *address) {
-  char text[32];
   struct in_addr octets;
-  snprintf(text, sizeof text, "%.*s", (int)strcspn(address, ":"), address);
-  if (inet_pton(AF_INET, text, &octets) != 1) abort();
+  if (inet_pton(AF_INET, address, &octets) != 1) abort();
   add_record(reply, section, host, DNS_TYPE_A, 3600, &octets, 4);
+}
+
+static void add_address6(struct reply *reply, enum message_section section, const struct sim_server *server) {
+  struct in6_addr octets;
+  if (!reply->sim->has_ipv6) return;
+  if (inet_pton(AF_INET6, server->address6, &octets) != 1) abort();
+  add_record(reply, section, server->host, DNS_TYPE_AAAA, 3600, &octets, 16);
 }
 
 static void add_soa(struct reply *reply, enum message_section section, const char *zone, const char *primary, uint32_t ttl,
@@ -144,8 +149,11 @@ static void answer_negative(struct reply *reply, const struct sim_zone *zone, co
 static void answer_name_servers(struct reply *reply, enum message_section section, const char *zone, unsigned bits) {
   for (size_t i = 0; i < reply->sim->server_count; i++)
     if (bits >> i & 1) add_named(reply, section, zone, DNS_TYPE_NS, 3600, reply->sim->servers[i].host);
-  for (size_t i = 0; i < reply->sim->server_count; i++)
-    if (bits >> i & 1) add_address(reply, MESSAGE_ADDITIONAL, reply->sim->servers[i].host, reply->sim->servers[i].address);
+  for (size_t i = 0; i < reply->sim->server_count; i++) {
+    if (!(bits >> i & 1)) continue;
+    add_address(reply, MESSAGE_ADDITIONAL, reply->sim->servers[i].host, reply->sim->servers[i].address);
+    add_address6(reply, MESSAGE_ADDITIONAL, &reply->sim->servers[i]);
+  }
 }
 
 static size_t answer_records(struct reply *reply, const struct sim_zone *zone, const struct sim_content *content, const char *at,
@@ -161,6 +169,20 @@ static size_t answer_records(struct reply *reply, const struct sim_zone *zone, c
       add_signature(reply, MESSAGE_ANSWER, question->name, record->type, record->ttl, zone->name);
   }
   return count;
+}
+
+/* The DNAME above the name, if there is one in the zone, with the CNAME that it stands for (RFC 6672 3.1). ret_target: the name that it leads to. */
+static bool answer_dname(struct reply *reply, const struct sim_zone *zone, const struct sim_content *content, const char *name, struct question *ret_target) {
+  for (size_t i = 0; i < content->count; i++) {
+    const struct sim_record *record = &content->records[i];
+    if (record->type != DNS_TYPE_DNAME || text_equal(record->name, name) || !message_name_below(name, record->name)) continue;
+    snprintf(ret_target->name, sizeof ret_target->name, "%.*s%s", (int)(strlen(name) - strlen(record->name)), name, record->text);
+    add_record(reply, MESSAGE_ANSWER, record->name, DNS_TYPE_DNAME, record->ttl, record->rdata, record->rdata_size);
+    if (content->is_signed && reply->dnssec_ok) add_signature(reply, MESSAGE_ANSWER, record->name, DNS_TYPE_DNAME, record->ttl, zone->name);
+    add_named(reply, MESSAGE_ANSWER, name, DNS_TYPE_CNAME, record->ttl, ret_target->name);
+    return true;
+  }
+  return false;
 }
 
 static void answer_zone(struct reply *reply, const struct sim_zone *zone, const struct sim_content *content,
@@ -208,12 +230,12 @@ static void answer_parent(struct reply *reply, const struct question *question) 
   }
   const bool test = message_name_below(question->name, "test");
   const char *const apex = test ? "test" : "";
-  if (question->type == DNS_TYPE_A)
-    for (size_t i = 0; i < reply->sim->server_count; i++)
-      if (text_equal(question->name, reply->sim->servers[i].host)) {
-        add_address(reply, MESSAGE_ANSWER, question->name, reply->sim->servers[i].address);
-        return;
-      }
+  for (size_t i = 0; i < reply->sim->server_count; i++) {
+    if (!text_equal(question->name, reply->sim->servers[i].host)) continue;
+    if (question->type == DNS_TYPE_A) add_address(reply, MESSAGE_ANSWER, question->name, reply->sim->servers[i].address);
+    if (question->type == DNS_TYPE_AAAA) add_address6(reply, MESSAGE_ANSWER, &reply->sim->servers[i]);
+    if (reply->counts[0] > 0) return;
+  }
   if (question->type == DNS_TYPE_A && text_equal(question->name, "parent.test")) {
     add_address(reply, MESSAGE_ANSWER, question->name, PARENT_ADDRESS);
   } else if (text_equal(question->name, apex) && question->type == DNS_TYPE_NS) {
@@ -387,24 +409,40 @@ static void write_reply(struct reply *reply, const uint8_t *request, const struc
   }
 }
 
+/* From the server's own copy, also of the zone that an alias leads to. */
+static void answer_from(struct reply *reply, size_t server, const struct sim_zone *zone, const struct question *question) {
+  struct sim *sim = reply->sim;
+  const struct sim_copy *copy = &zone->copies[server];
+  const struct sim_content *content = sim_zone_at(zone, server);
+  struct question behind = *question;
+  /* Two machines behind one address, of which one is late by a change. */
+  if (sim->servers[server].contradicts_until > sim_loop_now(sim->clock) && copy->count > 1 && SIM_RANDOM(sim, 2)) content = copy->eras[copy->count - 2].content;
+  if (!answer_dname(reply, zone, content, question->name, &behind)) {
+    answer_zone(reply, zone, content, question);
+    return;
+  }
+  const struct sim_zone *target = sim_zone_find(sim, behind.name);
+  if (!target) abort();
+  answer_from(reply, server, target, &behind);
+}
+
 static void answer_as(struct reply *reply, int server, const struct question *question) {
   struct sim *sim = reply->sim;
   const struct sim_zone *zone = sim_zone_find(sim, question->name);
   const int64_t now = sim_loop_now(sim->clock);
   if (server == SIM_SERVER_PARENT) {
     answer_parent(reply, question);
-  } else if (server == SIM_SERVER_RESOLVER) {
-    answer_resolver(reply, question);
+  } else if (server <= SIM_SERVER_RESOLVER) {
+    if (sim->resolvers[SIM_SERVER_RESOLVER - server].servfail_until > now)
+      reply->rcode = DNS_SERVFAIL;
+    else
+      answer_resolver(reply, question);
   } else if (sim->servers[server].servfail_until > now) {
     reply->rcode = DNS_SERVFAIL;
   } else if (!zone) {
     reply->rcode = DNS_REFUSED;
   } else {
-    const struct sim_content *content = sim_zone_at(zone, (size_t)server);
-    const struct sim_copy *copy = &zone->copies[server];
-    /* Two machines behind one address, of which one is late by a change. */
-    if (sim->servers[server].contradicts_until > now && copy->count > 1 && SIM_RANDOM(sim, 2)) content = copy->eras[copy->count - 2].content;
-    answer_zone(reply, zone, content, question);
+    answer_from(reply, (size_t)server, zone, question);
   }
 }
 
@@ -442,8 +480,9 @@ int sim_dns_server_at(const struct sim *sim, const struct address *address) {
   char text[ADDRESS_TEXT_SIZE];
   address_format(address, text);
   if (text_starts(text, PARENT_ADDRESS ":")) return SIM_SERVER_PARENT;
-  if (text_starts(text, "192.0.2.2:") || text_starts(text, "192.0.2.3:")) return SIM_SERVER_RESOLVER;
+  if (text_starts(text, "192.0.2.2:")) return SIM_SERVER_RESOLVER;
+  if (text_starts(text, "192.0.2.3:")) return SIM_SERVER_RESOLVER - 1;
   for (size_t i = 0; i < sim->server_count; i++)
-    if (address_equal(&sim->servers[i].parsed, address)) return (int)i;
+    if (address_equal(&sim->servers[i].parsed, address) || (sim->has_ipv6 && address_equal(&sim->servers[i].parsed6, address))) return (int)i;
   return SIM_SERVER_NOBODY;
 }

@@ -6,20 +6,21 @@
 
 static struct sim_name *find_name(struct sim *sim, const char *selector, const char *domain) {
   char name[DNS_NAME_TEXT_SIZE];
-  snprintf(name, sizeof name, "%s._domainkey.%s", selector, domain);
+  sim_owner_name(sim, selector, domain, name);
   for (size_t i = 0; i < sim->name_count; i++)
     if (text_equal(sim->names[i].name, name)) return &sim->names[i];
   return NULL;
 }
 
 void sim_emergency_ask(struct sim *sim, size_t domain, const char *selector, unsigned options) {
-  const char *const zone = sim->zones[domain].name;
-  sim_host_revoke(sim, zone, selector, options);
+  char suffix[DNS_NAME_TEXT_SIZE];
+  sim_record_suffix(sim, domain, suffix);
+  sim_host_revoke(sim, sim->zones[domain].name, selector, options);
   for (size_t i = 0; i < sim->name_count; i++) {
     struct sim_name *name = &sim->names[i];
     const size_t size = strlen(selector);
     const bool meant = text_starts(name->name, selector) && name->name[size] == '.';
-    if (!text_ends(name->name, zone) || !(meant || options & REQUEST_WHOLE_HOST)) continue;
+    if (!text_ends(name->name, suffix) || !(meant || options & REQUEST_WHOLE_HOST)) continue;
     name->compromised = true;
     name->ends_at_once |= (options & REQUEST_NOW) != 0;
   }

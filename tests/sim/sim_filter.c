@@ -60,7 +60,7 @@ void sim_filters_free(struct sim *sim) {
 }
 
 /* An MTA keeps a connection no longer than the policy's drain says. */
-static struct sim_signer_connection *choose_connection(struct sim *sim, struct sim_filter *filter) {
+static struct sim_signer_connection *choose_connection(struct sim *sim, struct sim_filter *filter, int64_t *ret_opened) {
   const size_t i = SIM_RANDOM(sim, CONNECTIONS + 2);
   const int64_t now = sim_loop_now(sim->clock), longest = sim_policy_seconds(sim, "drain") * 1000;
   for (size_t j = 0; j < CONNECTIONS; j++)
@@ -68,11 +68,13 @@ static struct sim_signer_connection *choose_connection(struct sim *sim, struct s
       sim_signer_disconnect(filter->open[j].connection);
       filter->open[j].connection = NULL;
     }
+  *ret_opened = now;
   if (i >= CONNECTIONS) return NULL;
   if (!filter->open[i].connection) {
     filter->open[i].connection = sim_signer_connect(&filter->signer);
     filter->open[i].opened = now;
   }
+  *ret_opened = filter->open[i].opened;
   return filter->open[i].connection;
 }
 
@@ -82,7 +84,7 @@ enum sim_signing sim_filter_sign(struct sim *sim, size_t signer, const char *dom
   char address[32];
   size_t count = 0;
   snprintf(address, sizeof address, "user@%s", domain);
-  switch (sim_signer_sign(&filter->signer, choose_connection(sim, filter), address, signatures, &count)) {
+  switch (sim_signer_sign(&filter->signer, choose_connection(sim, filter, &ret_signature->opened), address, signatures, &count)) {
   case SIM_SIGNER_SIGNED: break;
   case SIM_SIGNER_UNSIGNED: return SIM_MAIL_UNSIGNED;
   case SIM_SIGNER_TEMPFAILED: return SIM_MAIL_TEMPFAILED;
@@ -92,6 +94,22 @@ enum sim_signing sim_filter_sign(struct sim *sim, size_t signer, const char *dom
   text_copy(ret_signature->selector, sizeof ret_signature->selector, signatures[0].selector);
   text_copy(ret_signature->public_key, sizeof ret_signature->public_key, sim_signer_public_key(&signatures[0]));
   return SIM_MAIL_SIGNED;
+}
+
+static bool would_sign(struct sim_signer *signer, const struct sim_tables *tables, const char *address) {
+  struct sim_tables_match matches[SIM_TABLES_MATCHES_MAX];
+  return tables && sim_tables_match(tables, address, matches) > 0 && !matches[0].broken && sim_signer_open_key(signer, matches[0].path);
+}
+
+bool sim_filter_is_whole(struct sim *sim, size_t signer, const char *domain) {
+  struct sim_signer *model = &sim->filters[signer]->signer;
+  char address[32];
+  snprintf(address, sizeof address, "user@%s", domain);
+  if (!would_sign(model, model->tables, address)) return false;
+  struct sim_tables *tables = sim_tables_read(&model->paths);
+  const bool whole = would_sign(model, tables, address);
+  sim_tables_drop(tables);
+  return whole;
 }
 
 const struct sim_signers *sim_filters(struct sim *sim) { return signers_of(sim); }

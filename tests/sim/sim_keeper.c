@@ -135,6 +135,7 @@ static int keeper_sim_submit(struct keeper *base, enum keeper_job kind, const st
   job->payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
   if (payload->size) buffer_add(&job->payload, payload->data, payload->size);
   TAILQ_INSERT_TAIL(&keeper->jobs, job, next);
+  if (kind != KEEPER_LOOK_TABLES) sim_oracle_effort(sim); /* looks are as many as there are runs */
   const bool hangs = deadline < INT64_MAX / 4 && sim->keeper_hangs_until > sim_loop_now(sim->clock) && SIM_RANDOM(sim, 100) < sim->keeper_hangs;
   const int64_t moment = hangs ? deadline : loop_boottime(sim->loop) + 1 + SIM_RANDOM(sim, 20);
   if (loop_at(sim->loop, moment, hangs ? job_timeout : job_fire, job, &job->timer)) abort();

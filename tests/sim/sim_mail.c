@@ -21,9 +21,14 @@ static void verify(void *context) {
   struct sim *sim = letter->sim;
   char name[DNS_NAME_TEXT_SIZE], why[SIM_LINE];
   const int64_t now = sim_loop_now(sim->clock), latest = latest_of(letter);
-  snprintf(name, sizeof name, "%s._domainkey.%s", letter->selector, letter->domain);
+  sim_owner_name(sim, letter->selector, letter->domain, name);
   if (now > latest) {
     free(letter);
+    return;
+  }
+  /* Deferred: the receiver tries again until its resolver answers or the window is over. */
+  if (sim->receivers_defer_until > now && now < latest) {
+    sim_loop_at(sim->clock, time_min(sim->receivers_defer_until, latest), verify, letter, true);
     return;
   }
   enum sim_cached cached = sim_zone_judge(sim, name, letter->public_key, why, sizeof why);
@@ -49,11 +54,28 @@ static void send_letter(const struct letter *model, int64_t moment, bool last) {
   sim_loop_at(model->sim->clock, moment, verify, letter, true);
 }
 
+/* Lines that somebody dropped are an excuse for connections that began without them, and for no other. */
+static bool is_excused(const struct sim_mail_place *place, int64_t opened) {
+  return place->tampered_at && opened >= place->tampered_at && (!place->mended_at || opened < place->mended_at);
+}
+
+static void look_for_mending(struct sim *sim, size_t signer, const char *domain, struct sim_mail_place *place) {
+  const int64_t now = sim_loop_now(sim->clock);
+  if (!place->tampered_at) return;
+  const bool whole = sim_filter_is_whole(sim, signer, domain);
+  if (!place->mended_at && whole) place->mended_at = now;
+  /* A switch that could not be proved is taken back, to what there was: nothing. */
+  if (place->mended_at && !whole && now - place->mended_at < ENGINE_SIGN_SECONDS * SIM_SECOND) place->mended_at = 0;
+  if (place->mended_at && now - place->mended_at > SIM_SESSION_LONGEST) place->tampered_at = place->mended_at = 0;
+}
+
 static void sign_one(struct sim *sim, size_t signer, size_t domain) {
   struct sim_mail_place *place = &sim->places[signer][domain];
   struct letter letter = {.sim = sim, .signer = signer, .signed_at = sim_loop_now(sim->clock)};
   struct sim_signature signature = {0};
+  char owner[DNS_NAME_TEXT_SIZE];
   snprintf(letter.domain, sizeof letter.domain, "%c.test", (char)('a' + domain));
+  look_for_mending(sim, signer, letter.domain, place);
   const enum sim_signing signing = sim_filter_sign(sim, signer, letter.domain, &signature);
   if (signing == SIM_MAIL_DOWN) return;
   sim->result->counts.mails++;
@@ -64,7 +86,7 @@ static void sign_one(struct sim *sim, size_t signer, size_t domain) {
     const bool young = letter.signed_at - place->first_at < session;
     if (signing == SIM_MAIL_UNSIGNED && sim_emergency_waives(sim, place->selector, letter.domain, true)) place->has_signed = false;
     const bool settled = place->last_at - place->first_at >= ENGINE_SIGN_SECONDS * SIM_SECOND + session;
-    if (place->has_signed && !young && settled && !place->tampered)
+    if (place->has_signed && !young && settled && !is_excused(place, signature.opened))
       sim_violate(sim, "I1", "mail of %s is %s by s%zu, which has signed with %s before", letter.domain,
                   signing == SIM_MAIL_UNSIGNED ? "not signed" : "tempfailed", signer + 1, place->selector);
     if (!young && !settled) place->has_signed = false;
@@ -79,7 +101,7 @@ static void sign_one(struct sim *sim, size_t signer, size_t domain) {
   if (!place->has_signed) place->first_at = letter.signed_at;
   place->has_signed = true;
   place->last_at = letter.signed_at;
-  if (sim->is_calm) place->tampered = false;
+  sim_oracle_signature(sim, sim_owner_name(sim, signature.selector, letter.domain, owner), signature.public_key);
   text_copy(letter.selector, sizeof letter.selector, signature.selector);
   text_copy(letter.public_key, sizeof letter.public_key, signature.public_key);
   const int64_t window = sim_policy_window(sim);

@@ -70,6 +70,14 @@ static void exchange_serve(void *context) {
   const int64_t now = sim_loop_now(sim->clock);
   exchange->timer = NULL;
   sim->result->counts.queries++;
+  if (exchange->address.storage.ss_family == AF_INET6 && sim->ipv6_routed_until <= now) {
+    exchange_end(exchange, ERROR_NO_ROUTE, "this host has no route to it");
+    return;
+  }
+  if (place <= SIM_SERVER_RESOLVER && sim->resolvers[SIM_SERVER_RESOLVER - place].down_until > now) {
+    exchange_silence(exchange);
+    return;
+  }
   if (place == SIM_SERVER_NOBODY || (server && (server->down_until > now || happens(sim, server->loses_requests_until, server->loses_requests)))) {
     exchange_silence(exchange);
     return;

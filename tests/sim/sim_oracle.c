@@ -116,10 +116,29 @@ void sim_oracle_octets(struct sim *sim, const char *where, const void *octets, s
   }
 }
 
+/* What the world did to a record is an excuse for mail that was signed with it, not for a switch to it: the look of the same step must have seen that. It is the
+ * operation's time old at most, and over a name server of two minds it may have seen the other one. */
+void sim_oracle_signature(struct sim *sim, const char *owner, const char *public_key) {
+  const int64_t now = sim_loop_now(sim->clock), since = sim_zone_wrong_since(sim, owner, public_key);
+  bool two_minds = false;
+  for (size_t i = 0; i < sim->name_count; i++) {
+    struct sim_name *name = &sim->names[i];
+    if (!text_equal(name->name, owner) || name->has_signed) continue;
+    name->has_signed = true;
+    for (size_t s = 0; s < sim->server_count; s++) two_minds |= sim->servers[s].contradicts_until + ENGINE_SIGN_SECONDS * SIM_SECOND > now;
+    if (!two_minds && since < now - (ENGINE_SIGN_SECONDS + 60) * SIM_SECOND)
+      sim_violate(sim, "I2", "the first mail is signed with the key of %s, whose record is not on every server since %lld s", owner, (long long)(now - since) / 1000);
+  }
+}
+
 void sim_oracle_event(struct sim *sim, const struct event *event) {
   sim_trace(sim, "event: %s %s%s%s%s%s%s: %s", event->domain[0] ? event->domain : "host", event->selector ? event->selector : "", event->selector ? " " : "",
             event->kind, event->from ? " " : "", event->from ? event->to : "", "", event->reason ? event->reason : "");
   sim_emergency_event(sim, event);
+  /* What a run did that was cut off, and where a disk or a worker failed half-way, nobody can tell from an edit by hand. */
+  const struct sim_counts *counts = &sim->result->counts;
+  if (text_equal(event->kind, "tables") && !sim->tables_edited && !counts->crashes && !sim_fault_count(sim, "power-cut") && !sim_fault_count(sim, "keeper-") && !sim_fault_count(sim, "disk-"))
+    sim_violate(sim, "false alarm", "nobody changed the tables: %s", event->reason);
   if (event->reason) sim_oracle_octets(sim, "an event", event->reason, strlen(event->reason));
   if (event->reason && strstr(event->reason, "defect of dkimroll")) sim_violate(sim, "defect", "%s: %s", event->domain, event->reason);
 }
@@ -150,6 +169,21 @@ void sim_oracle_key_gone(struct sim *sim, const char *path) {
     if (table_names(sim, s, path, &whole)) sim_violate(sim, "I4", "%s is destroyed, and the KeyTable of s%zu names it", path, s + 1);
     if (!whole) sim_violate(sim, "I4", "the KeyTable of s%zu has lost the line of others", s + 1);
   }
+}
+
+/* ---- effort ---- */
+
+void sim_oracle_effort(struct sim *sim) {
+  const int64_t day = sim_loop_now(sim->clock) / SIM_DAY;
+  if (day != sim->effort_day) sim->jobs_today = 0;
+  sim->effort_day = day;
+  if (++sim->jobs_today > sim->result->counts.busiest) sim->result->counts.busiest = sim->jobs_today;
+  /* In an emergency what fails is tried each minute, as long as it lasts. */
+  bool emergency = false;
+  for (size_t i = 0; i < sim->name_count; i++) emergency |= sim->names[i].compromised;
+  const uint64_t most = (emergency ? SIM_JOBS_IN_EMERGENCY : SIM_JOBS_A_DAY) * sim->domain_count * sim->signer_count;
+  if (sim->jobs_today > most)
+    sim_violate(sim, "effort", "the keeper had %llu jobs in one day", (unsigned long long)sim->jobs_today);
 }
 
 /* ---- liveness ---- */
@@ -190,7 +224,8 @@ static int examine(void *context, const void *row) {
     snprintf(e->why, e->size, "%s has no active key: %s", lineage->domain, lineage->failure ? lineage->failure : "no failure");
     return 1;
   }
-  if (!sim_zone_served(sim, active->owner_name, active->record)) {
+  char owner[DNS_NAME_TEXT_SIZE];
+  if (!sim_zone_served(sim, sim_owner_name(sim, active->selector, lineage->domain, owner), active->record)) {
     snprintf(e->why, e->size, "%s: not every server serves the record of %s", lineage->domain, active->selector);
     return 1;
   }

@@ -118,7 +118,7 @@ void sim_runner_policy(const struct sim *sim, FILE *file) {
 
 bool sim_runner_lose_fragments(struct sim *sim) {
   char name[48], path[128];
-  for (size_t i = 0; i < sim->domain_count; i++) {
+  for (size_t i = 0; i < sim->zone_count; i++) {
     snprintf(name, sizeof name, "zones/%s.dkim", sim->zones[i].name);
     sim_files_world_begin(&sim->files);
     (void)!unlink(sim_host_path(sim, name, path, sizeof path));

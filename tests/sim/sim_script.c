@@ -62,6 +62,14 @@ static bool world_line(struct sim *sim, char **words, size_t count) {
     sim->is_signed = true;
     return true;
   }
+  if (count == 2 && text_equal(words[1], "delegated")) {
+    sim->is_delegated = true;
+    return true;
+  }
+  if (count == 2 && text_equal(words[1], "ipv6")) {
+    sim->has_ipv6 = true;
+    return true;
+  }
   if (count != 3) return false;
   if (text_equal(words[1], "publisher"))
     return (text_equal(words[2], "command") || text_equal(words[2], "zonefile")) && text_copy(sim->publisher, sizeof sim->publisher, words[2]);

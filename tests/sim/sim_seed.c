@@ -11,6 +11,7 @@ struct dice {
   const char *faults;
   unsigned days;
   size_t domains, servers, signers;
+  bool fragments, ipv6, tool; /* what the world has */
 };
 
 static unsigned roll(struct dice *dice, unsigned limit) { return entropy_below(&dice->random.entropy, limit); }
@@ -138,11 +139,13 @@ static void disk_write(struct dice *dice, const char *at) { sim_script_add(dice-
 static void disk_sync(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s disk sync-fails %u %s", at, 1 + roll(dice, 20), span(dice)); }
 static void keeper_dies(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s keeper dies", at); }
 
-static const struct {
+struct known_act {
   const char *kind;
   act *act;
   unsigned days; /* one in so many, on average, in a world that has this kind at all */
-} acts[] = {
+};
+
+static const struct known_act acts[] = {
     {"outage", outage, 6},           {"refusal", refusal, 12},       {"servfail", servfail, 12},       {"truncation", truncation, 12},
     {"contradiction", contradiction, 15}, {"lost-request", lost_request, 8}, {"lost-reply", lost_reply, 8}, {"lag", lag, 8},
     {"backup", backup, 15},          {"primary-backup", primary_backup, 40}, {"update-refused", update_refused, 15}, {"primary-clock", primary_clock, 20},
@@ -154,6 +157,50 @@ static const struct {
     {"tables", tables, 15}, {"disk-full", disk_full, 15}, {"disk-write", disk_write, 15}, {"disk-sync", disk_sync, 15}, {"power-cut", power_cut, 15},    {"keeper-fails", keeper_fails, 10}, {"keeper-hangs", keeper_hangs, 15}, {"keeper-dies", keeper_dies, 15}, {"keeper-killed", keeper_killed, 10},
     {"revoke", revoke_key, 15},
 };
+
+/* ---- what came later: rolled with dice of their own, so that lives without it stay what they were ---- */
+
+static void hold_activation(struct dice *dice, const char *at) {
+  if (roll(dice, 2))
+    sim_script_add(dice->script, "at %s hold-activation %s %s", at, domain_of(dice), span(dice));
+  else
+    sim_script_add(dice->script, "at %s %s %s", at, PICK(dice, "hold-activation", "release"), domain_of(dice));
+}
+static void forget(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s forget %s", at, domain_of(dice)); }
+static void zone_ttl(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s zone %s negative-ttl %s", at, domain_of(dice), PICK(dice, "1m", "15m", "1h", "1d"));
+}
+static void tables_dropped(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s tables s%u %s %s", at, 1 + roll(dice, (unsigned)dice->signers), domain_of(dice), PICK(dice, "sender-dropped", "key-dropped"));
+}
+static void signer_restart(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s signer s%u restarts", at, 1 + roll(dice, (unsigned)dice->signers));
+}
+static void sleep_of_host(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s suspend %s", at, span(dice)); }
+static void away(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s away %s", at, span(dice)); }
+static void resolver(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s resolver r%u %s %s", at, 1 + roll(dice, 2), PICK(dice, "down", "servfail"), span(dice));
+}
+static void receivers(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s receivers defer %s", at, span(dice)); }
+static void ipv6_route(struct dice *dice, const char *at) { sim_script_add(dice->script, "at %s ipv6 routed %s", at, span(dice)); }
+static void tool(struct dice *dice, const char *at, const char *what) {
+  sim_script_add(dice->script, "at %s tool %s %u %s", at, what, 10 + roll(dice, 90), span(dice));
+}
+static void tool_fails(struct dice *dice, const char *at) { tool(dice, at, "fails"); }
+static void tool_lies(struct dice *dice, const char *at) { tool(dice, at, "lies"); }
+static void tool_hangs(struct dice *dice, const char *at) { tool(dice, at, "hangs"); }
+static void fragments_lost(struct dice *dice, const char *at) {
+  if (dice->fragments) sim_script_add(dice->script, "at %s fragments lost", at);
+}
+
+static const struct known_act later_acts[] = {
+    {"hold-activation", hold_activation, 20}, {"forget", forget, 40},  {"zone-ttl", zone_ttl, 20},   {"tables-dropped", tables_dropped, 20},
+    {"signer-restart", signer_restart, 15},   {"suspend", sleep_of_host, 20}, {"away", away, 20},     {"resolver", resolver, 8},
+    {"receivers", receivers, 10},
+};
+/* Only where there is such a thing, and there always. */
+static const struct known_act tool_acts[] = {{"tool-fails", tool_fails, 10}, {"tool-lies", tool_lies, 15}, {"tool-hangs", tool_hangs, 15}, {"fragments-lost", fragments_lost, 20}};
+static const struct known_act ipv6_acts[] = {{"ipv6-route", ipv6_route, 10}};
 
 static void write_world(struct dice *dice) {
   struct sim_script *script = dice->script;
@@ -199,6 +246,33 @@ static bool write_calendar(struct dice *dice, uint64_t seed) {
   return has;
 }
 
+/* A world has about a third of all kinds, so that some are seen alone. */
+static void roll_acts(struct dice *dice, const struct known_act *known, size_t count, bool always, unsigned days) {
+  for (size_t i = 0; i < count; i++) {
+    const bool has = always || roll(dice, 3) == 0;
+    const unsigned times = days / known[i].days + (roll(dice, known[i].days) < days % known[i].days);
+    for (unsigned j = 0; j < times; j++) {
+      char at[32];
+      snprintf(at, sizeof at, "%ud%uh%um%us", roll(dice, days), roll(dice, 24), roll(dice, 60), roll(dice, 60));
+      if (has && wanted(dice, known[i].kind)) known[i].act(dice, at);
+    }
+  }
+}
+
+/* Another way to live, and worlds that are made otherwise. */
+static void write_later(struct dice *dice, uint64_t seed) {
+  struct sim_script *script = dice->script;
+  entropy_seed(&dice->random, seed ^ UINT64_C(0x6c617465725f2e2e));
+  if (roll(dice, 3) == 0) sim_script_add(script, "run daemon");
+  const unsigned publisher = roll(dice, 8);
+  dice->fragments = publisher == 0;
+  dice->tool = publisher <= 1;
+  if (dice->tool) sim_script_add(script, "world publisher %s", dice->fragments ? "zonefile" : "command");
+  if (roll(dice, 6) == 0) sim_script_add(script, "world delegated");
+  dice->ipv6 = roll(dice, 4) == 0;
+  if (dice->ipv6) sim_script_add(script, "world ipv6");
+}
+
 void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct sim_script *ret_script) {
   struct dice dice = {.script = ret_script, .faults = faults, .days = days};
   entropy_seed(&dice.random, seed);
@@ -209,16 +283,13 @@ void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct si
   write_world(&dice);
   const struct entropy_seeded random = dice.random;
   const bool has_calendar = write_calendar(&dice, seed);
-  dice.random = random;
   const unsigned quiet = has_calendar ? 10 : 7; /* at the end: calm, and what was begun before it */
-  for (size_t i = 0; i < ARRAY_SIZE(acts) && days > quiet; i++) {
-    /* A world has about a third of all kinds, so that some are seen alone. */
-    const bool has = roll(&dice, 3) == 0;
-    const unsigned count = (days - quiet) / acts[i].days + (roll(&dice, acts[i].days) < (days - quiet) % acts[i].days);
-    for (unsigned j = 0; j < count; j++) {
-      char at[32];
-      snprintf(at, sizeof at, "%ud%uh%um%us", roll(&dice, days - quiet), roll(&dice, 24), roll(&dice, 60), roll(&dice, 60));
-      if (has && wanted(&dice, acts[i].kind)) acts[i].act(&dice, at);
-    }
+  write_later(&dice, seed);
+  if (days > quiet) {
+    roll_acts(&dice, later_acts, ARRAY_SIZE(later_acts), false, days - quiet);
+    if (dice.tool) roll_acts(&dice, tool_acts, ARRAY_SIZE(tool_acts), true, days - quiet);
+    if (dice.ipv6) roll_acts(&dice, ipv6_acts, ARRAY_SIZE(ipv6_acts), true, days - quiet);
+    dice.random = random;
+    roll_acts(&dice, acts, ARRAY_SIZE(acts), false, days - quiet);
   }
 }

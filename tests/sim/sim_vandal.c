@@ -21,6 +21,7 @@ static char *read_table(struct sim *sim, size_t signer, const char *table, char 
 }
 
 static void write_table(struct sim *sim, const char *path, const struct buffer *text) {
+  sim->tables_edited = true;
   sim_files_world_begin(&sim->files);
   const int descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
   if (descriptor < 0 || write(descriptor, text->data, text->size) != (ssize_t)text->size || close(descriptor)) abort();
@@ -48,7 +49,7 @@ bool sim_tables_foreign(struct sim *sim, size_t signer) {
 }
 
 /* Every line that names the domain goes from one of the tables. */
-bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain) {
+bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain, bool excused) {
   CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(1 << 20);
   char path[128];
   CLEANUP_FREE char *old = read_table(sim, signer, table, path, sizeof path);
@@ -66,7 +67,11 @@ bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, si
   }
   if (!old || !changed) return true;
   write_table(sim, path, &text);
-  sim->places[signer][domain].tampered = true;
+  if (excused) {
+    struct sim_mail_place *place = &sim->places[signer][domain];
+    if (!place->tampered_at) place->tampered_at = sim_loop_now(sim->clock);
+    place->mended_at = 0;
+  }
   return true;
 }
 

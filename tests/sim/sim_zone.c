@@ -158,7 +158,7 @@ void sim_name_servers_set(struct sim *sim, struct sim_zone *zone, unsigned bits)
 void sim_server_forget(struct sim *sim, size_t server, int64_t age, int64_t duration) {
   const int64_t until = sim_loop_now(sim->clock) + duration;
   sim->servers[server].frozen_until = time_max(sim->servers[server].frozen_until, until);
-  for (size_t i = 0; i < sim->domain_count; i++) {
+  for (size_t i = 0; i < sim->zone_count; i++) {
     struct sim_copy *copy = &sim->zones[i].copies[server];
     begin_era(sim, copy, content_of_age(sim, copy, age), true, present(copy)->serving);
     transfer_later(sim, &sim->zones[i], server);
@@ -176,7 +176,7 @@ static bool holds(const struct sim_content *content, const struct sim_record *re
 }
 
 void sim_primary_forget(struct sim *sim, int64_t age) {
-  for (size_t z = 0; z < sim->domain_count; z++) {
+  for (size_t z = 0; z < sim->zone_count; z++) {
     struct sim_zone *zone = &sim->zones[z];
     const struct sim_content *now = sim_zone_at(zone, 0);
     struct sim_content *old = content_copy(content_of_age(sim, &zone->copies[0], age));
@@ -193,7 +193,7 @@ void sim_primary_forget(struct sim *sim, int64_t age) {
 }
 
 void sim_servers_resync(struct sim *sim) {
-  for (size_t z = 0; z < sim->domain_count; z++)
+  for (size_t z = 0; z < sim->zone_count; z++)
     for (size_t i = 1; i < sim->server_count; i++) transfer_now(sim, &sim->zones[z], i);
 }
 
@@ -265,6 +265,21 @@ enum sim_cached sim_zone_judge(struct sim *sim, const char *name, const char *pu
   return verdict;
 }
 
+int64_t sim_zone_wrong_since(struct sim *sim, const char *name, const char *public_key) {
+  struct sim_zone *zone = sim_zone_find(sim, name);
+  int64_t earliest = INT64_MAX;
+  for (size_t s = 0; s < sim->server_count; s++) {
+    const struct sim_copy *copy = &zone->copies[s];
+    for (size_t i = copy->count; i-- > 0 && copy->eras[i].serving;) {
+      struct lookup lookup;
+      look_up(copy->eras[i].content, name, &lookup);
+      if (answers_well(&lookup, public_key)) break;
+      earliest = time_min(earliest, copy->eras[i].since);
+    }
+  }
+  return earliest;
+}
+
 bool sim_zone_served(struct sim *sim, const char *name, const char *text) {
   struct sim_zone *zone = sim_zone_find(sim, name);
   for (size_t s = 0; zone && s < sim->server_count; s++) {
@@ -279,21 +294,60 @@ bool sim_zone_served(struct sim *sim, const char *name, const char *text) {
 /* ---- the beginning ---- */
 
 struct sim_zone *sim_zone_find(struct sim *sim, const char *name) {
-  for (size_t i = 0; i < sim->domain_count; i++)
+  for (size_t i = 0; i < sim->zone_count; i++)
     if (message_name_below(name, sim->zones[i].name)) return &sim->zones[i];
   return NULL;
+}
+
+#define SIM_KEYS_ZONE "keys.test"
+
+const char *sim_owner_name(const struct sim *sim, const char *selector, const char *domain, char buffer[DNS_NAME_TEXT_SIZE]) {
+  if (sim->is_delegated)
+    snprintf(buffer, DNS_NAME_TEXT_SIZE, "%s.%c." SIM_KEYS_ZONE, selector, domain[0]);
+  else
+    snprintf(buffer, DNS_NAME_TEXT_SIZE, "%s._domainkey.%s", selector, domain);
+  return buffer;
+}
+
+struct sim_zone *sim_record_zone(struct sim *sim, size_t domain) { return &sim->zones[sim->is_delegated ? sim->domain_count : domain]; }
+
+const char *sim_record_suffix(const struct sim *sim, size_t domain, char buffer[DNS_NAME_TEXT_SIZE]) {
+  sim_owner_name(sim, "", sim->zones[domain].name, buffer); /* with the dot in front */
+  return buffer;
+}
+
+/* What others have there: below _domainkey, or the DNAME that leads to where it is. */
+static void add_domain(struct sim *sim, struct sim_content *content, const struct sim_zone *zone, size_t domain) {
+  char name[DNS_NAME_TEXT_SIZE];
+  int64_t ttl = 0;
+  const char letter[] = {(char)('a' + domain), '\0'};
+  if (sim->is_delegated && zone == &sim->zones[domain]) {
+    char target[DNS_NAME_TEXT_SIZE];
+    snprintf(name, sizeof name, "_domainkey.%s.test", letter);
+    snprintf(target, sizeof target, "%s." SIM_KEYS_ZONE, letter);
+    sim_content_add(sim, content, name, DNS_TYPE_DNAME, 3600, target, SIM_RECORD_FOREIGN);
+  }
+  if (zone != sim_record_zone(sim, domain)) return;
+  sim_content_add(sim, content, sim_owner_name(sim, "other", sim->zones[domain].name, name), DNS_TYPE_TXT, 3600, "v=DKIM1; k=rsa; p=Zm9yZWlnbg==", SIM_RECORD_FOREIGN);
+  if (sim->wildcard[0] && duration_parse(sim->wildcard, &ttl))
+    sim_content_add(sim, content, sim_owner_name(sim, "*", sim->zones[domain].name, name), DNS_TYPE_TXT, (uint32_t)ttl, "everything", SIM_RECORD_FOREIGN);
 }
 
 void sim_zones_init(struct sim *sim) {
   for (size_t i = 0; i < sim->server_count; i++) {
     struct sim_server *server = &sim->servers[i];
     snprintf(server->host, sizeof server->host, "ns%zu.test", i + 1);
-    snprintf(server->address, sizeof server->address, "192.0.2.%zu:53", 11 + i);
-    if (address_parse(server->address, 53, &server->parsed, NULL)) abort();
+    snprintf(server->address, sizeof server->address, "192.0.2.%zu", 11 + i);
+    snprintf(server->address6, sizeof server->address6, "2001:db8::%zu", 11 + i);
+    if (address_parse(server->address, 53, &server->parsed, NULL) || address_parse(server->address6, 53, &server->parsed6, NULL)) abort();
   }
-  for (size_t z = 0; z < sim->domain_count; z++) {
+  sim->zone_count = sim->domain_count + sim->is_delegated;
+  for (size_t z = 0; z < sim->zone_count; z++) {
     struct sim_zone *zone = &sim->zones[z];
-    snprintf(zone->name, sizeof zone->name, "%c.test", (char)('a' + z));
+    if (z < sim->domain_count)
+      snprintf(zone->name, sizeof zone->name, "%c.test", (char)('a' + z));
+    else
+      text_copy(zone->name, sizeof zone->name, SIM_KEYS_ZONE);
     struct sim_content *content = calloc(1, sizeof *content);
     if (!content) abort();
     *content = (struct sim_content){.references = 1,
@@ -301,22 +355,15 @@ void sim_zones_init(struct sim *sim) {
                                     .minimum = sim->minimum,
                                     .is_signed = sim->is_signed,
                                     .name_servers = (1u << sim->server_count) - 1};
-    char name[40];
-    snprintf(name, sizeof name, "other._domainkey.%s", zone->name);
-    sim_content_add(sim, content, name, DNS_TYPE_TXT, 3600, "v=DKIM1; k=rsa; p=Zm9yZWlnbg==", SIM_RECORD_FOREIGN);
     sim_content_add(sim, content, zone->name, DNS_TYPE_TXT, 3600, "v=spf1 -all", SIM_RECORD_FOREIGN);
-    int64_t ttl = 0;
-    if (sim->wildcard[0] && duration_parse(sim->wildcard, &ttl)) {
-      snprintf(name, sizeof name, "*._domainkey.%s", zone->name);
-      sim_content_add(sim, content, name, DNS_TYPE_TXT, (uint32_t)ttl, "everything", SIM_RECORD_FOREIGN);
-    }
+    for (size_t d = 0; d < sim->domain_count; d++) add_domain(sim, content, zone, d);
     for (size_t s = 0; s < sim->server_count; s++) begin_era(sim, &zone->copies[s], content, false, true);
     content_release(content);
   }
 }
 
 void sim_zones_free(struct sim *sim) {
-  for (size_t z = 0; z < sim->domain_count; z++)
+  for (size_t z = 0; z < sim->zone_count; z++)
     for (size_t s = 0; s < SIM_SERVERS_MAX; s++) {
       struct sim_copy *copy = &sim->zones[z].copies[s];
       for (size_t i = 0; i < copy->count; i++) content_release(copy->eras[i].content);

@@ -99,7 +99,7 @@ static void judge_ending(struct life *life, const struct key *key, const struct 
   if (is_held(life)) oracle_fail(life, "%s ends although the domain is held", key->selector);
   if (signs_somewhere(life, key->selector)) oracle_fail(life, "I1: %s ends and signs", key->selector);
   if (key->state == KEY_REVOKED) {
-    if (life->moment < record->revoked_at + rules_of(life)->tombstone && !record->revoked_in_doubt) oracle_fail(life, "F5: %s ends before its tombstone", key->selector);
+    if (life->moment < record->revoked_at + rules_of(life)->tombstone - record->revoked_behind) oracle_fail(life, "F5: %s ends before its tombstone", key->selector);
     return;
   }
   if (key->state == KEY_GENERATED) {
@@ -196,7 +196,7 @@ static void note_state(struct life *life, const struct key *key, struct life_rec
   if (key->state == KEY_RETIRED) record->retired_at = life->moment;
   if (key->state == KEY_REVOKED) {
     record->revoked_at = life->moment;
-    record->revoked_in_doubt = life->wall_error != 0;
+    record->revoked_behind = later(0, -life->wall_error);
   }
 }
 

@@ -35,7 +35,7 @@ struct life_record {
   bool all_right;                        /* in the last round */
   bool all_absent;
   bool doubtful; /* some of it was stamped while the wall clock was wrong */
-  bool revoked_in_doubt; /* its revocation was: no gate can tell the error from time that passed when the clock is put right */
+  int64_t revoked_behind; /* by so much the clock was late at its revocation: no gate can tell that from time that passed when the clock is put right */
   int64_t active_at, switched_at, retired_at, revoked_at, deleted_at;
   int64_t signed_at;      /* last moment at which tables are known to have signed with it */
   unsigned files_missing; /* bit by number of the tables: the private key file for them is gone */

@@ -160,6 +160,18 @@ static void test_planner_proof__a_key_that_was_taken_back_is_proved_soon(void **
   assert_int_equal(timing_proof(&builder->lineage, &builder->lineage.keys[0]), now + TIMING_PROOF_PAUSE);
 }
 
+static void test_planner_proof__a_withdrawal_of_a_clock_that_ran_ahead_asks_for_one_proof(void **state) {
+  struct builder *builder = *state;
+  active_key(builder);
+  struct key *coming = builder_key(builder, "b", KEY_PUBLISHED, now);
+  coming->placements[0].switched_at = now + 5;
+  coming->placements[0].drained_at = now + 4000 * DAY;
+  expect_action(builder, 0, now + TIMING_PROOF_PAUSE, PLAN_PROVE);
+  prove_one(builder, now + HOUR, DAMAGE_NONE);
+  expect_action(builder, 0, now + 2 * HOUR, PLAN_NONE);
+  assert_int_equal(builder->lineage.keys[1].placements[0].drained_at, now + HOUR);
+}
+
 /* ---- what it found ---- */
 
 static void test_planner_proof__success_is_no_event(void **state) {
@@ -522,6 +534,7 @@ int main(void) {
       TEST(a_stamp_of_a_clock_that_ran_ahead_does_not_end_proofs),
       TEST(a_key_that_was_taken_back_is_proved_soon),
       TEST(tables_that_somebody_changed_are_proved_at_once),
+      TEST(a_withdrawal_of_a_clock_that_ran_ahead_asks_for_one_proof),
       TEST(a_repair_says_nothing_of_other_tables),
       TEST(a_signer_that_left_the_policy_is_no_matter_any_more),
       TEST(a_report_of_a_copy_alone_is_no_proof),

@@ -87,6 +87,22 @@ static void test_planner_signing__an_activation_that_failed_backs_off(void **sta
                       "failed 3 times, tried again at 2027-01-15 08:01:00 UTC: activate of b: timeout");
 }
 
+/* The old key cannot be ended and the next one not be switched to: neither holds the other back, and each pause grows. */
+static void test_planner_signing__two_keys_that_fail_in_turn_do_not_forget_their_pauses(void **state) {
+  struct builder *builder = *state;
+  ready_pair(builder);
+  builder->lineage.rotate_requested = true;
+  builder_key(builder, "old", KEY_RETIRED, now - DAY);
+  builder_fail(builder, PLAN_REVOKE, 2, now, ERROR_UNREACHABLE, true);
+  expect_action(builder, 1, now, PLAN_ACTIVATE);
+  builder_fail(builder, PLAN_ACTIVATE, 1, now, ERROR_UNREACHABLE, true);
+  const int64_t first = builder->lineage.keys[1].retry_at;
+  builder_fail(builder, PLAN_REVOKE, 2, now, ERROR_UNREACHABLE, true);
+  expect_opens(builder, 1, PLAN_ACTIVATE, "back_off", first);
+  builder_fail(builder, PLAN_ACTIVATE, 1, first, ERROR_UNREACHABLE, true);
+  assert_true(builder->lineage.keys[1].retry_at - first > first - now);
+}
+
 static void test_planner_signing__a_ready_key_is_watched(void **state) {
   struct builder *builder = *state;
   ready_pair(builder);
@@ -394,6 +410,7 @@ int main(void) {
       TEST(no_switch_while_held),
       TEST(no_switch_before_f1_of_a_policy_that_got_longer),
       TEST(an_activation_that_failed_backs_off),
+      TEST(two_keys_that_fail_in_turn_do_not_forget_their_pauses),
       TEST(a_ready_key_is_watched),
       TEST(an_active_key_is_only_watched),
       TEST(look_ahead_leaves_the_watch_out),

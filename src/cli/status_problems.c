@@ -135,7 +135,7 @@ static void find_contested(const struct problem_search *search) {
   for (size_t i = 0; i < search->lineage->key_count; i++) {
     const struct key *key = &search->lineage->keys[i];
     if (key->state != KEY_ACTIVE || key->contested_at == TIME_UNSET) continue;
-    describe_replacement(search, key, remedy, sizeof remedy);
+    status_describe_replacement(search->lineage, key, search->clock->now, remedy, sizeof remedy);
     snprintf(text, sizeof text, "something else stands at %s, so the record of the key that signs is not put back; remove it there, and the next run does",
              key->owner_name);
     add(search, FINDING_FAILED, text, remedy, key->contested_at);

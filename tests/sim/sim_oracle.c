@@ -178,10 +178,7 @@ void sim_oracle_effort(struct sim *sim) {
   if (day != sim->effort_day) sim->jobs_today = 0;
   sim->effort_day = day;
   if (++sim->jobs_today > sim->result->counts.busiest) sim->result->counts.busiest = sim->jobs_today;
-  /* In an emergency what fails is tried each minute, as long as it lasts. */
-  bool emergency = false;
-  for (size_t i = 0; i < sim->name_count; i++) emergency |= sim->names[i].compromised;
-  const uint64_t most = (emergency ? SIM_JOBS_IN_EMERGENCY : SIM_JOBS_A_DAY) * sim->domain_count * sim->signer_count;
+  const uint64_t most = SIM_JOBS_A_DAY * sim->domain_count * sim->signer_count;
   if (sim->jobs_today > most)
     sim_violate(sim, "effort", "the keeper had %llu jobs in one day", (unsigned long long)sim->jobs_today);
 }

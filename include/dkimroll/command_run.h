@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <signal.h>
+
 #include "dkimroll/buffer.h"
 #include "dkimroll/error.h"
 
@@ -38,6 +40,9 @@ struct command_result {
   struct buffer output; /* of stdout */
   struct buffer errors; /* of stderr */
 };
+
+/* To a process that runs a program: nobody waits for it any more. It ends the program as at its deadline, and then itself. */
+#define COMMAND_END_SIGNAL SIGUSR2
 
 /* Runs the program and waits for its end. What it left running in the background is not waited for, and is killed only if the deadline came. ERROR_CONFIG: argv[0] is no
  * absolute path; ERROR_NOT_FOUND, ERROR_PERMISSION, ERROR_SYSTEM, ERROR_NO_MEMORY: it could not be started. However it ended, that is 0 and *ret_result, which the caller releases. */

@@ -15,7 +15,7 @@
 
 enum {
   DAEMON_STOP_SECONDS = 150, /* for operations that are open when a life is to end: a switch may take 120 s; what is left is parked. TimeoutStopSec= is 3 min */
-  DAEMON_END_SECONDS = 15,   /* more, until a life that was told to end is killed: its keeper has 7 s to come to its end */
+  DAEMON_END_SECONDS = 20,   /* more, until a life that was told to end is killed: its runner and its keeper have 10 s each to come to their end */
   DAEMON_ASKERS_MAX = 16,    /* who wait for the same reload; others see it in the log */
   DAEMON_MESSAGE_MAX = WAKE_ANSWER_MAX + 256,
   DAEMON_KEEPER_MS = 60000,  /* for the first word of a keeper, which the service manager may have to start */

@@ -10,6 +10,8 @@ enum {
   KEEPER_RESPAWN_MAX = 10 * 1000,       /* ... up to this */
   KEEPER_DEATHS_FORGOTTEN = 600 * 1000, /* after this the next death is the first of a row again */
   KEEPER_GRACE = 60 * 1000,             /* that a job may run on after its deadline before its worker is killed */
+  KEEPER_LAST_WORDS = 2500,             /* after that for workers to end the commands that they run (COMMAND_TERM_MS), before they are killed */
+  KEEPER_LAST_LOOK = 10,
   KEEPER_FINISH = 5 * 1000, /* for the jobs that run when the loop side is gone, before their workers are killed */
 };
 

@@ -47,6 +47,8 @@ int revoke_find(struct revoke *revoke, struct error *error) ERROR_USE_RESULT;
 struct revoke_target *revoke_target_of(const struct revoke *revoke, const char *domain, const char *selector);
 /* Whether a hold of lineage holds back what is asked for its key. (revoke_report.c) */
 bool revoke_is_held(const struct lineage *lineage, const struct key *key, const struct cli_arguments *arguments, int64_t now);
+/* Is a key of that domain meant? (revoke_targets.c) */
+bool revoke_has_domain(const struct revoke *revoke, const char *domain);
 /* What happens to lineage->keys[key] if it is revoked as the arguments say, in words. (revoke_report.c) */
 void revoke_foretell(const struct lineage *lineage, size_t key, const struct cli_arguments *arguments, int64_t now, char what[REVOKE_TEXT_MAX]);
 /* The table of what would happen, and what goes for all. (revoke_report.c) */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@ struct command_child {
   pid_t pid;
   int streams[STREAMS]; /* our ends of the pipes of its stdout and stderr; -1: closed */
   int process;          /* pidfd */
+  int end;              /* signalfd of COMMAND_END_SIGNAL; -1: not heeded */
   struct command_result *result;
 };
 
@@ -31,6 +33,7 @@ static void command_child_release(struct command_child *child) {
   for (size_t i = 0; i < STREAMS; i++)
     if (child->streams[i] >= 0) close(child->streams[i]);
   if (child->process >= 0) close(child->process);
+  if (child->end >= 0) close(child->end);
 }
 
 void command_result_release(struct command_result *result) {
@@ -156,16 +159,18 @@ static void command_read_rest(struct command_child *child) {
     for (size_t i = 0; i < COMMAND_OUTPUT_MAX && child->streams[stream] >= 0 && command_read(child, stream); i++) continue;
 }
 
-/* Waits for the program's end. false: the deadline came first. */
+/* Waits for the program's end. false: the deadline came first, or nobody waits for it any more. */
 static bool command_wait(struct command_child *child, int64_t deadline) {
+  enum { END = 1 + STREAMS, COUNT };
   for (;;) {
     const int64_t left = deadline - clock_boottime();
     if (left <= 0) return false;
-    struct pollfd polled[1 + STREAMS] = {{.fd = child->process, .events = POLLIN}};
+    struct pollfd polled[COUNT] = {{.fd = child->process, .events = POLLIN}, [END] = {.fd = child->end, .events = POLLIN}};
     for (size_t i = 0; i < STREAMS; i++) polled[1 + i] = (struct pollfd){.fd = child->streams[i], .events = POLLIN};
-    const int ready = poll(polled, 1 + STREAMS, left > INT32_MAX ? INT32_MAX : (int)left);
+    const int ready = poll(polled, COUNT, left > INT32_MAX ? INT32_MAX : (int)left);
     if (ready < 0 && errno != EINTR) return false;
     if (ready <= 0) continue;
+    if (polled[END].revents) return false;
     for (size_t i = 0; i < STREAMS; i++)
       if (polled[1 + i].revents) command_read(child, i);
     if (!polled[0].revents) continue;
@@ -176,6 +181,7 @@ static bool command_wait(struct command_child *child, int64_t deadline) {
 
 /* Ends the whole group: politely, then for good. */
 static void command_end(struct command_child *child) {
+  if (child->end >= 0) close(TAKE_FD(child->end));
   kill(-child->pid, SIGTERM);
   command_wait(child, clock_boottime() + COMMAND_TERM_MS);
   kill(-child->pid, SIGKILL);
@@ -204,12 +210,12 @@ int command_probe(char *const *argv, struct error *error) {
   return access(argv[0], X_OK) == 0 ? 0 : error_set_errno(error, errno, "%s: cannot be run", argv[0]);
 }
 
-int command_run(const struct command_request *request, struct command_result *ret_result, struct error *error) {
+static int command_run_watched(const struct command_request *request, const sigset_t *end, struct command_result *ret_result, struct error *error) {
   const size_t kept = request->output_max ? request->output_max : COMMAND_OUTPUT_MAX;
   CLEANUP(command_result_release)
   struct command_result taken = {.output = BUFFER_WITH_MAXIMUM(kept), .errors = BUFFER_WITH_MAXIMUM(kept)};
   CLEANUP(command_child_release)
-  struct command_child child = {.streams = {-1, -1}, .process = -1, .result = &taken};
+  struct command_child child = {.streams = {-1, -1}, .process = -1, .end = signalfd(-1, end, SFD_CLOEXEC | SFD_NONBLOCK), .result = &taken};
   int result = command_check_path(request->argv, error);
   if (result == 0) result = command_start(request, &child, error);
   if (result < 0) return result;
@@ -220,4 +226,15 @@ int command_run(const struct command_request *request, struct command_result *re
   *ret_result = taken;
   taken = (struct command_result){.end = COMMAND_EXITED};
   return 0;
+}
+
+/* A signal that came meanwhile is not taken from its descriptor, so it takes effect as soon as it is let through. */
+int command_run(const struct command_request *request, struct command_result *ret_result, struct error *error) {
+  sigset_t end, before;
+  sigemptyset(&end);
+  sigaddset(&end, COMMAND_END_SIGNAL);
+  sigprocmask(SIG_BLOCK, &end, &before);
+  const int result = command_run_watched(request, &end, ret_result, error);
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  return result;
 }

@@ -101,9 +101,9 @@ static bool is_enough(void *context) {
 
 /* ---- another process does it ---- */
 
-/* There are events of all domains. */
+/* There are events of all domains; of those that are meant also the key that takes over is told of. */
 static void hear_event(void *context, const struct event *event) {
-  if (event->selector && revoke_target_of(context, event->domain, event->selector)) show_event(context, event);
+  if (event->domain && revoke_has_domain(context, event->domain)) show_event(context, event);
 }
 
 static int follow_other(struct revoke *revoke, int64_t after, const struct error *busy, struct error *error) {

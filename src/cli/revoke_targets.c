@@ -64,6 +64,17 @@ struct revoke_target *revoke_target_of(const struct revoke *revoke, const char *
   return revoke->count > 0 ? bsearch(&wanted, revoke->targets, revoke->count, sizeof wanted, compare) : NULL;
 }
 
+static int compare_domain(const void *one, const void *other) {
+  const struct revoke_target *const a = one, *const b = other;
+  return strcmp(a->domain, b->domain);
+}
+
+bool revoke_has_domain(const struct revoke *revoke, const char *domain) {
+  struct revoke_target wanted = {.held = false};
+  text_copy(wanted.domain, sizeof wanted.domain, domain);
+  return revoke->count > 0 && bsearch(&wanted, revoke->targets, revoke->count, sizeof wanted, compare_domain) != NULL;
+}
+
 static void put_in_order(struct revoke *revoke) {
   if (revoke->count > 0) qsort(revoke->targets, revoke->count, sizeof *revoke->targets, compare);
   for (size_t i = 0; i < revoke->count; i++) {

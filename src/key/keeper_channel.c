@@ -19,7 +19,7 @@
 enum {
   CHANNEL_FRAMES_PER_TURN = 64, /* answers taken in one callback, so that others get their turn */
   CHANNEL_CLOSE_TIMEOUT =
-      KEEPER_FINISH + 2000, /* milliseconds: what the supervisor needs to end its workers, and some */
+      KEEPER_FINISH + KEEPER_LAST_WORDS + 2000, /* milliseconds: what the supervisor needs to end its workers, and some */
 };
 
 struct channel;

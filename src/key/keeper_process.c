@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/command_run.h"
 #include "dkimroll/keeper.h"
 #include "dkimroll/keeper_supervisor.h"
 #include "dkimroll/keeper_walls.h"
@@ -50,7 +51,7 @@ static int keeper_worker_live(int descriptor, pid_t supervisor, const struct kee
   keeper_close_others(descriptor);
   keeper_set_signals();
   keeper_protect("dkimroll-worker");
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_PDEATHSIG, COMMAND_END_SIGNAL);
   /* It may have ended before the line above. */
   if (getppid() != supervisor) return EXIT_FAILURE;
   return keeper_worker_run(descriptor, handlers);

@@ -12,6 +12,7 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/clock.h"
+#include "dkimroll/command_run.h"
 #include "dkimroll/keeper_frame.h"
 
 enum { SUPERVISOR_FRAMES_PER_TURN = 64 }; /* jobs taken before the workers get their turn */
@@ -375,13 +376,27 @@ static bool supervisor_has_finished(const struct supervisor *supervisor) {
   return keeper_output_is_empty(&supervisor->output);
 }
 
-/* Not waited for: what hangs in the kernel now is reaped by init. */
-static void supervisor_kill_rest(struct supervisor *supervisor) {
+static bool supervisor_signal_rest(struct supervisor *supervisor, int signal) {
+  bool left = false;
   for (size_t i = 0; i < supervisor->supervision->workers; i++) {
-    if (supervisor->workers[i].pid == 0) continue;
-    kill(supervisor->workers[i].pid, SIGKILL);
-    waitpid(supervisor->workers[i].pid, NULL, WNOHANG);
+    struct worker *worker = &supervisor->workers[i];
+    if (worker->pid == 0) continue;
+    if (signal) kill(worker->pid, signal);
+    if (waitpid(worker->pid, NULL, WNOHANG) == worker->pid) worker->pid = 0;
+    left |= worker->pid != 0;
   }
+  return left;
+}
+
+/* A worker that runs a command ends that first, lest it go on beside the next call of it. What hangs in the kernel then is not waited for: init reaps it. */
+static void supervisor_kill_rest(struct supervisor *supervisor) {
+  const int64_t until = clock_boottime() + KEEPER_LAST_WORDS;
+  bool left = supervisor_signal_rest(supervisor, COMMAND_END_SIGNAL);
+  while (left && clock_boottime() < until) {
+    poll(NULL, 0, KEEPER_LAST_LOOK);
+    left = supervisor_signal_rest(supervisor, 0);
+  }
+  supervisor_signal_rest(supervisor, SIGKILL);
 }
 
 int keeper_supervise(const struct keeper_supervision *supervision) {

@@ -58,6 +58,37 @@ killed() {
   in_host kill -KILL "$(property MainPID)"
   deadline 30 eval '(($(property NRestarts) > before)) && is_active dkimroll.service && [[ $(property SubState) == running ]]' && daemon_rotates
 }
+# A tool of a DNS provider that is at work when the daemon is stopped comes to its end first.
+tool_install() {
+  cat >"$root/usr/local/bin/provider" <<'TOOL'
+#!/bin/sh
+trap 'echo ended >>/var/lib/dkimroll/tool.log; exit 75' TERM
+echo "begin $1" >>/var/lib/dkimroll/tool.log
+i=0
+while [ -e /var/lib/dkimroll/tool.slow ] && [ "$i" -lt 40 ]; do sleep 0.1; i=$((i + 1)); done
+sh /usr/share/doc/dkimroll/examples/publisher-nsupdate.sh /etc/dkimroll/tsig.key 127.0.0.1 53 "$1"
+status=$?
+echo "end $1 $status" >>/var/lib/dkimroll/tool.log
+exit "$status"
+TOOL
+  chmod 755 "$root/usr/local/bin/provider"
+  in_host sed -i 's|^publishers:|&\n  provider: {type: command, command: [/usr/local/bin/provider], servers: ["127.0.0.1:53"]}|; s|^    publisher: .*|    publisher: provider|' /etc/dkimroll/policy.yaml
+  in_host runuser -u dkimroll -- touch /var/lib/dkimroll/tool.slow
+}
+tool_log() { grep -q "^$1" "$root/var/lib/dkimroll/tool.log"; }
+stop_lets_tools_finish() {
+  tool_install && in_host systemctl restart dkimroll || return 1
+  in_host dkimroll rotate --no-wait "$zone" >/dev/null &
+  deadline 60 tool_log begin && in_host systemctl stop dkimroll || return 1
+  wait $!
+  cat "$root/var/lib/dkimroll/tool.log"
+  tool_log ended && return 1
+  tool_log 'end add 0' && [[ $(property Result) == success ]] || return 1
+  # Keys that were made with it are undone with it.
+  rm "$root/var/lib/dkimroll/tool.slow"
+  in_host sed -i 's|^    publisher: .*|    publisher: primary|' /etc/dkimroll/policy.yaml
+  daemon_start && daemon_rotates
+}
 daemon_ends() { in_host systemctl stop dkimroll && [[ $(property Result) == success ]] && ! is_active dkimroll.service; }
 daemon_boots() { # Both are enabled: one of them works.
   in_host systemctl enable dkimroll.service dkimroll-run.timer
@@ -123,6 +154,7 @@ daemon_part() {
   test_that "and with them it works there" units_applied
   test_that "keys of an earlier policy end where they are" units_keep_old_places
   test_that "and they go when they are not needed" units_undone
+  test_that "a provider's tool that is at work when it is stopped comes to its end" stop_lets_tools_finish
   test_that "it stops in order" daemon_ends
   test_that "of two that are enabled one works" daemon_boots
   in_host systemctl stop dkimroll.service

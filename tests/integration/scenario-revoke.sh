@@ -218,6 +218,7 @@ deadline 20 daemon_is_ready || fail "the daemon does not begin"
 expect_status 0 revokes "$signing._domainkey.$zone" --yes
 expect_log 'in use by dkimroll daemon, pid .*; asked it to revoke'
 expect_log "$signing: active -> retired"
+expect_log "$standby: ready -> active"
 expect_log "every server says so: exposure ends"
 expect is_revoked "$signing"
 [[ $(selector_now "$zone") == "$standby" ]] || fail "the standby does not sign"

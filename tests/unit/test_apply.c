@@ -285,7 +285,7 @@ static void test_apply__a_revocation_with_a_longer_ttl_is_remembered(void **stat
 
 static void test_apply__what_says_that_a_key_is_revoked_is_put_back_with_a_word(void **state) {
   struct builder *builder = *state;
-  struct key *key = builder_key(builder, "old", KEY_REVOKED, now - DAY);
+  builder_key(builder, "old", KEY_REVOKED, now - DAY);
   struct outcome outcome = {.action = PLAN_REVOKE, .at = now, .already = true};
   builder_apply(builder, &outcome); /* a secondary that is not up to date: the primary had it */
   assert_string_equal(builder_events(builder), "");
@@ -293,7 +293,7 @@ static void test_apply__what_says_that_a_key_is_revoked_is_put_back_with_a_word(
   outcome.already = false;
   builder_apply(builder, &outcome);
   assert_string_equal(builder_event_reason(builder, "healed"), "its record says again that the key is revoked");
-  key = key_at(builder, 0);
+  struct key *const key = key_at(builder, 0);
   assert_true(key->sighting_count == 0 && key->right_at == TIME_UNSET && key->revoked_at == now - DAY && key->state_since == now - DAY);
   key->compromised_at = now - DAY;
   builder_apply(builder, &outcome);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
@@ -14,8 +15,12 @@
 #include <unistd.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/command_run.h"
+#include "dkimroll/clock.h"
+#include "dkimroll/file.h"
 #include "dkimroll/keeper_frame.h"
 #include "dkimroll/keeper_supervisor.h"
+#include "dkimroll/text.h"
 #include "keeper_rig.h"
 
 /* Waits for the end of any process, be it our child or not. The descriptor was opened while it lived. */
@@ -53,7 +58,7 @@ static void test_keeper__an_idle_worker_that_died_is_replaced_without_anybody_no
 }
 
 /* A supervisor with less patience than the real one. */
-static void start_impatient(struct fixture *fixture) {
+static void start_impatient(struct fixture *fixture, struct keeper_handlers handlers) {
   struct error error = {0};
   int ends[2];
   assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
@@ -65,7 +70,7 @@ static void start_impatient(struct fixture *fixture) {
                                                    .signal_descriptor = -1,
                                                    .workers = 1,
                                                    .patience = {.respawn_first = 1, .grace = 20, .finish = 20},
-                                                   .handlers = {rig_handlers, RIG_HANDLERS}};
+                                                   .handlers = handlers};
     _exit(keeper_supervise(&supervision));
   }
   close(ends[1]);
@@ -78,7 +83,7 @@ static void test_keeper__destroying_cancels_every_job_once_and_ends_all_processe
   CLEANUP_FREE char *fifo = make_fifo(fixture, "fifo");
   struct outcome *running = new_outcome(fixture);
   struct outcome *waiting = new_outcome(fixture);
-  start_impatient(fixture);
+  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
   int supervisor = open_process(fixture->supervisor);
   int worker = open_process(identify(fixture).worker);
   /* Nobody opens the fifo: this job runs until its worker is killed. */
@@ -93,6 +98,46 @@ static void test_keeper__destroying_cancels_every_job_once_and_ends_all_processe
   assert_process_ends(supervisor);
   assert_process_ends(worker);
 }
+
+/* Runs the shell's words in the request. */
+static int run_words(void *context, struct reader *request, struct buffer *reply, struct error *error) {
+  CLEANUP_FREE char *words = strndup((const char *)request->data + request->position, request->size - request->position);
+  CLEANUP(command_result_release) struct command_result result = {0};
+  char *argv[] = {(char *)"/bin/sh", (char *)"-c", words, NULL};
+  const struct command_request command = {.argv = argv, .deadline = clock_boottime() + PATIENCE};
+  (void)context, (void)reply;
+  return command_run(&command, &result, error);
+}
+
+static bool is_written(const char *path) { return access(path, R_OK) == 0; }
+static bool comes(const char *path) {
+  for (const int64_t until = clock_boottime() + PATIENCE; !is_written(path) && clock_boottime() < until;) poll(NULL, 0, 5);
+  return is_written(path);
+}
+
+/* A tool of a provider that went on while the next life calls it again would write its record twice. */
+static void a_command_ends_with(struct fixture *fixture, bool supervisor_killed) {
+  static const struct keeper_handler handlers[] = {{.job = (enum keeper_job)JOB_ECHO, .run = run_words}};
+  CLEANUP_FREE char *begun = workplace_path(&fixture->workplace, "begun");
+  CLEANUP_FREE char *tidied = workplace_path(&fixture->workplace, "tidied");
+  CLEANUP_FREE char *words = text_format("trap 'echo >%s; exit 0' TERM; echo $$ >%s.new; mv %s.new %s; while :; do sleep 0.05; done", tidied, begun, begun, begun);
+  CLEANUP_FREE char *text = NULL;
+  size_t size = 0;
+  start_impatient(fixture, (struct keeper_handlers){handlers, 1});
+  submit_text(fixture, JOB_ECHO, words, new_outcome(fixture));
+  assert_int_equal(loop_at(fixture->loop, clock_boottime() + 50, end_loop, fixture->loop, NULL), 0);
+  assert_int_equal(loop_run(fixture->loop, NULL), 0);
+  assert_true(comes(begun));
+  assert_int_equal(file_read(begun, 100, &text, &size, NULL, NULL), 0);
+  const int tool = open_process((pid_t)strtol(text, NULL, 10));
+  if (supervisor_killed) assert_int_equal(kill(fixture->supervisor, SIGKILL), 0);
+  keeper_destroy(fixture->keeper);
+  fixture->keeper = NULL;
+  assert_process_ends(tool);
+  assert_true(comes(tidied)); /* it was asked, and not only killed */
+}
+static void test_keeper__a_command_does_not_outlive_those_who_wait_for_it(void **state) { a_command_ends_with(*state, false); }
+static void test_keeper__a_command_does_not_outlive_a_supervisor_that_was_killed(void **state) { a_command_ends_with(*state, true); }
 
 static void test_keeper__when_the_supervisor_is_lost_everything_fails_and_says_so(void **state) {
   struct fixture *fixture = *state;
@@ -257,7 +302,7 @@ static void test_keeper__a_job_that_hangs_long_after_its_deadline_gives_its_work
   struct fixture *fixture = *state;
   CLEANUP_FREE char *fifo = make_fifo(fixture, "fifo");
   struct outcome *outcome = new_outcome(fixture);
-  start_impatient(fixture);
+  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
   pid_t worker = identify(fixture).worker;
   submit_wait(fixture, fifo, NULL, loop_boottime(fixture->loop) + 20, outcome);
   assert_ended(fixture, outcome, ERROR_TIMEOUT);
@@ -267,7 +312,7 @@ static void test_keeper__a_job_that_hangs_long_after_its_deadline_gives_its_work
 static void test_keeper__when_workers_die_one_after_the_other_it_gives_up_and_says_so(void **state) {
   struct fixture *fixture = *state;
   struct outcome *outcomes[KEEPER_DEATHS_MAX + 2];
-  start_impatient(fixture);
+  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
   for (size_t i = 0; i < ARRAY_SIZE(outcomes); i++) {
     outcomes[i] = new_outcome(fixture);
     submit_text(fixture, JOB_DIE, "", outcomes[i]);
@@ -291,7 +336,7 @@ static void test_keeper__when_workers_die_one_after_the_other_it_gives_up_and_sa
 
 static void test_keeper__one_job_done_between_two_deaths_starts_the_count_anew(void **state) {
   struct fixture *fixture = *state;
-  start_impatient(fixture);
+  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
   for (int i = 0; i < KEEPER_DEATHS_MAX + 2; i++) {
     run_job(fixture, JOB_DIE, "", ERROR_SYSTEM);
     assert_echo_works(fixture);
@@ -301,7 +346,7 @@ static void test_keeper__one_job_done_between_two_deaths_starts_the_count_anew(v
 /* The moment passed between the supervisor's look at its jobs and its sleep, about once in two hundred deaths. */
 static void test_keeper__a_respawn_that_became_due_just_before_the_sleep_is_not_slept_over(void **state) {
   struct fixture *fixture = *state;
-  start_impatient(fixture);
+  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
   for (int i = 0; i < 300; i++) {
     struct outcome *death = new_outcome(fixture), *next = new_outcome(fixture);
     submit_text(fixture, JOB_DIE, "", death);
@@ -322,6 +367,8 @@ int main(void) {
       TEST(test_keeper__more_workers_than_the_maximum_are_refused),
       TEST(test_keeper__a_job_that_runs_when_our_end_is_closed_comes_to_its_end),
       TEST(test_keeper__a_peer_that_breaks_the_protocol_gets_the_end_of_the_stream),
+      TEST(test_keeper__a_command_does_not_outlive_those_who_wait_for_it),
+      TEST(test_keeper__a_command_does_not_outlive_a_supervisor_that_was_killed),
       TEST(test_keeper__it_ends_when_its_parent_is_killed),
       TEST(test_keeper__it_ends_when_its_parent_is_killed_though_another_process_holds_the_stream),
       TEST(test_keeper__a_job_that_hangs_long_after_its_deadline_gives_its_worker_free),

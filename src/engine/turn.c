@@ -226,7 +226,8 @@ static int turn_claim(struct turn *turn, struct error *error) {
   for (size_t i = 0; i < claimed && !result; i++) result = turn_add(turn, &lineages[i], error);
   for (size_t i = 0; i < claimed; i++) lineage_release(&lineages[i]);
   free(lineages);
-  for (size_t i = 0; i < turn->count && !result; i++) result = plan_work(turn, turn->works[i], error);
+  for (size_t i = 0; i < turn->count && !result; i++)
+    if (turn->works[i]) result = plan_work(turn, turn->works[i], error); /* all are there, which the analyser does not see */
   return result;
 }
 
@@ -261,12 +262,17 @@ static int turn_enqueue(struct turn *turn, struct error *error) {
   return result;
 }
 
+/* What comes before any planning. */
+static int begin_turn(struct engine *engine, struct event_list *events, bool *ret_more, struct error *error) {
+  const int result = engine_wave_return(engine, events, error);
+  return result || engine->stopping ? result : engine_execute_requests(engine, ret_more, error);
+}
+
 static int engine_turn(struct engine *engine, bool *ret_progress, struct error *error) {
   struct turn turn = {.engine = engine};
   engine_read_clock(engine, &turn.events);
   bool more_requests = false, more_changes = false;
-  int result = engine_wave_return(engine, &turn.events, error);
-  if (!result && !engine->stopping) result = engine_execute_requests(engine, &more_requests, error);
+  int result = begin_turn(engine, &turn.events, &more_requests, error);
   if (!result && !engine->stopping) result = engine_wake_changed(engine, &more_changes, error);
   if (!result) result = turn_claim(&turn, error);
   if (!result) result = turn_commit(&turn, error);

@@ -139,23 +139,23 @@ static void read_order(struct world *world, struct order *order) {
   if (world->store->ops->select(world->store, STORE_SELECT_EVENTS, &all, note_order, order, &error)) fail_msg("%s", error.message);
 }
 
-/* A queue of seven hours, in which each that waits is planned again for looks at its servers and proofs. */
+/* A queue of four hours, in which each that waits is planned again for looks at its servers and proofs. */
 static void test_engine_wave__who_waits_for_long_keeps_his_place_in_the_queue(void **state) {
   struct world *world = *state;
   world->rules = "rotate-every: 2d, prove-every: 1h";
-  make_many(world, 40);
+  make_many(world, 24);
   world_live(world, 1);
   world->limits = "max-per-run: 1\n";
   struct buffer domains = BUFFER_WITH_MAXIMUM(1 << 20);
-  for (unsigned i = 0; i < 40; i++) buffer_format(&domains, "%sd%u.example: {}", i ? ", " : "", i);
+  for (unsigned i = 0; i < 24; i++) buffer_format(&domains, "%sd%u.example: {}", i ? ", " : "", i);
   CLEANUP_FREE char *text = buffer_take_text(&domains);
   world_sync(world, text);
   struct order begun = {.kind = "reserved", .begin = WORLD_NOW + WORLD_DAY};
   world_live(world, 2);
   read_order(world, &begun);
-  assert_true(begun.count >= 40);
+  assert_true(begun.count >= 24);
   /* All became due at one moment, so they come in the order of their numbers, which is that of their names. */
-  for (size_t i = 0; i < 40; i++) {
+  for (size_t i = 0; i < 24; i++) {
     if (i > 0) assert_true(strcmp(begun.domains[i - 1], begun.domains[i]) < 0);
     assert_int_equal(begun.at[i] / 600, begun.at[0] / 600 + (int64_t)i);
   }
@@ -202,12 +202,12 @@ static void test_engine_wave__the_forecast_gives_places_as_the_engine_does(void 
   struct world *world = *state;
   world->rules = "rotate-every: 3d, jitter: 2h, prove-every: 3h";
   world->limits = "max-per-run: 2\n";
-  make_many(world, 40);
+  make_many(world, 24);
   world_live(world, 1);
   struct order *expected = calloc(2, sizeof *expected), *seen = expected + 1;
   const int64_t now = loop_wall(world->loop), until = now + 4 * WORLD_DAY;
   forecast_switches(world, now, until, expected);
-  assert_true(expected->count >= 40);
+  assert_true(expected->count >= 24);
   world_live(world, 5);
   *seen = (struct order){.kind = "state", .to = "active", .begin = now};
   read_order(world, seen);
@@ -229,27 +229,24 @@ static void pass_days(struct world *world, int64_t days) {
   assert_int_equal(loop_run(world->loop, &error), 0);
 }
 
-static void test_engine_wave__after_a_month_down_a_thousand_domains_do_not_rotate_in_one_run(void **state) {
+static void test_engine_wave__after_a_month_down_hundreds_of_domains_do_not_rotate_in_one_run(void **state) {
   struct world *world = *state;
   world->rules = "rotate-every: 40d, jitter: 38d, prove-every: never";
-  make_many(world, 1000);
+  make_many(world, 300);
   world_live(world, 1);
   pass_days(world, 31);
   const int64_t back = loop_wall(world->loop);
   world_run_well(world, 0);
   struct histogram begun = {.kind = "reserved", .begin = back, .stretch = 600};
   count_events(world, &begun);
-  assert_in_range(begun.counts[0], 0, 20);
+  assert_in_range(begun.counts[0], 0, 15);
   assert_int_equal(world_events(world, NULL, "clock"), 1);
-  world_live(world, 1);
+  /* About 240 were late: they come within 300 minutes, ten in each run. */
+  world_run_well(world, 6 * 3600);
   struct histogram all = {.kind = "reserved", .begin = back, .stretch = 600};
   count_events(world, &all);
-  assert_in_range(all.total, 700, 850);
-  for (unsigned i = 0; i < 144; i++) assert_in_range(all.counts[i], 0, 22);
-  /* All of what was late is begun within 1000 minutes; of the rest it is the time of 26 each day. */
-  unsigned after = 0;
-  for (unsigned i = 101; i < 144; i++) after += all.counts[i];
-  assert_in_range(after, 0, 20);
+  assert_in_range(all.total, 210, 270);
+  for (unsigned i = 0; i < 36; i++) assert_in_range(all.counts[i], i < 30 ? 1 : 0, i < 30 ? 18 : 3);
 }
 
 static void test_engine_wave__after_a_month_down_three_domains_are_done_in_minutes(void **state) {
@@ -416,7 +413,7 @@ int main(void) {
       TEST(test_engine_wave__those_that_wait_are_left_alone),
       TEST(test_engine_wave__who_waits_for_long_keeps_his_place_in_the_queue),
       TEST(test_engine_wave__the_forecast_gives_places_as_the_engine_does),
-      TEST(test_engine_wave__after_a_month_down_a_thousand_domains_do_not_rotate_in_one_run),
+      TEST(test_engine_wave__after_a_month_down_hundreds_of_domains_do_not_rotate_in_one_run),
       TEST(test_engine_wave__after_a_month_down_three_domains_are_done_in_minutes),
       TEST(test_engine_wave__failures_beyond_the_budget_stop_it_until_a_person_lets_it_go_on),
       TEST(test_engine_wave__one_probe_that_succeeds_lets_it_go_on),

@@ -16,7 +16,8 @@ static int refuse(const struct lineage *lineage, enum plan_action action, const 
 /* An emergency waives I2 for the key that a person named, and I1 too only if that person asked for the end at once. */
 static const char *forbids_giving_up(const struct key *key) {
   if (key->state < KEY_PUBLISHED || key->state > KEY_RETIRED) return "there is no record to be revoked";
-  if (key->state == KEY_ACTIVE && !(key->compromised_at != TIME_UNSET && key->revoke_now)) return "it signs, and nobody asked for its end at once";
+  /* What is given up while it signs is compromised. */
+  if (key->state == KEY_ACTIVE && !key->revoke_now) return "it signs, and nobody asked for its end at once";
   if (key->state == KEY_RETIRED && key->deleted_at != TIME_UNSET) return "its record was deleted";
   return NULL;
 }

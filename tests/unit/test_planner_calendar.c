@@ -283,6 +283,12 @@ static void test_planner__the_window_is_told_in_the_words_of_the_policy(void **s
   builder->rules.window_day_count = 2;
   plan = plan_at(builder, 1, now);
   assert_non_null(strstr(builder_reason(&plan, "window")->text, "mon,tue 09:00-12:00,14:00-16:00 UTC"));
+  struct time_zone *zone = time_zone_unknown("Europe/Atlantis");
+  builder->rules.time_zone = zone;
+  plan = plan_at(builder, 1, now);
+  assert_non_null(strstr(builder_reason(&plan, "window")->text, "14:00-16:00 Europe/Atlantis"));
+  builder->rules.time_zone = NULL;
+  time_zone_free(zone);
   /* What is too long is cut. */
   builder->rules.window_days = long_days;
   plan = plan_at(builder, 1, now);

@@ -500,6 +500,31 @@ static void test_planner_emergency__a_private_key_that_is_lost_is_told_and_when_
   assert_non_null(builder_event_reason(builder, "recovered"));
 }
 
+static void test_planner_emergency__to_look_at_no_file_is_no_look(void **state) {
+  struct builder *builder = *state;
+  struct event_list events = {0};
+  struct error error = {0};
+  const struct outcome outcome = {.action = PLAN_CHECK_FILES, .key = 0, .at = now};
+  add(builder, "waits", KEY_READY, now - DAY);
+  assert_int_equal(lifecycle_apply(&builder->lineage, &outcome, now, &events, &error), 0);
+  assert_int_equal(builder->lineage.failures, 1);
+  assert_non_null(strstr(builder->lineage.failure, "no private key file was looked at"));
+  event_list_release(&events);
+}
+
+/* Before it was ready, too. */
+static void test_planner_emergency__a_published_key_whose_private_key_is_lost_is_given_up(void **state) {
+  struct builder *builder = *state;
+  struct key *key = add(builder, "waits", KEY_PUBLISHED, now - DAY);
+  key->files_seen_at = now - DAY;
+  const struct plan sound = builder_plan_key(builder, 0, now);
+  for (size_t i = 0; i < key->placement_count; i++) key->placements[i].damage = DAMAGE_FILE_MISSING;
+  assert_true(key_is_lost(key));
+  const struct plan lost = builder_plan_key(builder, 0, now);
+  assert_string_equal(plan_action_name(sound.action), "confirm");
+  assert_string_equal(plan_action_name(lost.action), "revoke");
+}
+
 /* Its own pace begins with its last attempt; one that is still to come was stamped by a clock that has been set back since. */
 static void test_planner_emergency__a_clock_that_was_set_back_holds_nothing_up(void **state) {
   struct builder *builder = *state;
@@ -547,6 +572,8 @@ int main(void) {
       TEST(whose_lines_were_taken_back_tells_connections_only_of_a_compromised_key),
       TEST(a_private_key_that_is_lost_is_told_and_when_it_is_back),
       TEST(a_clock_that_was_set_back_holds_nothing_up),
+      TEST(to_look_at_no_file_is_no_look),
+      TEST(a_published_key_whose_private_key_is_lost_is_given_up),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@ struct policy_report {
   bool stored;  /* the text was written by policy_*_format: shape counts, bounds and rules do not */
   bool stopped; /* the text ended early (not YAML): what is missing must not be reported */
   int failure;  /* ERROR_NO_MEMORY: what was read is of no use; 0 */
+  struct error trouble; /* of the host, the first: nothing is known of what stands there, so it is no finding; code 0: none */
 };
 
 /* Adds a finding. */
@@ -30,6 +31,8 @@ void policy_report_error(struct policy_report *report, struct policy_place place
 /* "did you mean \"NAME\"?" with the nearest of names, else "known: NAME, NAME". Caller frees; NULL: no memory, or nobody will read it because there
  * are findings enough: a wrong name in each of 100,000 domains is not to be compared with a thousand names each time. */
 char *policy_report_hint(const struct policy_report *report, const char *text, const char *const *names, size_t count);
+/* Notes that a value could not be looked at, as for want of a descriptor. */
+void policy_report_trouble(struct policy_report *report, const struct error *error);
 /* Notes that memory ran out. */
 void policy_report_no_memory(struct policy_report *report);
 /* Appends a file name (copied) and returns its index. */

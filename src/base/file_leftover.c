@@ -29,10 +29,10 @@ static void remove_dead(int directory, const char *entry) {
 void file_remove_leftovers(int directory, const char *name) {
   char beginning[FILE_NAME_PART_MAX + sizeof "." FILE_TEMPORARY_MARK];
   snprintf(beginning, sizeof beginning, ".%.*s" FILE_TEMPORARY_MARK, FILE_NAME_PART_MAX, name);
-  CLEANUP_CLOSE int again = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int again = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR *listing = again < 0 ? NULL : fdopendir(again);
+  if (!listing && again >= 0) close(again);
   if (!listing) return;
-  again = -1; /* it belongs to the listing */
   const struct dirent *entry;
   for (int i = 0; i < FILE_LEFTOVER_LOOKS_MAX && (entry = readdir(listing)); i++)
     if (is_temporary(entry->d_name, beginning)) remove_dead(directory, entry->d_name);

@@ -21,46 +21,69 @@ static const struct {
   enum units_side side;
 } known[UNITS_COUNT] = {{"dkimroll-keeper@.service", UNITS_KEEPER}, {"dkimroll.service", UNITS_LOOP}, {"dkimroll-run.service", UNITS_LOOP}};
 
-static char *read_text(const char *path) {
-  char *text = NULL;
+static int no_memory(struct error *error) { return error_set(error, ERROR_NO_MEMORY, "out of memory for the units"); }
+
+/* *ret_text: caller frees; NULL: there is none that systemd would read. What cannot be read just now is not taken for missing. */
+static int read_text(const char *path, char **ret_text, struct error *error) {
+  struct error reason = {0};
   size_t size = 0;
-  return file_read(path, UNITS_TEXT_MAX, &text, &size, NULL, NULL) == 0 ? text : NULL;
+  *ret_text = NULL;
+  const int result = file_read(path, UNITS_TEXT_MAX, ret_text, &size, NULL, &reason);
+  if (result == 0 || !reason.retryable) return 0;
+  *error = reason;
+  return result;
 }
 
 static int is_drop_in(const struct dirent *entry) { return text_ends(entry->d_name, ".conf"); }
 
+static int add_drop_in(const char *path, char **ours, struct buffer *text, struct error *error) {
+  CLEANUP_FREE char *content = NULL;
+  const int result = read_text(path, &content, error);
+  if (result || !content) return result;
+  if (ours)
+    *ours = TAKE_PTR(content);
+  else
+    buffer_format(text, "%s\n", content);
+  return 0;
+}
+
 /* In the order of their names, as far as they count here. */
-static void add_drop_ins(const char *directory, struct units_unit *unit, bool etc, struct buffer *text) {
+static int add_drop_ins(const char *directory, struct units_unit *unit, bool etc, struct buffer *text, struct error *error) {
   struct dirent **entries = NULL;
   const int count = scandir(directory, &entries, is_drop_in, alphasort);
+  int result = count < 0 && errno == ENOMEM ? no_memory(error) : 0;
   for (int i = 0; i < count; i++) {
     const bool ours = etc && text_equal(entries[i]->d_name, UNITS_FILE_NAME);
     CLEANUP_FREE char *path = text_format("%s/%s", directory, entries[i]->d_name);
-    CLEANUP_FREE char *content = path && i < UNITS_DROP_INS_MAX ? read_text(path) : NULL;
     free(entries[i]);
-    if (!content) continue;
-    if (ours)
-      unit->ours = TAKE_PTR(content);
-    else
-      buffer_format(text, "%s\n", content);
+    if (!result && !path) result = no_memory(error);
+    if (!result && i < UNITS_DROP_INS_MAX) result = add_drop_in(path, ours ? &unit->ours : NULL, text, error);
   }
   free(entries);
+  return result;
+}
+
+/* The first directory that has it. */
+static int find_unit(const struct units *units, const struct units_unit *unit, char **ret_text, struct error *error) {
+  int result = 0;
+  for (size_t i = 0; i < ARRAY_SIZE(directories) && !result && !*ret_text; i++) {
+    CLEANUP_FREE char *path = text_format("%s%s/%s", units->root, directories[i], unit->name);
+    result = path ? read_text(path, ret_text, error) : no_memory(error);
+  }
+  return result;
 }
 
 static int read_unit(const struct units *units, struct units_unit *unit, struct error *error) {
   CLEANUP(buffer_release) struct buffer text = BUFFER_WITH_MAXIMUM(16 * UNITS_TEXT_MAX);
-  bool found = false;
-  for (size_t i = 0; i < ARRAY_SIZE(directories) && !found; i++) {
-    CLEANUP_FREE char *path = text_format("%s%s/%s", units->root, directories[i], unit->name);
-    CLEANUP_FREE char *content = path ? read_text(path) : NULL;
-    found = content != NULL;
-    if (found) buffer_format(&text, "%s\n", content);
-  }
-  for (size_t i = 0; i < ARRAY_SIZE(directories) && found; i++) {
+  CLEANUP_FREE char *content = NULL;
+  int result = find_unit(units, unit, &content, error);
+  if (result || !content) return result;
+  buffer_format(&text, "%s\n", content);
+  for (size_t i = 0; i < ARRAY_SIZE(directories) && !result; i++) {
     CLEANUP_FREE char *path = text_format("%s%s/%s.d", units->root, directories[i], unit->name);
-    if (path) add_drop_ins(path, unit, i == 0, &text);
+    result = path ? add_drop_ins(path, unit, i == 0, &text, error) : no_memory(error);
   }
-  if (!found) return 0;
+  if (result) return result;
   unit->text = buffer_take_text(&text);
   return unit->text ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for the unit %s", unit->name);
 }

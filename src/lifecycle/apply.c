@@ -13,7 +13,7 @@ static const char *find_server(const struct application *a, const struct key *ke
   const enum plan_action action = outcome->action;
   const bool updates = action == PLAN_PUBLISH || action == PLAN_REVOKE || action == PLAN_DELETE || action == PLAN_ATTEST;
   for (size_t i = 0; i < outcome->sighting_count; i++)
-    if (!outcome->sightings[i].right && !outcome->sightings[i].no_route) return outcome->sightings[i].host ? outcome->sightings[i].host : outcome->sightings[i].address;
+    if (!outcome->sightings[i].right && !outcome->sightings[i].no_route) return outcome->sightings[i].host;
   if (updates && outcome->primary_server) return outcome->primary_server;
   return updates && key && key->primary_server[0] ? key->primary_server : NULL;
 }

@@ -59,8 +59,7 @@ static int forecast_step_apply(struct lineage *lineage, const struct plan *plan,
   const bool looks = plan->action == PLAN_CONFIRM || plan->action == PLAN_ACTIVATE || plan->action == PLAN_PROVE ||
                      plan->action == PLAN_REPAIR || plan->action == PLAN_CONFIRM_ABSENT;
   const bool places = plan->action == PLAN_GENERATE || plan->action == PLAN_ACTIVATE || plan->action == PLAN_PROVE ||
-                      plan->action == PLAN_REPAIR || plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY ||
-                      plan->action == PLAN_CHECK_FILES;
+                      plan->action == PLAN_REPAIR || plan->action == PLAN_WITHDRAW || plan->action == PLAN_DESTROY;
   if (looks) {
     outcome.sighting_count = ideal_sightings(key, now, sightings);
     outcome.sightings = sightings;
@@ -116,7 +115,7 @@ static int reserve(struct lineage *lineage, int64_t now, struct plan *plan, stru
 }
 
 static bool is_round(enum plan_action action) {
-  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_PROVE || action == PLAN_CHECK_FILES;
+  return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT || action == PLAN_PROVE;
 }
 
 /* ---- many lineages ---- */

@@ -1,21 +1,25 @@
 /* What the calendar of the policy holds back: freezes, in which nothing begins and nothing ends, and windows, in which what signs may change. They are asked for
  * the moment at which the gates before them open, so that a plan names a moment that really comes. What is urgent passes. */
 #include <stdio.h>
+#include <string.h>
 
 #include "dkimroll/text.h"
 #include "gates.h"
 
 enum { WINDOW_TEXT_SIZE = 128 };
 
+/* As far as it has room. */
+static void add_word(char text[WINDOW_TEXT_SIZE], const char *separator, const char *word) {
+  const size_t used = strlen(text);
+  snprintf(text + used, WINDOW_TEXT_SIZE - used, "%s%s", separator, word);
+}
+
 /* "mon,tue 09:00-16:00 Europe/Berlin" */
 static const char *window_text(const struct policy_rules *rules, char text[WINDOW_TEXT_SIZE]) {
-  size_t used = 0;
   text[0] = '\0';
-  for (size_t i = 0; i < rules->window_day_count && used < WINDOW_TEXT_SIZE; i++)
-    used += (size_t)snprintf(text + used, WINDOW_TEXT_SIZE - used, "%s%s", i ? "," : "", rules->window_days[i]);
-  for (size_t i = 0; i < rules->window_hours_count && used < WINDOW_TEXT_SIZE; i++)
-    used += (size_t)snprintf(text + used, WINDOW_TEXT_SIZE - used, "%s%s", i ? "," : used ? " " : "", rules->window_hours[i]);
-  if (used < WINDOW_TEXT_SIZE) snprintf(text + used, WINDOW_TEXT_SIZE - used, " %s", rules->time_zone ? rules->time_zone->name : "UTC");
+  for (size_t i = 0; i < rules->window_day_count; i++) add_word(text, i ? "," : "", rules->window_days[i]);
+  for (size_t i = 0; i < rules->window_hours_count; i++) add_word(text, i ? "," : text[0] ? " " : "", rules->window_hours[i]);
+  add_word(text, " ", rules->time_zone ? rules->time_zone->name : "UTC");
   return text;
 }
 

@@ -16,7 +16,8 @@ static int refuse(const struct lineage *lineage, enum plan_action action, const 
 /* An emergency waives I2 for the key that a person named, and I1 too only if that person asked for the end at once. */
 static const char *forbids_giving_up(const struct key *key) {
   if (key->state < KEY_PUBLISHED || key->state > KEY_RETIRED) return "there is no record to be revoked";
-  if (key->state == KEY_ACTIVE && !(key->compromised_at != TIME_UNSET && key->revoke_now)) return "it signs, and nobody asked for its end at once";
+  /* What is given up while it signs is compromised. */
+  if (key->state == KEY_ACTIVE && !key->revoke_now) return "it signs, and nobody asked for its end at once";
   if (key->state == KEY_RETIRED && key->deleted_at != TIME_UNSET) return "its record was deleted";
   return NULL;
 }
@@ -126,13 +127,13 @@ int invariant_permits(const struct lineage *lineage, enum plan_action action, si
   return why ? refuse(lineage, action, key, why, error) : 0;
 }
 
-/* I1 is waived for a key whose end at once a person asked for. */
+/* I1 is waived for a key whose end at once a person asked for. One was active before. */
 static bool is_ended_at_once(const struct lineage *before, const struct lineage *after) {
-  for (size_t i = 0; i < before->key_count && i < after->key_count; i++) {
-    const struct key *key = &after->keys[i];
-    if (before->keys[i].state == KEY_ACTIVE) return key->state == KEY_REVOKED && key->compromised_at != TIME_UNSET && key->revoke_now;
-  }
-  return false;
+  size_t i = 0;
+  while (before->keys[i].state != KEY_ACTIVE) i++;
+  if (i >= after->key_count) return false;
+  const struct key *key = &after->keys[i];
+  return key->state == KEY_REVOKED && key->compromised_at != TIME_UNSET && key->revoke_now;
 }
 
 int invariant_holds(const struct lineage *before, const struct lineage *after, struct error *error) {

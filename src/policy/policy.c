@@ -257,9 +257,10 @@ static int finish_reading(struct reading *reading, struct policy **ret_policy, s
     policy_domains_check(&reading->draft.policy, report);
   }
   if (report->failure < 0) return no_memory(error);
-  if (reading->failure.code < 0) {
-    if (error) *error = reading->failure;
-    return reading->failure.code;
+  const struct error *trouble = reading->failure.code < 0 ? &reading->failure : &report->trouble;
+  if (trouble->code < 0) {
+    if (error) *error = *trouble;
+    return trouble->code;
   }
   if (report->total == 0) return take_policy(reading, ret_policy, error);
   policy_report_sort(report);

@@ -13,6 +13,10 @@ void policy_report_no_memory(struct policy_report *report) {
   report->failure = ERROR_NO_MEMORY;
 }
 
+void policy_report_trouble(struct policy_report *report, const struct error *error) {
+  if (report->trouble.code == 0) report->trouble = *error;
+}
+
 /* Counts one more finding; false: there are enough, and nobody will read it. */
 static bool wants_finding(struct policy_report *report) {
   report->total++;

@@ -67,12 +67,12 @@ static void release_zone(const struct schema_row *row, void *record) {
 }
 
 /* A zone that this host does not know keeps its name: in the policy the row's check says what is wrong, and what was stored must stay readable when tzdata
- * is gone. */
+ * is gone. One that could not be looked at for want of memory or of a descriptor is not one that is not known. */
 static int read_zone(const struct schema_row *row, const char *text, void *record) {
   struct time_zone *zone = NULL;
   struct error error = {0};
   const int result = time_zone_load(text, &zone, &error);
-  if (result && result != ERROR_NO_MEMORY) zone = time_zone_unknown(text);
+  if (result && !error.retryable) zone = time_zone_unknown(text);
   if (!zone) return ERROR_NO_MEMORY;
   release_zone(row, record);
   *SCHEMA_FIELD(struct time_zone *, record, row->offset) = zone;

@@ -72,7 +72,11 @@ static void check_text(const struct schema_row *row, const struct policy_node *n
   if (!row->check || report->stored) return;
   struct error error = {0};
   char path[POLICY_PATH_SIZE];
-  if (row->check(text, &error) < 0) policy_report_error(report, node->place, policy_node_path(node, path), &error);
+  const int result = row->check(text, &error);
+  if (result == ERROR_SYSTEM)
+    policy_report_trouble(report, &error);
+  else if (result < 0)
+    policy_report_error(report, node->place, policy_node_path(node, path), &error);
 }
 
 static void read_value(const struct schema_row *row, const struct policy_node *node, void *record,

@@ -101,7 +101,7 @@ static void calendar_begin(void *context) {
 /* With everything that can be said about when. */
 static void test_fault_files__a_calendar_is_read_whole_or_not_at_all(void **state) {
   (void)state;
-  struct desk desk = {.before = "time-zone: Europe/Berlin\nfreeze: [\"12-20..01-06\", \"2027-05-13\"]\nmax-per-run: 20\nfailure-budget: 5%\n"
+  struct desk desk = {.before = "freeze: [\"12-20..01-06\", \"2027-05-13\"]\nmax-per-run: 20\nfailure-budget: 5%\n"
                                 "policies:\n  one: {window: {days: [mon, tue], hours: [\"09:00-11:00\", \"14:00-16:00\"]}, freeze: [\"07-01..07-14\"], time-zone: America/New_York, jitter: 7d, standby: 2}\n"
                                 "publishers:\n  tool: {type: command, command: [/bin/true, \"a b\"], wait: 10m}\n"
                                 "  files: {type: zonefile, file: \"/srv/%z.dkim\", reload: {command: [/bin/true]}}\n"

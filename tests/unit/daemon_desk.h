@@ -18,10 +18,17 @@
 
 enum { DAEMON_DESK_SECONDS = 20 }; /* until another process is given up: far more than anything takes */
 
+/* The keeper's first word. */
+struct daemon_desk_word {
+  keeper_done *done;
+  void *context;
+};
+
 struct daemon_desk {
   struct desk desk;
   struct cli cli;
   struct keeper keeper;
+  struct daemon_desk_word word;
   struct loop *loop; /* of the life in this process */
   char *complaint;   /* what cli.err got */
   size_t complaint_size;
@@ -29,27 +36,18 @@ struct daemon_desk {
 
 static struct daemon_desk *daemon_desk_under_way; /* the wiring has no context */
 
-/* The keeper's first word. */
-struct daemon_desk_word {
-  keeper_done *done;
-  void *context;
-};
-
 static inline void daemon_desk_answer(void *context) {
-  const struct daemon_desk_word word = *(struct daemon_desk_word *)context;
+  const struct daemon_desk_word *word = context;
   const struct error fine = {0};
-  free(context);
-  word.done(word.context, &fine, NULL, 0);
+  word->done(word->context, &fine, NULL, 0);
 }
 
 static inline int daemon_desk_submit(struct keeper *keeper, enum keeper_job job, const struct buffer *payload, int64_t deadline, keeper_done *done, void *context,
                                      struct error *error) {
   (void)keeper, (void)payload, (void)deadline, (void)error;
   assert_int_equal(job, KEEPER_WALLS);
-  struct daemon_desk_word *word = malloc(sizeof *word);
-  assert_non_null(word);
-  *word = (struct daemon_desk_word){done, context};
-  return loop_defer(daemon_desk_under_way->loop, daemon_desk_answer, word, NULL);
+  daemon_desk_under_way->word = (struct daemon_desk_word){done, context};
+  return loop_defer(daemon_desk_under_way->loop, daemon_desk_answer, &daemon_desk_under_way->word, NULL);
 }
 static const struct keeper_ops DAEMON_DESK_KEEPER = {.submit = daemon_desk_submit};
 

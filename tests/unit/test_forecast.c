@@ -266,6 +266,37 @@ static void test_forecast__a_selector_of_a_successor_that_cannot_be_made_ends_it
   assert_int_equal(life->builder.lineage.key_count, 1);
 }
 
+static int count_step(void *context, const struct forecast_step *step) {
+  (void)step;
+  ++*(unsigned *)context;
+  return 0;
+}
+
+/* Several hundred domains that would all begin now: no run has more than its places, and each domain has one. */
+static void test_forecast__many_share_the_places_of_runs(void **state) {
+  enum { DOMAINS = 300, PLACES = 2 };
+  struct life *life = *state;
+  struct forecast_book book = {.max_per_run = PLACES};
+  struct error error = {0};
+  unsigned begun = 0, used = 0;
+  for (size_t i = 0; i < DOMAINS; i++) {
+    struct lineage lineage;
+    unsigned steps = 0;
+    assert_int_equal(lineage_copy(&life->builder.lineage, &lineage, &error), 0);
+    assert_int_equal(forecast_lineage_in(&book, &lineage, BUILDER_NOW, BUILDER_NOW + 10 * DAY, count_step, &steps, &error), 0);
+    assert_true(steps > 3 && lineage_active_key(&lineage));
+    lineage_release(&lineage);
+  }
+  for (size_t i = 0; i < book.capacity; i++) {
+    assert_true(book.runs[i].begun <= PLACES && book.runs[i].switched <= PLACES);
+    begun += book.runs[i].begun;
+    used += book.runs[i].run != 0;
+  }
+  assert_int_equal(begun, DOMAINS);
+  assert_int_equal(used, book.count);
+  forecast_book_release(&book);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_forecast__##name, begin, end)
 
 int main(void) {
@@ -286,6 +317,7 @@ int main(void) {
       TEST(is_bounded),
       TEST(a_selector_that_cannot_be_made_ends_it),
       TEST(a_selector_of_a_successor_that_cannot_be_made_ends_it),
+      TEST(many_share_the_places_of_runs),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -293,6 +293,51 @@ static void test_invariants__the_active_key_has_a_successor_or_stays(void **stat
   lineage_release(&before);
 }
 
+/* A person asked for the end of a key in other hands: of that key, and at once. */
+static void test_invariants__the_end_of_a_key_that_signs_needs_a_person_who_said_at_once(void **state) {
+  struct builder *builder = *state;
+  struct lineage before;
+  struct error error = {0};
+  builder_key(builder, "first", KEY_READY, now - DAY);
+  builder_key(builder, "signs", KEY_ACTIVE, now - DAY);
+  assert_int_equal(lineage_copy(&builder->lineage, &before, &error), 0);
+  struct key *key = &builder->lineage.keys[1];
+  key->state = KEY_REVOKED;
+  key->revoke_at = before.keys[1].revoke_at;
+  assert_int_equal(invariant_holds(&before, &builder->lineage, &error), ERROR_INTERNAL);
+  key->compromised_at = now;
+  assert_int_equal(invariant_holds(&before, &builder->lineage, &error), ERROR_INTERNAL);
+  key->revoke_now = true;
+  assert_int_equal(invariant_holds(&before, &builder->lineage, &error), 0);
+  key->state = KEY_RETIRED;
+  assert_int_equal(invariant_holds(&before, &builder->lineage, &error), ERROR_INTERNAL);
+  builder->lineage.key_count = 1;
+  assert_int_equal(invariant_holds(&before, &builder->lineage, &error), ERROR_INTERNAL);
+  builder->lineage.key_count = 2;
+  lineage_release(&before);
+}
+
+static void test_invariants__only_a_record_that_is_there_is_given_up(void **state) {
+  struct builder *builder = *state;
+  static const struct {
+    enum key_state at;
+    bool now, deleted, permitted;
+  } rows[] = {{KEY_GENERATED, false, false, false}, {KEY_PUBLISHED, false, false, true}, {KEY_READY, false, false, true},   {KEY_ACTIVE, false, false, false},
+              {KEY_ACTIVE, true, false, true},      {KEY_RETIRED, false, false, true},   {KEY_RETIRED, false, true, false}, {KEY_REVOKED, false, false, true} /* again: a backup brought it back */,
+              {KEY_REVOKED, false, true, false}};
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    struct key *key = subject_in(builder, rows[i].at);
+    key->compromised_at = now - HOUR;
+    key->revoke_now = rows[i].now;
+    key->deleted_at = rows[i].deleted ? now - HOUR : TIME_UNSET;
+    if (permits(builder, PLAN_REVOKE, 1, true) != rows[i].permitted) fail_msg("%s: %d", key_state_name(rows[i].at), rows[i].permitted);
+  }
+  /* One whose files are all lost is given up too, and while it signs nobody asked for its end. */
+  struct key *key = subject_in(builder, KEY_READY);
+  for (size_t i = 0; i < key->placement_count; i++) key->placements[i].damage = DAMAGE_FILE_MISSING;
+  assert_true(permits(builder, PLAN_REVOKE, 1, true));
+}
+
 static void test_invariants__no_state_goes_back_but_ready(void **state) {
   struct builder *builder = *state;
   for (enum key_state from = KEY_RESERVED; from <= KEY_REMOVED; from++)
@@ -363,6 +408,8 @@ int main(void) {
       TEST(at_most_one_key_is_active),
       TEST(the_active_key_has_a_successor_or_stays),
       TEST(no_state_goes_back_but_ready),
+      TEST(the_end_of_a_key_that_signs_needs_a_person_who_said_at_once),
+      TEST(only_a_record_that_is_there_is_given_up),
       TEST(no_key_is_lost_or_renamed_and_new_ones_may_come),
       TEST(a_window_never_shrinks),
   };

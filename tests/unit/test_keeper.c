@@ -127,6 +127,11 @@ static void test_keeper__jobs_over_the_limits_are_refused_at_once(void **state) 
   assert_int_equal(result, ERROR_LIMIT);
   assert_echo_works(fixture);
   assert_int_equal(outcome->times, 0);
+  /* What memory ran out for may well fit a moment later. */
+  const struct buffer torn = {.failed = true, .no_memory = true};
+  result = keeper_submit(fixture->keeper, (enum keeper_job)JOB_ECHO, &torn, TIME_NEVER, take_outcome, outcome, &error);
+  assert_int_equal(result, ERROR_NO_MEMORY);
+  assert_true(error.retryable);
 }
 
 static void test_keeper__too_many_waiting_jobs_are_refused_as_busy(void **state) {

@@ -13,6 +13,7 @@
 
 #include "dkimroll/forecast.h"
 #include "dkimroll/text.h"
+#include "dkimroll/wave.h"
 #include "life_world.h"
 
 /* ---- the allocation that fails ---- */
@@ -475,6 +476,70 @@ static void test_lifecycle_memory__a_forecast_ends_at_once(void **state) {
   assert_true(try_trial(&(struct trial){.lineage = lineage, .now = BUILDER_NOW}, act_forecast, trial_again) > 100);
 }
 
+static int act_crowded_forecast(void *context, struct error *error) {
+  struct trial *trial = context;
+  struct forecast_book book = {.max_per_run = 1};
+  unsigned steps = 0;
+  const int result = forecast_lineage_in(&book, &trial->copy, trial->now, trial->now + 130 * DAY, forget_step, &steps, error);
+  forecast_book_release(&book);
+  return result;
+}
+
+static void test_lifecycle_memory__a_forecast_that_counts_places_ends_at_once(void **state) {
+  struct life *life = *state;
+  assert_true(try_trial(&(struct trial){.lineage = &life->builder.lineage, .now = BUILDER_NOW}, act_crowded_forecast, trial_again) > 100);
+}
+
+static int act_compromise(void *context, struct error *error) {
+  struct trial *trial = context;
+  const struct compromise wish = {.whole_host = true, .now = true, .by = "anna", .reason = "leak"};
+  const int result = lifecycle_compromise(&trial->copy, &wish, trial->now, &trial->events, error);
+  if (!result) assert_true(trial->events.count >= 2);
+  return result;
+}
+
+static void test_lifecycle_memory__a_compromise_is_taken_with_all_its_events_or_refused(void **state) {
+  struct lineage *lineage = rich(*state);
+  assert_true(try_trial(&(struct trial){.lineage = lineage, .now = BUILDER_NOW}, act_compromise, trial_again) > 8);
+}
+
+static int act_end_hold(void *context, struct error *error) {
+  struct trial *trial = context;
+  const int result = lifecycle_end_hold(&trial->copy, trial->now, &trial->events, error);
+  assert_int_equal(trial->copy.held, result != 0);
+  assert_int_equal(trial->events.count, result ? 0 : 1);
+  return result;
+}
+
+static void test_lifecycle_memory__a_hold_ends_with_its_event_or_goes_on(void **state) {
+  struct lineage *lineage = rich(*state);
+  lineage->held = true;
+  lineage->hold_until = BUILDER_NOW;
+  assert_true(try_trial(&(struct trial){.lineage = lineage, .now = BUILDER_NOW}, act_end_hold, trial_again) > 3);
+}
+
+/* The first failure stops the wave, and a person lets it go on. */
+static int act_wave(void *context, struct error *error) {
+  struct trial *trial = context;
+  const struct outcome outcome = {.action = PLAN_GENERATE, .key = 2, .at = trial->now};
+  struct wave wave;
+  bool changed = false;
+  wave_begin(&wave);
+  wave.limits = (struct policy_limits){.budget = true};
+  wave_advance(&wave, trial->now);
+  int result = wave_note(&wave, &trial->copy, &trial->copy, &outcome, trial->now, &trial->events, &changed, error);
+  assert_int_equal(wave_is_stopped(&wave), result == 0);
+  if (result) return result;
+  result = wave_release(&wave, "anna", trial->now, &trial->events, &changed, error);
+  assert_int_equal(wave_is_stopped(&wave), result != 0);
+  return result;
+}
+
+static void test_lifecycle_memory__a_wave_is_stopped_and_released_with_its_event_or_not(void **state) {
+  struct lineage *lineage = rich(*state);
+  assert_true(try_trial(&(struct trial){.lineage = lineage, .now = BUILDER_NOW}, act_wave, trial_again) > 6);
+}
+
 #define LIFE(name) cmocka_unit_test_setup_teardown(test_lifecycle_memory__##name, begin, end)
 #define ALONE(name) cmocka_unit_test_setup_teardown(test_lifecycle_memory__##name, begin_alone, end)
 
@@ -491,6 +556,10 @@ int main(void) {
       ALONE(a_signer_that_is_gone_is_given_up_wholly_or_not),
       ALONE(a_place_more_is_whole_or_none),
       ALONE(a_forecast_ends_at_once),
+      ALONE(a_forecast_that_counts_places_ends_at_once),
+      ALONE(a_compromise_is_taken_with_all_its_events_or_refused),
+      ALONE(a_hold_ends_with_its_event_or_goes_on),
+      ALONE(a_wave_is_stopped_and_released_with_its_event_or_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -269,6 +269,60 @@ static void test_planner__a_zone_that_is_not_known_any_more_closes_and_says_so(v
   time_zone_free(gone);
 }
 
+static void test_planner__the_window_is_told_in_the_words_of_the_policy(void **state) {
+  struct builder *builder = *state;
+  static char *days[] = {(char *)"mon", (char *)"tue"}, *hours[] = {(char *)"09:00-12:00", (char *)"14:00-16:00"};
+  static char *long_days[] = {(char *)"monday-monday-monday-monday-monday-monday-monday-monday", (char *)"tuesday-tuesday-tuesday-tuesday-tuesday-tuesday-tuesday-tuesday"};
+  begin_turn(builder);
+  set_window(builder, EVERY_DAY, 9 * HOUR, 12 * HOUR);
+  builder->rules.window_hours = hours;
+  builder->rules.window_hours_count = 2;
+  struct plan plan = plan_at(builder, 1, now);
+  assert_non_null(strstr(builder_reason(&plan, "window")->text, "09:00-12:00,14:00-16:00 UTC"));
+  builder->rules.window_days = days;
+  builder->rules.window_day_count = 2;
+  plan = plan_at(builder, 1, now);
+  assert_non_null(strstr(builder_reason(&plan, "window")->text, "mon,tue 09:00-12:00,14:00-16:00 UTC"));
+  struct time_zone *zone = time_zone_unknown("Europe/Atlantis");
+  builder->rules.time_zone = zone;
+  plan = plan_at(builder, 1, now);
+  assert_non_null(strstr(builder_reason(&plan, "window")->text, "14:00-16:00 Europe/Atlantis"));
+  builder->rules.time_zone = NULL;
+  time_zone_free(zone);
+  /* What is too long is cut. */
+  builder->rules.window_days = long_days;
+  plan = plan_at(builder, 1, now);
+  assert_non_null(strstr(builder_reason(&plan, "window")->text, "tuesday 09:0"));
+  assert_null(strstr(builder_reason(&plan, "window")->text, "14:00"));
+  builder->rules.window_days = builder->rules.window_hours = NULL;
+  builder->rules.window_day_count = builder->rules.window_hours_count = 0;
+}
+
+static void test_planner__a_freeze_is_that_of_its_zone(void **state) {
+  struct builder *builder = *state;
+  struct time_zone *zone = time_zone_unknown("Europe/Atlantis");
+  builder_key(builder, "a", KEY_ACTIVE, now - BUILDER_LIFE);
+  set_freeze(builder, now - DAY, now + DAY);
+  builder->rules.time_zone = zone;
+  struct plan plan = plan_at(builder, 1, now);
+  assert_non_null(strstr(builder_reason(&plan, "freeze")->text, "frozen (2027-01-10..2027-01-20 Europe/Atlantis)"));
+  builder->rules.schedule.zone = zone;
+  plan = plan_at(builder, 1, now);
+  assert_non_null(strstr(builder_reason(&plan, "freeze")->text, "does not know the time zone Europe/Atlantis"));
+  builder->rules.time_zone = NULL;
+  builder->rules.schedule.zone = NULL;
+  time_zone_free(zone);
+}
+
+static void test_planner__a_hold_that_goes_on_is_not_ended(void **state) {
+  struct builder *builder = *state;
+  struct event_list events = {0};
+  struct error error = {0};
+  expect_hold(builder, now + DAY);
+  assert_int_equal(lifecycle_end_hold(&builder->lineage, now, &events, &error), 0);
+  assert_true(builder->lineage.held && events.count == 0);
+}
+
 /* ---- jitter ---- */
 
 static void test_planner__jitter_shortens_a_life_by_the_lineages_own_part(void **state) {
@@ -324,6 +378,9 @@ int main(void) {
       TEST(test_planner__nothing_ends_in_a_freeze),
       TEST(test_planner__a_key_that_was_begun_before_a_freeze_gets_ready_in_it),
       TEST(test_planner__a_zone_that_is_not_known_any_more_closes_and_says_so),
+      TEST(test_planner__the_window_is_told_in_the_words_of_the_policy),
+      TEST(test_planner__a_freeze_is_that_of_its_zone),
+      TEST(test_planner__a_hold_that_goes_on_is_not_ended),
       TEST(test_planner__jitter_shortens_a_life_by_the_lineages_own_part),
       TEST(test_planner__a_thousand_domains_are_spread_evenly_over_the_jitter),
   };

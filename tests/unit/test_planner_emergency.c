@@ -462,6 +462,117 @@ static int end(void **state) {
   return 0;
 }
 
+/* ---- what is told of it ---- */
+
+static void test_planner_emergency__at_once_is_news_once(void **state) {
+  struct builder *builder = *state;
+  const struct compromise wish = {.selector = "signs", .now = true};
+  struct key *key = add(builder, "signs", KEY_ACTIVE, now - DAY);
+  assert_true(key_is_meant(key, &wish));
+  compromise(builder, "signs", false, false);
+  assert_true(key_is_meant(&builder->lineage.keys[0], &wish));
+  compromise(builder, "signs", false, true);
+  assert_false(key_is_meant(&builder->lineage.keys[0], &wish));
+}
+
+/* Connections that were open end with the signer that was restarted. */
+static void switch_over(struct builder *builder, const struct placement_report *report) {
+  add(builder, "old", KEY_ACTIVE, now - DAY);
+  add(builder, "new", KEY_READY, now - DAY);
+  compromise(builder, "old", false, false);
+  builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 1, .at = now, .placements = report, .placement_count = 1});
+  assert_int_equal(builder->lineage.keys[0].state, KEY_RETIRED);
+}
+
+static void test_planner_emergency__a_signer_that_was_restarted_has_no_connection_left(void **state) {
+  struct builder *builder = *state;
+  switch_over(builder, &(struct placement_report){.signer_id = 1, .switched_at = now, .completed_at = now, .restarted = true});
+  assert_int_equal(builder->lineage.keys[0].lingers_until, TIME_UNSET);
+  assert_string_equal(builder_event_reason(builder, "connections"), "every signer was restarted: no connection is left that signs with it");
+}
+
+static void test_planner_emergency__one_that_could_not_be_restarted_is_told_with_the_reason(void **state) {
+  struct builder *builder = *state;
+  switch_over(builder, &(struct placement_report){.signer_id = 1, .switched_at = now, .completed_at = now, .restart_failure = "unit not found"});
+  assert_int_equal(builder->lineage.keys[0].lingers_until, now + builder->rules.drain);
+  assert_non_null(strstr(builder_event_reason(builder, "alarm"), "a signer could not be restarted (unit not found): connections that were open"));
+}
+
+/* Where no other key signs, connections may sign with it only if it was revoked because somebody else may have it. */
+static void test_planner_emergency__whose_lines_were_taken_back_tells_connections_only_of_a_compromised_key(void **state) {
+  struct builder *builder = *state;
+  const struct placement_report report = {.signer_id = 1, .completed_at = now};
+  const struct outcome outcome = {.action = PLAN_WITHDRAW, .key = 0, .at = now, .placements = &report, .placement_count = 1};
+  static const struct {
+    enum key_state at;
+    bool compromised, told;
+  } rows[] = {{KEY_REVOKED, true, true}, {KEY_REVOKED, false, false}, {KEY_RETIRED, true, false}};
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    builder_end(builder);
+    builder_begin(builder);
+    struct key *key = add(builder, "old", rows[i].at, now - DAY);
+    key->compromised_at = rows[i].compromised ? now - HOUR : TIME_UNSET;
+    builder_apply(builder, &outcome);
+    assert_int_equal(strstr(builder_events(builder), "alarm") != NULL, rows[i].told);
+  }
+}
+
+static void test_planner_emergency__a_private_key_that_is_lost_is_told_and_when_it_is_back(void **state) {
+  struct builder *builder = *state;
+  struct placement_report report = {.signer_id = 1, .completed_at = now, .damage = DAMAGE_FILE_MISSING};
+  const struct outcome outcome = {.action = PLAN_CHECK_FILES, .key = 0, .at = now, .placements = &report, .placement_count = 1};
+  add(builder, "waits", KEY_READY, now - DAY);
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_event_reason(builder, "alarm"), "its private key file is lost");
+  report.damage = DAMAGE_FILE_OTHER;
+  report.failure = "it holds another key";
+  builder_apply(builder, &outcome);
+  assert_string_equal(builder_event_reason(builder, "alarm"), "it holds another key");
+  report.damage = DAMAGE_NONE;
+  report.failure = NULL;
+  builder_apply(builder, &outcome);
+  assert_non_null(builder_event_reason(builder, "recovered"));
+}
+
+static void test_planner_emergency__to_look_at_no_file_is_no_look(void **state) {
+  struct builder *builder = *state;
+  struct event_list events = {0};
+  struct error error = {0};
+  const struct outcome outcome = {.action = PLAN_CHECK_FILES, .key = 0, .at = now};
+  add(builder, "waits", KEY_READY, now - DAY);
+  assert_int_equal(lifecycle_apply(&builder->lineage, &outcome, now, &events, &error), 0);
+  assert_int_equal(builder->lineage.failures, 1);
+  assert_non_null(strstr(builder->lineage.failure, "no private key file was looked at"));
+  event_list_release(&events);
+}
+
+/* Before it was ready, too. */
+static void test_planner_emergency__a_published_key_whose_private_key_is_lost_is_given_up(void **state) {
+  struct builder *builder = *state;
+  struct key *key = add(builder, "waits", KEY_PUBLISHED, now - DAY);
+  key->files_seen_at = now - DAY;
+  const struct plan sound = builder_plan_key(builder, 0, now);
+  for (size_t i = 0; i < key->placement_count; i++) key->placements[i].damage = DAMAGE_FILE_MISSING;
+  assert_true(key_is_lost(key));
+  const struct plan lost = builder_plan_key(builder, 0, now);
+  assert_string_equal(plan_action_name(sound.action), "confirm");
+  assert_string_equal(plan_action_name(lost.action), "revoke");
+}
+
+/* A pause that would last longer than any does was counted by a clock that has been set back since. */
+static void test_planner_emergency__a_clock_that_was_set_back_holds_nothing_up(void **state) {
+  struct builder *builder = *state;
+  builder->rules.standby = 1;
+  add(builder, "signs", KEY_ACTIVE, now - DAY);
+  add(builder, "waits", KEY_READY, now - DAY);
+  compromise(builder, "waits", false, false);
+  builder->lineage.keys[1].failures = 1;
+  builder->lineage.keys[1].retry_at = now + HOUR;
+  assert_non_null(builder_reason(&(struct plan[]){builder_plan_key(builder, 1, now)}[0], "back_off"));
+  builder->lineage.keys[1].retry_at = now + 30 * DAY;
+  assert_string_equal(plan_action_name(builder_plan_key(builder, 1, now).action), plan_action_name(PLAN_REVOKE));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_planner_emergency__##name, begin, end)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -490,6 +601,14 @@ int main(void) {
       TEST(the_private_key_of_a_standby_is_looked_at),
       TEST(a_standby_without_a_private_key_is_replaced_and_never_signs),
       TEST(the_only_key_is_lost_only_by_the_end_at_once),
+      TEST(at_once_is_news_once),
+      TEST(a_signer_that_was_restarted_has_no_connection_left),
+      TEST(one_that_could_not_be_restarted_is_told_with_the_reason),
+      TEST(whose_lines_were_taken_back_tells_connections_only_of_a_compromised_key),
+      TEST(a_private_key_that_is_lost_is_told_and_when_it_is_back),
+      TEST(a_clock_that_was_set_back_holds_nothing_up),
+      TEST(to_look_at_no_file_is_no_look),
+      TEST(a_published_key_whose_private_key_is_lost_is_given_up),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

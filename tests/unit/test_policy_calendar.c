@@ -1,6 +1,8 @@
 /* Windows, freezes, time zones, jitter and limits of waves as they are read, refused, stored and read back. */
 #include "policy_expect.h"
 
+#include <sys/resource.h>
+
 #include "dkimroll/clock.h"
 
 enum { DAY = 86400 };
@@ -166,6 +168,26 @@ static void test_policy_calendar__a_stored_zone_that_is_gone_keeps_its_name(void
   policy_rules_free(rules);
 }
 
+/* A file that cannot be opened just now says nothing about the policy, which would be refused until a person has corrected what is right. */
+static void test_policy_calendar__a_zone_that_cannot_be_looked_at_is_no_finding(void **state) {
+  (void)state;
+  static const char text[] = WITH_RULES("time-zone: Europe/Berlin, window: {days: mon}");
+  struct policy *policy = NULL;
+  struct policy_findings findings = {0};
+  struct error error = {0};
+  struct rlimit before;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const struct rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const int result = policy_parse("p.yaml", text, strlen(text), &policy, &findings, &error);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+  assert_true(result == ERROR_SYSTEM || result == ERROR_NO_MEMORY);
+  assert_true(error.retryable);
+  assert_int_equal(findings.count, 0);
+  assert_null(policy);
+  policy_free(parse(text));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_policy_calendar__nothing_given_is_nothing_held_back),
@@ -178,6 +200,7 @@ int main(void) {
       cmocka_unit_test(test_policy_calendar__what_is_stored_is_read_back),
       cmocka_unit_test(test_policy_calendar__rules_without_it_are_stored_as_before),
       cmocka_unit_test(test_policy_calendar__a_stored_zone_that_is_gone_keeps_its_name),
+      cmocka_unit_test(test_policy_calendar__a_zone_that_cannot_be_looked_at_is_no_finding),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

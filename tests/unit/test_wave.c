@@ -400,6 +400,71 @@ static void test_wave__without_a_budget_nothing_is_stopped(void **state) {
   assert_false(wave_is_stopped(&wave));
 }
 
+static void test_wave__only_steps_of_a_key_on_its_way_are_counted(void **state) {
+  struct builder *builder = *state;
+  static const struct {
+    enum plan_action action;
+    enum key_state at;
+    bool counted;
+  } rows[] = {{PLAN_GENERATE, KEY_RESERVED, true}, {PLAN_GENERATE, KEY_GENERATED, false}, {PLAN_PUBLISH, KEY_GENERATED, true},
+              {PLAN_PUBLISH, KEY_PUBLISHED, false}, {PLAN_ACTIVATE, KEY_READY, true},     {PLAN_ACTIVATE, KEY_ACTIVE, false}};
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    struct wave wave = wave_of((struct policy_limits){.budget = true, .failures = 5});
+    const struct outcome outcome = {.action = rows[i].action, .at = now};
+    struct error error = {0};
+    bool changed = false;
+    builder_end(builder);
+    builder_begin(builder);
+    builder_key(builder, "a", rows[i].at, now - DAY);
+    assert_int_equal(wave_note(&wave, &builder->lineage, &builder->lineage, &outcome, now, &builder->events, &changed, &error), 0);
+    assert_int_equal(wave.failed, rows[i].counted);
+    if (rows[i].counted) assert_non_null(strstr(wave.first, plan_action_name(rows[i].action)));
+  }
+}
+
+/* Of a key that one of both does not have nothing is known. */
+static void test_wave__a_key_that_is_gone_or_new_is_not_counted(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.budget = true, .failures = 5});
+  const struct lineage nothing = {.key_count = 0};
+  const struct outcome outcome = {.action = PLAN_ACTIVATE, .at = now};
+  struct error error = {0};
+  bool changed = false;
+  builder_key(builder, "a", KEY_READY, now - DAY);
+  assert_int_equal(wave_note(&wave, &builder->lineage, &nothing, &outcome, now, &builder->events, &changed, &error), 0);
+  assert_int_equal(wave_note(&wave, &nothing, &builder->lineage, &outcome, now, &builder->events, &changed, &error), 0);
+  assert_int_equal(wave.ended, 0);
+  assert_false(wave_counts(&builder->lineage, PLAN_ACTIVATE, 1));
+  assert_true(wave_counts(&builder->lineage, PLAN_ACTIVATE, 0));
+  builder->lineage.keys[0].state = KEY_ACTIVE;
+  assert_false(wave_counts(&builder->lineage, PLAN_ACTIVATE, 0));
+}
+
+/* What failed before was something else. */
+static void test_wave__a_failure_of_another_step_is_counted_too(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.budget = true, .failures = 5});
+  const struct outcome outcome = {.action = PLAN_ACTIVATE, .at = now};
+  struct error error = {0};
+  bool changed = false;
+  builder_key(builder, "a", KEY_READY, now - DAY);
+  builder->lineage.failures = 2;
+  builder->lineage.failure = text_duplicate("publish of a: no");
+  assert_int_equal(wave_note(&wave, &builder->lineage, &builder->lineage, &outcome, now, &builder->events, &changed, &error), 0);
+  assert_int_equal(wave.failed, 1);
+}
+
+/* A wave that was stopped by an earlier version, which did not say by what. */
+static void test_wave__without_a_step_that_failed_any_that_succeeds_lets_it_go_on(void **state) {
+  struct builder *builder = *state;
+  struct wave wave;
+  stop_wave(builder, &wave);
+  wave.first_action = PLAN_NONE;
+  wave.probes = 1;
+  assert_true(switch_one(builder, &wave, now + HOUR, false));
+  assert_false(wave_is_stopped(&wave));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, builder_setup, builder_teardown)
 
 int main(void) {
@@ -424,6 +489,10 @@ int main(void) {
       TEST(test_wave__only_the_step_that_failed_proves_something),
       TEST(test_wave__a_person_lets_it_go_on),
       TEST(test_wave__without_a_budget_nothing_is_stopped),
+      TEST(test_wave__only_steps_of_a_key_on_its_way_are_counted),
+      TEST(test_wave__a_key_that_is_gone_or_new_is_not_counted),
+      TEST(test_wave__a_failure_of_another_step_is_counted_too),
+      TEST(test_wave__without_a_step_that_failed_any_that_succeeds_lets_it_go_on),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

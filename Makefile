@@ -85,6 +85,9 @@ SIM_WRAPPED := open openat mkdir mkdirat link linkat rename renameat renameat2 u
 SIM_WRAP := $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAPPED))
 $(BUILD)/tests/unit/test_sim_files: $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
 $(BUILD)/tests/unit/test_sim_files $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP)
+# Keys that were decoded before come from tests/sim/sim_keys.c.
+SIM_WRAP_KEYS := -Wl,--wrap=PEM_read_bio_PrivateKey
+$(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP_KEYS)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # Each allocation of the lifecycle fails once, also those of what a whole life does.
@@ -118,7 +121,7 @@ $(BUILD)/tests/crash/short.so: $(BUILD)/tests/crash/short.o
 SIMULATE := $(BUILD)/tests/sim/simulate
 $(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
-$(SIMULATE): LDFLAGS += $(SIM_WRAP)
+$(SIMULATE): LDFLAGS += $(SIM_WRAP) $(SIM_WRAP_KEYS)
 
 # Run in the place of dkimroll, or against its keeper, on a host of its own.
 $(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)

@@ -15,6 +15,7 @@
 #include "dkimroll/loop.h"
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/runner_fragment.h"
+#include "dkimroll/survey.h"
 #include "dkimroll/transport.h"
 #include "dkimroll/tsig.h"
 #include "sim_disk.h"
@@ -203,6 +204,19 @@ struct store *sim_host_store(struct sim *sim); /* borrowed; NULL: it cannot be o
 void sim_host_close(struct sim *sim);
 const char *sim_host_path(struct sim *sim, const char *name, char *buffer, size_t size);
 
+/* What a run works with, for a command; the store is its own. */
+struct cli_backends;
+int sim_host_backends(struct sim *sim, struct cli_backends *ret_backends, struct error *error);
+void sim_host_release_backends(struct sim *sim);
+void sim_host_lose_store(struct sim *sim);
+
+/* ---- sim_import.c ---- */
+
+/* `dkimroll import --apply`. false: a run is at work. */
+bool sim_import(struct sim *sim);
+/* Key file, lines and record as the script of a how-to leaves them, at all signers. */
+void sim_how_to(struct sim *sim, size_t domain, const char *selector);
+
 /* ---- sim_policy.c ---- */
 
 struct sim_rule {
@@ -386,7 +400,7 @@ struct sim {
   struct transport *transport;
   struct key_roots key_roots;
   struct opendkim_roots signer_roots;
-  struct keeper_handler handlers[KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT];
+  struct keeper_handler handlers[KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT + SURVEY_JOBS_COUNT];
   uint64_t crash_next; /* callbacks of the next run before it dies */
   int64_t keeper_fails_until, keeper_hangs_until;
   unsigned keeper_fails, keeper_hangs; /* percent */

@@ -21,7 +21,7 @@ const char *const sim_fault_kinds[] = {
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
     "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", "revoke",
     "tool-fails", "tool-lies", "tool-hangs", "fragments-lost", "hold-activation", "forget", "tables-dropped",
-    "signer-restart", "suspend", "away", "resolver", "receivers", "ipv6-route", NULL};
+    "signer-restart", "suspend", "away", "resolver", "receivers", "ipv6-route", "store-lost", "import", NULL};
 
 static bool fail(struct call *call, const char *what) {
   snprintf(call->why, call->size, "%s", what);
@@ -587,6 +587,26 @@ static bool do_fragments(struct call *call) {
   return sim_runner_lose_fragments(call->sim) || fail(call, "there are none in this world");
 }
 
+static bool do_store(struct call *call) {
+  if (call->count != 2 || !text_equal(call->words[1], "lost")) return fail(call, "store lost");
+  if (call->sim->engine) return fail(call, "a run is at work");
+  count_fault(call, "store-lost");
+  sim_host_lose_store(call->sim);
+  return true;
+}
+
+static bool do_import(struct call *call) {
+  count_fault(call, "import");
+  return sim_import(call->sim) || fail(call, "a run is at work");
+}
+
+static bool do_how_to(struct call *call) {
+  size_t domain = 0;
+  if (call->count != 3 || !take_domain(call, call->words[1], &domain)) return fail(call, "how-to DOMAIN SELECTOR");
+  sim_how_to(call->sim, domain, call->words[2]);
+  return true;
+}
+
 static bool do_run(struct call *call) {
   call->sim->dirty = true;
   sim_loop_interrupt(call->sim->clock);
@@ -676,7 +696,7 @@ static const struct {
     {"domain", do_domain}, {"hold", do_hold},       {"hold-activation", do_hold_activation}, {"release", do_release}, {"rotate", do_rotate}, {"forget", do_forget}, {"revoke", do_revoke},
     {"clock", do_clock},   {"reboot", do_reboot},   {"power-cut", do_power_cut}, {"crash", do_crash}, {"keeper", do_keeper}, {"tables", do_tables}, {"disk", do_disk}, {"signer", do_signer},
     {"suspend", do_suspend}, {"away", do_away},     {"tool", do_tool},     {"fragments", do_fragments},
-    {"defect", do_defect}, {"resolver", do_resolver}, {"receivers", do_receivers}, {"ipv6", do_ipv6},
+    {"store", do_store}, {"import", do_import}, {"how-to", do_how_to}, {"defect", do_defect}, {"resolver", do_resolver}, {"receivers", do_receivers}, {"ipv6", do_ipv6},
     {"run", do_run},       {"mail", do_mail},       {"expect", do_expect},
 };
 

@@ -10,6 +10,7 @@
 #include <linux/magic.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/cli.h"
 #include "dkimroll/text.h"
 #include "sim.h"
 
@@ -156,6 +157,7 @@ static void allow(struct run *run) {
 static size_t make_handlers(struct sim *sim) {
   size_t count = key_jobs_handlers(&sim->key_roots, sim->handlers);
   count += opendkim_jobs_handlers(&sim->signer_roots, sim->handlers + count);
+  count += survey_handlers(&sim->signer_roots, sim->handlers + count);
   for (size_t i = 0; i < count; i++)
     if (sim->handlers[i].job == KEEPER_RELOAD) sim->handlers[i] = sim_signer_reload_handler(sim_filters(sim));
   return count;
@@ -226,19 +228,77 @@ static int run_engine(struct run *run, int64_t horizon, struct error *error) {
   return result;
 }
 
+/* Keeper, network and observer, for a run or a command; run->store is open. */
+static int begin_backends(struct run *run, struct error *error) {
+  struct sim *sim = run->sim;
+  allow(run);
+  sim->keeper = sim_keeper_new(sim, sim->handlers, make_handlers(sim));
+  sim->transport = sim_transport_new(sim);
+  sim->connector = sim_signer_connector_new(sim->loop, sim_filters(sim));
+  if (sim->publisher[0]) sim->runner = sim_keeper_new(sim, sim->runner_handlers, sim_runner_handlers(sim, sim->runner_handlers));
+  const int result = observer_dns_new(sim->loop, sim->transport, &sim->process_random.entropy, &run->observer, error);
+  sim->observer = run->observer;
+  return result;
+}
+
+static void end_backends(struct sim *sim) {
+  keeper_destroy(sim->runner);
+  sim->runner = NULL;
+  observer_destroy(sim->observer);
+  sim->observer = NULL;
+  if (sim->transport) transport_destroy(sim->transport);
+  connector_destroy(sim->connector);
+  keeper_destroy(sim->keeper);
+  sim->transport = NULL;
+  sim->connector = NULL;
+  sim->keeper = NULL;
+}
+
+int sim_host_backends(struct sim *sim, struct cli_backends *ret_backends, struct error *error) {
+  struct run run = {.sim = sim};
+  int result = load_policy(sim, error);
+  if (result) return result;
+  run.store = sim_host_store(sim);
+  if (!run.store) return error_set(error, ERROR_SYSTEM, "there is no store");
+  result = begin_backends(&run, error);
+  sim_host_close(sim);
+  if (result) {
+    end_backends(sim);
+    return result;
+  }
+  *ret_backends = (struct cli_backends){.loop = sim->loop,
+                                        .keeper = sim->keeper,
+                                        .runner = sim->runner,
+                                        .transport = sim->transport,
+                                        .connector = sim->connector,
+                                        .observer = sim->observer,
+                                        .entropy = &sim->process_random.entropy,
+                                        .factory = {make_publisher, make_signer, sim}};
+  return 0;
+}
+
+void sim_host_release_backends(struct sim *sim) { end_backends(sim); }
+
+void sim_host_lose_store(struct sim *sim) {
+  static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
+  char name[48], path[128];
+  sim_host_close(sim);
+  sim_files_world_begin(&sim->files);
+  for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+    snprintf(name, sizeof name, "lib/state.db%s", ends[i]);
+    sim_disk_delete(&sim->disk, sim_host_path(sim, name, path, sizeof path));
+    (void)!unlink(path);
+  }
+  sim_files_world_end(&sim->files);
+}
+
 static int run_all(struct run *run, int64_t horizon, struct error *error) {
   struct sim *sim = run->sim;
   int result = load_policy(sim, error);
   if (result) return result;
   run->store = sim_host_store(sim);
   if (!run->store) return error_set(error, ERROR_SYSTEM, "there is no store");
-  allow(run);
-  sim->keeper = sim_keeper_new(sim, sim->handlers, make_handlers(sim));
-  sim->transport = sim_transport_new(sim);
-  sim->connector = sim_signer_connector_new(sim->loop, sim_filters(sim));
-  if (sim->publisher[0]) sim->runner = sim_keeper_new(sim, sim->runner_handlers, sim_runner_handlers(sim, sim->runner_handlers));
-  result = observer_dns_new(sim->loop, sim->transport, &sim->process_random.entropy, &run->observer, error);
-  sim->observer = run->observer;
+  result = begin_backends(run, error);
   if (!result) result = run->store->ops->lease(run->store, "simulate", loop_wall(sim->loop), error);
   if (!result) result = run_sync(run, error);
   return result ? result : run_engine(run, horizon, error);
@@ -261,15 +321,7 @@ void sim_host_run(struct sim *sim, int64_t horizon) {
   sim_loop_crash_after(sim->clock, 0);
   if (died && !sim->power_is_gone) sim_disk_kill(&sim->disk);
   sim->power_is_gone = false;
-  keeper_destroy(sim->runner);
-  sim->runner = NULL;
-  observer_destroy(run.observer);
-  if (sim->transport) transport_destroy(sim->transport);
-  connector_destroy(sim->connector);
-  keeper_destroy(sim->keeper);
-  sim->transport = NULL;
-  sim->connector = NULL;
-  sim->keeper = NULL;
+  end_backends(sim);
   if (died || result) sim_host_close(sim);
   if (sim_files_are_dark(&sim->files)) sim_power_cut(sim);
 }

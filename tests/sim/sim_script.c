@@ -5,6 +5,7 @@
 
 #include "dkimroll/text.h"
 #include "sim.h"
+#include "sim_keys.h"
 
 void sim_script_add(struct sim_script *script, const char *format, ...) {
   va_list arguments;
@@ -226,6 +227,7 @@ static void begin(struct sim *sim) {
 static void end(struct sim *sim) {
   sim->result->counts.simulated_seconds = (uint64_t)(sim_loop_now(sim->clock) - SIM_START) / 1000;
   sim_filters_free(sim);
+  sim_keys_forget();
   sim_zones_free(sim);
   sim_host_free(sim);
   if (sim->disk.real) sim_disk_remove(&sim->disk);

@@ -266,35 +266,51 @@ static void test_forecast__a_selector_of_a_successor_that_cannot_be_made_ends_it
   assert_int_equal(life->builder.lineage.key_count, 1);
 }
 
-static int count_step(void *context, const struct forecast_step *step) {
-  (void)step;
-  ++*(unsigned *)context;
+enum { DOMAINS = 300, PLACES = 2, RUNS = 2000 };
+
+struct crowd {
+  int64_t begin;
+  unsigned begun[RUNS], switched[RUNS], steps[DOMAINS];
+};
+
+static int count_places(void *context, const struct forecast_step *step) {
+  struct crowd *crowd = context;
+  const size_t run = (size_t)((step->at - crowd->begin) / WAVE_RUN_SECONDS);
+  assert_true(run < RUNS);
+  crowd->begun[run] += step->action == PLAN_GENERATE;
+  crowd->switched[run] += step->action == PLAN_ACTIVATE;
+  crowd->steps[step->index]++;
   return 0;
 }
 
 /* Several hundred domains that would all begin now: no run has more than its places, and each domain has one. */
 static void test_forecast__many_share_the_places_of_runs(void **state) {
-  enum { DOMAINS = 300, PLACES = 2 };
   struct life *life = *state;
-  struct forecast_book book = {.max_per_run = PLACES};
+  struct wave wave;
   struct error error = {0};
-  unsigned begun = 0, used = 0;
+  unsigned begun = 0;
+  struct lineage *lineages = calloc(DOMAINS, sizeof *lineages);
+  struct crowd *crowd = calloc(1, sizeof *crowd);
+  wave_begin(&wave);
+  wave.limits.max_per_run = PLACES;
+  crowd->begin = BUILDER_NOW - BUILDER_NOW % WAVE_RUN_SECONDS;
   for (size_t i = 0; i < DOMAINS; i++) {
-    struct lineage lineage;
-    unsigned steps = 0;
-    assert_int_equal(lineage_copy(&life->builder.lineage, &lineage, &error), 0);
-    assert_int_equal(forecast_lineage_in(&book, &lineage, BUILDER_NOW, BUILDER_NOW + 10 * DAY, count_step, &steps, &error), 0);
-    assert_true(steps > 3 && lineage_active_key(&lineage));
-    lineage_release(&lineage);
+    assert_int_equal(lineage_copy(&life->builder.lineage, &lineages[i], &error), 0);
+    lineages[i].id = (int64_t)i + 1;
   }
-  for (size_t i = 0; i < book.capacity; i++) {
-    assert_true(book.runs[i].begun <= PLACES && book.runs[i].switched <= PLACES);
-    begun += book.runs[i].begun;
-    used += book.runs[i].run != 0;
+  const struct forecast forecast = {.now = BUILDER_NOW, .until = BUILDER_NOW + 10 * DAY, .wave = &wave, .callback = count_places, .context = crowd};
+  assert_int_equal(forecast_lineages(&forecast, lineages, DOMAINS, &error), 0);
+  for (size_t i = 0; i < DOMAINS; i++) {
+    assert_true(crowd->steps[i] > 3 && lineage_active_key(&lineages[i]));
+    lineage_release(&lineages[i]);
+  }
+  for (size_t i = 0; i < RUNS; i++) {
+    assert_true(crowd->begun[i] <= PLACES && crowd->switched[i] <= PLACES);
+    begun += crowd->begun[i];
   }
   assert_int_equal(begun, DOMAINS);
-  assert_int_equal(used, book.count);
-  forecast_book_release(&book);
+  free(crowd);
+  free(lineages);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_forecast__##name, begin, end)

@@ -478,10 +478,12 @@ static void test_lifecycle_memory__a_forecast_ends_at_once(void **state) {
 
 static int act_crowded_forecast(void *context, struct error *error) {
   struct trial *trial = context;
-  struct forecast_book book = {.max_per_run = 1};
+  struct wave wave;
   unsigned steps = 0;
-  const int result = forecast_lineage_in(&book, &trial->copy, trial->now, trial->now + 130 * DAY, forget_step, &steps, error);
-  forecast_book_release(&book);
+  wave_begin(&wave);
+  wave.limits.max_per_run = 1;
+  const struct forecast forecast = {.now = trial->now, .until = trial->now + 130 * DAY, .wave = &wave, .callback = forget_step, .context = &steps};
+  const int result = forecast_lineages(&forecast, &trial->copy, 1, error);
   return result;
 }
 

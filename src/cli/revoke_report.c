@@ -216,7 +216,7 @@ int revoke_print_result(const struct revoke *revoke, size_t *ret_open, struct er
     result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, tell, &telling, error);
     *ret_open += telling.open;
     if (!telling.found && !result)
-      fprintf(revoke->session->cli->out, "%s %s is gone: it had no record, and its private key is destroyed\n", revoke->targets[i].domain, revoke->targets[i].selector);
+      fprintf(revoke->session->cli->out, "%s %s is gone: no server has its record, and its private key is destroyed\n", revoke->targets[i].domain, revoke->targets[i].selector);
   }
   print_left_out(revoke);
   return result;

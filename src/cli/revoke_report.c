@@ -54,7 +54,7 @@ void revoke_foretell(const struct lineage *lineage, size_t index, const struct c
   if (key->state >= KEY_REVOKED) {
     snprintf(what, REVOKE_TEXT_MAX, "nothing: it is revoked already");
   } else if (!key_is_meant(key, &wish)) {
-    snprintf(what, REVOKE_TEXT_MAX, "nothing new: it was revoked before, and the rest is under way");
+    snprintf(what, REVOKE_TEXT_MAX, "it was asked for before; what is left is tried at once");
   } else if (revoke_is_held(lineage, key, arguments, now)) {
     snprintf(what, REVOKE_TEXT_MAX, "HELD%s%s: it waits for `dkimroll release %.100s`", lineage->hold_reason ? " for " : "",
              lineage->hold_reason ? lineage->hold_reason : "", lineage->domain);
@@ -216,7 +216,7 @@ int revoke_print_result(const struct revoke *revoke, size_t *ret_open, struct er
     result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, tell, &telling, error);
     *ret_open += telling.open;
     if (!telling.found && !result)
-      fprintf(revoke->session->cli->out, "%s %s is gone: it had no record, and its private key is destroyed\n", revoke->targets[i].domain, revoke->targets[i].selector);
+      fprintf(revoke->session->cli->out, "%s %s is gone: no server has its record, and its private key is destroyed\n", revoke->targets[i].domain, revoke->targets[i].selector);
   }
   print_left_out(revoke);
   return result;

@@ -47,6 +47,13 @@ static void lineage_wake(struct lineage *lineage, int64_t now) {
   lineage->next_moment = now;
 }
 
+/* Is a key that somebody else may have still to be revoked? */
+static bool has_emergency(const struct lineage *lineage) {
+  for (size_t i = 0; i < lineage->key_count; i++)
+    if (lineage->keys[i].compromised_at != TIME_UNSET && lineage->keys[i].state < KEY_REVOKED) return true;
+  return false;
+}
+
 static int request_revoke(struct engine *engine, const struct store_request *request, struct lineage *lineage, struct event_list *events,
                           struct error *error) {
   const struct compromise compromise = {.selector = request->selector,
@@ -56,7 +63,8 @@ static int request_revoke(struct engine *engine, const struct store_request *req
                                         .reason = request->reason};
   const size_t before = events->count;
   int result = lifecycle_compromise(lineage, &compromise, engine->plan_clock.now, events, error);
-  if (result || events->count == before) return result; /* it was known */
+  /* It was known: whoever asks again for what is not done yet has seen to what was in the way. */
+  if (result || (events->count == before && !has_emergency(lineage))) return result;
   lineage_wake(lineage, engine->plan_clock.now);
   engine_resource_wake(engine, lineage);
   return 0;

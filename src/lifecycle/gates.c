@@ -138,10 +138,9 @@ static bool gate_round_due(const struct gate_view *view, struct plan_reason *rea
   return look_is_due(view, reason, timing_next_round(view->key, view->lineage->rules));
 }
 
-/* A record that stands as it should is of no interest to a plan; of a revoked one only an emergency waits for every server to say so. */
+/* A record that stands as it should is of no interest to a plan, and whether one that is revoked stands never is. */
 static bool gate_watched(const struct gate_view *view, struct plan_reason *reason) {
-  const struct key *key = view->key;
-  const bool seen = key->state == KEY_REVOKED ? !key_is_exposed(key) : timing_right_since(key) != TIME_UNSET;
+  const bool seen = view->key->state == KEY_REVOKED || timing_right_since(view->key) != TIME_UNSET;
   if (!view->clock->skip_watch || !seen) return true;
   return gate_closed(reason, TIME_NEVER, "every server serves the record");
 }
@@ -434,6 +433,7 @@ const struct step plan_steps[] = {
     {KEY_RETIRED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
     {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
+    {KEY_REVOKED, PLAN_CONFIRM, GATES(GATE(managed), APPLIES(not_deleted), APPLIES(exposed), GATE(round_due), GATE(look_back_off))},
     {KEY_REVOKED, PLAN_DELETE,
      GATES(GATE(managed), APPLIES(not_deleted), GATE(not_held), GATE(tombstone_over), GATE(clock_attested), GATE(back_off),
            GATE(freeze), GATE(window))},

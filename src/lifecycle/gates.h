@@ -43,7 +43,8 @@ extern const size_t plan_step_count;
 extern const struct step plan_new_key;
 
 /* Gates that stand in files of their own (gates_emergency.c). */
-gate_test gate_compromised, gate_given_up, gate_not_given_up, gate_not_compromised, gate_lost_for_good, gate_signs_nowhere, gate_now_asked, gate_no_standby;
+gate_test gate_compromised, gate_given_up, gate_not_given_up, gate_not_compromised, gate_lost_for_good, gate_signs_nowhere, gate_now_asked, gate_no_standby,
+    gate_exposed;
 
 /* Closed until opens, with what and the moment as the reason. */
 bool gate_time(const struct gate_view *view, struct plan_reason *reason, int64_t opens, const char *what);

@@ -47,3 +47,9 @@ bool gate_no_standby(const struct gate_view *view, struct plan_reason *reason) {
   if (!standby || failure_is_of(view->lineage, PLAN_ACTIVATE, standby)) return true;
   return gate_closed(reason, TIME_NEVER, "%s takes over first", standby->selector);
 }
+
+/* Has not every server been seen to say that the key is revoked, or does one not say it any more? */
+bool gate_exposed(const struct gate_view *view, struct plan_reason *reason) {
+  if (key_is_exposed(view->key)) return true;
+  return gate_closed(reason, TIME_NEVER, "every server says that it is revoked, or nobody said that it is compromised");
+}

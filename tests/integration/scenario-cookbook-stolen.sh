@@ -4,6 +4,7 @@
 cookbook_world stolen
 COOKBOOK_RULES=${COOKBOOK_RULES/queue-lifetime: 1s/queue-lifetime: 1h}
 COOKBOOK_RULES=${COOKBOOK_RULES/rotate-every: 1h/rotate-every: 90d}
+COOKBOOK_RULES=${COOKBOOK_RULES/tombstone: 2s/tombstone: 1h} # what a tombstone says can be seen also where commands take their time
 bind_world
 knot_secondary example.com
 policy_of bind-policy stolen-standby

@@ -119,6 +119,24 @@ static void test_engine_resource__request_probes_a_signer_that_was_put_off(void 
   assert_int_equal(resources(world), 0);
 }
 
+/* What was in the way is put right, and revoke is given once more: nobody waits for a pause that may be a day. */
+static void test_engine_resource__a_revocation_that_is_asked_for_again_is_tried_at_once(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  world_live(world, 1);
+  const size_t switches = world->counts.switches;
+  world->signer_down = "first";
+  world_request(world, REQUEST_REVOKE, "a.example");
+  for (unsigned run = 0; run < 12; run++) world_run_well(world, 1800);
+  assert_int_equal(world->counts.switches, switches);
+  assert_int_equal(world_events(world, "a.example", "compromised"), 1);
+  world->signer_down = NULL;
+  world_request(world, REQUEST_REVOKE, "a.example");
+  world_run_well(world, 1);
+  assert_int_equal(world->counts.switches, switches + 1);
+  assert_int_equal(world_events(world, "a.example", "compromised"), 1);
+}
+
 /* `release` carries out its request and ends; the next run probes. */
 static void test_engine_resource__what_one_process_wakes_the_next_one_probes(void **state) {
   struct world *world = *state;
@@ -143,6 +161,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_engine_resource__signer_out_of_reach_is_probed_by_one_for_all, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_resource__signer_that_answers_does_not_wait_for_the_other, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_resource__request_probes_a_signer_that_was_put_off, world_setup, world_teardown),
+      cmocka_unit_test_setup_teardown(test_engine_resource__a_revocation_that_is_asked_for_again_is_tried_at_once, world_setup, world_teardown),
       cmocka_unit_test_setup_teardown(test_engine_resource__what_one_process_wakes_the_next_one_probes, world_setup, world_teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -171,7 +171,7 @@ static unsigned long fault_number(const char *name, unsigned long standard) {
 void fault_each(const struct fault_workload *workload) {
   const char *wish = getenv("FAULTS");
   const bool all = wish && text_equal(wish, "all");
-  const unsigned long sample = all ? 0 : fault_number("FAULTS", SAMPLE), only = fault_number("FAULT_N", 0);
+  const unsigned long sample = all ? 0 : fault_number("FAULTS", workload->costly ? SAMPLE / 4 : SAMPLE), only = fault_number("FAULT_N", 0);
   unsigned long attempts = 0;
   text_copy(fault.workload, sizeof fault.workload, workload->name);
   __sanitizer_set_death_callback(fault_tell);

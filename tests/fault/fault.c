@@ -185,7 +185,8 @@ void fault_each(const struct fault_workload *workload) {
   assert_true(calls > 0 && calls < CALLS_MAX);
   const unsigned long seed = fault_number("SEED", SEED);
   srand48((long)seed);
-  for (unsigned long i = 1; all ? fault_attempt(workload, i) : i <= sample; i++) {
+  /* Where a process that was forked fails at its own nth call, this one may come to its end before. */
+  for (unsigned long i = 1; all ? fault_attempt(workload, i) || (workload->forks && i < calls) : i <= sample; i++) {
     attempts++;
     /* One in each of as many equal parts: spread over all that the workload does. */
     if (!all) fault_attempt(workload, calls <= sample ? i : 1 + ((i - 1) * calls + (unsigned long)lrand48() % calls) / sample);

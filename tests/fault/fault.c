@@ -171,7 +171,7 @@ static unsigned long fault_number(const char *name, unsigned long standard) {
 void fault_each(const struct fault_workload *workload) {
   const char *wish = getenv("FAULTS");
   const bool all = wish && text_equal(wish, "all");
-  const unsigned long sample = all ? 0 : fault_number("FAULTS", SAMPLE), only = fault_number("FAULT_N", 0);
+  const unsigned long sample = all ? 0 : fault_number("FAULTS", workload->costly ? SAMPLE / 4 : SAMPLE), only = fault_number("FAULT_N", 0);
   unsigned long attempts = 0;
   text_copy(fault.workload, sizeof fault.workload, workload->name);
   __sanitizer_set_death_callback(fault_tell);
@@ -185,7 +185,8 @@ void fault_each(const struct fault_workload *workload) {
   assert_true(calls > 0 && calls < CALLS_MAX);
   const unsigned long seed = fault_number("SEED", SEED);
   srand48((long)seed);
-  for (unsigned long i = 1; all ? fault_attempt(workload, i) : i <= sample; i++) {
+  /* Where a process that was forked fails at its own nth call, this one may come to its end before. */
+  for (unsigned long i = 1; all ? fault_attempt(workload, i) || (workload->forks && i < calls) : i <= sample; i++) {
     attempts++;
     /* One in each of as many equal parts: spread over all that the workload does. */
     if (!all) fault_attempt(workload, calls <= sample ? i : 1 + ((i - 1) * calls + (unsigned long)lrand48() % calls) / sample);

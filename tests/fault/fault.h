@@ -24,6 +24,7 @@ struct fault_workload {
   const char *place;          /* what every message has to contain, such as the path; NULL: nothing certain */
   bool forks;                 /* the call that fails may be one of a process that it forked */
   bool once;                  /* after a failure, act is not tried again without a fault before end */
+  bool costly;                /* processes are started at each attempt: the sample is a quarter of the usual one */
 };
 
 /* Tries it with every n or a sample, as the environment says; fails the test with n, the function and its caller. */

@@ -245,7 +245,7 @@ static void test_fault_daemon__a_life_works_or_ends_in_order_and_says_why(void *
   (void)state;
   struct stage stage = {.heard = share(sizeof(struct heard))};
   const struct fault_workload workload = {
-      .name = "daemon's life", .context = &stage, .begin = stage_begin, .act = life_act, .check = life_check, .end = stage_end};
+      .name = "daemon's life", .context = &stage, .begin = stage_begin, .act = life_act, .check = life_check, .end = stage_end, .costly = true};
   fault_each(&workload);
   munmap(stage.heard, sizeof(struct heard));
 }
@@ -276,7 +276,7 @@ static void test_fault_daemon__its_head_leads_lives_or_says_why_not(void **state
   (void)state;
   struct stage stage;
   const struct fault_workload workload = {
-      .name = "daemon's head", .context = &stage, .begin = head_begin, .act = head_act, .check = life_check, .end = stage_end, .forks = true};
+      .name = "daemon's head", .context = &stage, .begin = head_begin, .act = head_act, .check = life_check, .end = stage_end, .forks = true, .costly = true};
   fault_each(&workload);
 }
 

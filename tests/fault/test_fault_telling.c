@@ -221,6 +221,19 @@ static void test_fault_telling__a_person_who_was_not_told_is_told_by_the_next_lo
 
 static void stop(void *context) { loop_stop(context); }
 
+/* A daemon lives for years after a moment without memory: with the next event it looks again. */
+static void go_on(struct place *place, const struct engine_setup *setup) {
+  struct loop *loop = place->session.backends.loop;
+  struct error error = {0};
+  fault_pause();
+  (void)!unlink(place->metrics);
+  setup->listener(setup->listener_context, &(struct event){.kind = (char *)"state"});
+  assert_int_equal(loop_at(loop, loop_boottime(loop) + 400 * 1000, stop, loop, NULL), 0);
+  assert_int_equal(loop_run(loop, &error), 0);
+  assert_int_equal(access(place->metrics, F_OK), 0);
+  fault_go_on();
+}
+
 static int teller_act(void *context, struct error *error) {
   struct place *place = context;
   struct loop *loop = place->session.backends.loop;
@@ -235,7 +248,10 @@ static int teller_act(void *context, struct error *error) {
   assert_int_equal(loop_at(loop, loop_boottime(loop) + 100 * 1000, stop, loop, &end), 0);
   fault_go_on();
   result = loop_run(loop, error);
-  if (result) loop_cancel(loop, &end);
+  if (result)
+    loop_cancel(loop, &end);
+  else
+    go_on(place, &setup);
   teller_end(teller, &busy, PATIENCE);
   teller_free(teller);
   return result;

@@ -10,7 +10,7 @@ enum {
   TIMING_WATCH_SIGNED = 21600,     /* a record that mail needs (active, retired) is looked at every 6 hours: a million domains are 46 rounds a second */
   TIMING_PROOF_PAUSE = 10,         /* a key is not proved more often than that, unless prove-every is shorter */
   TIMING_EMERGENCY_PAUSE = 60,     /* what has to do with a compromised key is not tried more often while other keys of the lineage fail */
-  TIMING_TURN_PAUSE = 480,         /* where two keys of a lineage fail in turn, the one that signs is not tried more often */
+  TIMING_TURN_PAUSE = 60,          /* where two keys of a lineage fail in turn, the one that signs is not tried more often than that */
   TIMING_LOST_FOR_GOOD = 86400,    /* a private key file that is not there for a day does not come back by itself: a folder that was not mounted does */
   TIMING_HEAL_SLOWEST = 86400,     /* a record that some server lacks is published again, or the alarm repeated, at least once a day */
   TIMING_BACKOFF_FIRST = 15,       /* after the first failure of a step; doubles */

@@ -30,7 +30,7 @@ enum {
   SIM_NAMES_MAX = 4000, /* selectors that ever were, of all domains */
   SIM_WORDS_MAX = 8,
   SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
-  SIM_JOBS_IN_EMERGENCY = 2000, /* compromised keys that fail are tried each minute (TIMING_EMERGENCY_PAUSE) */
+  SIM_JOBS_IN_EMERGENCY = 12 * 1440, /* a switch that fails and is taken back, each minute (TIMING_EMERGENCY_PAUSE, TIMING_TURN_PAUSE) */
   SIM_TEXT = 128,
   SIM_LINE = 512,
 };

@@ -186,7 +186,7 @@ int sqlite_stamp_read(struct sqlite_store *store, struct store_policy_stamp *ret
                       struct error *error) ERROR_USE_RESULT;
 /* ---- sqlite_wave.c ---- */
 #define SQLITE_WAVE_COLUMNS                                                                                                                     \
-  "max_per_run, budget, percent, failures, run, begun, begin_last, begin_given, switched, switch_last, switch_given, returned_at, spread, period, ended, failed, first, " \
+  "max_per_run, budget, percent, failures, run, begun, begin_last, begin_given, switched, switch_last, switch_given, away_since, returned_at, spread, period, ended, failed, first, " \
   "first_action, stopped_at, stopped_ended, stopped_failed, probe_at, probes"
 int sqlite_wave_read(struct sqlite_query *query, struct wave *ret_wave, struct error *error) ERROR_USE_RESULT;
 /* All but the limits. */

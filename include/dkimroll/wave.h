@@ -30,7 +30,7 @@ struct wave {
   int64_t run;
   struct wave_places begins, switches; /* of lineages that begin a new key, or take over */
   /* The last return from an absence; TIME_UNSET: none, and over how much time is spread what became due meanwhile. */
-  int64_t returned_at, spread;
+  int64_t away_since, returned_at, spread;
   /* The period that is counted. */
   int64_t period;
   unsigned ended, failed; /* lineages whose step ended, and that failed of them */

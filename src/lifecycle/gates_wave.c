@@ -36,7 +36,9 @@ static int64_t due_at(const struct gate_view *view) {
 bool gate_caught_up(const struct gate_view *view, struct plan_reason *reason) {
   const struct wave *wave = view->clock->wave;
   if (!wave || wave->returned_at == TIME_UNSET || wave->limits.max_per_run > 0 || wave_is_passed(view->lineage)) return true;
-  if (due_at(view) >= wave->returned_at) return true;
+  /* What was due before dkimroll went away did not wait for its return: where it runs once a week, each run is one, and nothing must wait from one to the next. */
+  const int64_t due = due_at(view);
+  if (due >= wave->returned_at || due < wave->away_since) return true;
   const uint64_t mixed = (uint64_t)view->lineage->id * UINT64_C(0x9e3779b97f4a7c15);
   const int64_t opens = time_add(wave->returned_at, (int64_t)((mixed >> 33) % (uint64_t)(wave->spread + 1)));
   return gate_time(view, reason, opens, "its turn came while dkimroll was away, and all such turns are spread: this one waits");

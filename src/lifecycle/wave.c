@@ -10,6 +10,7 @@ void wave_begin(struct wave *wave) {
   *wave = (struct wave){.run = TIME_UNSET,
                         .begins.last = TIME_UNSET,
                         .switches.last = TIME_UNSET,
+                        .away_since = TIME_UNSET,
                         .returned_at = TIME_UNSET,
                         .period = TIME_UNSET,
                         .stopped_at = TIME_UNSET,
@@ -116,6 +117,7 @@ bool wave_note_late(struct wave *wave, struct lineage *lineage, const struct pla
 
 bool wave_return(struct wave *wave, int64_t before, int64_t now, int64_t lineages) {
   if (before == TIME_UNSET || now < time_add(before, WAVE_ABSENCE_SECONDS)) return false;
+  wave->away_since = before;
   wave->returned_at = now;
   wave->spread = time_min(time_min(now - before, WAVE_RETURN_LONGEST), lineages * WAVE_RETURN_EACH);
   return true;

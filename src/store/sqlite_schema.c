@@ -125,7 +125,7 @@ static const char SCHEMA_3[] =
     "CREATE TABLE wave (id INTEGER PRIMARY KEY CHECK (id = 1), max_per_run INTEGER NOT NULL, budget INTEGER NOT NULL CHECK (budget IN (0, 1)),"
     " percent INTEGER NOT NULL CHECK (percent IN (0, 1)), failures INTEGER NOT NULL, run INTEGER, begun INTEGER NOT NULL DEFAULT 0,"
     " begin_last INTEGER, begin_given INTEGER NOT NULL DEFAULT 0, switched INTEGER NOT NULL DEFAULT 0, switch_last INTEGER,"
-    " switch_given INTEGER NOT NULL DEFAULT 0, returned_at INTEGER, spread INTEGER NOT NULL DEFAULT 0, period INTEGER,"
+    " switch_given INTEGER NOT NULL DEFAULT 0, away_since INTEGER, returned_at INTEGER, spread INTEGER NOT NULL DEFAULT 0, period INTEGER,"
     " ended INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0, first TEXT NOT NULL DEFAULT '', first_action INTEGER NOT NULL DEFAULT 0,"
     " stopped_at INTEGER, stopped_ended INTEGER NOT NULL DEFAULT 0, stopped_failed INTEGER NOT NULL DEFAULT 0, probe_at INTEGER,"
     " probes INTEGER NOT NULL DEFAULT 0) STRICT;"

@@ -20,6 +20,7 @@ int sqlite_wave_read(struct sqlite_query *query, struct wave *ret_wave, struct e
   wave->run = sqlite_read_moment(query);
   places_read(query, &wave->begins);
   places_read(query, &wave->switches);
+  wave->away_since = sqlite_read_moment(query);
   wave->returned_at = sqlite_read_moment(query);
   wave->spread = sqlite_read_number(query, 0, INT64_MAX);
   wave->period = sqlite_read_moment(query);
@@ -43,19 +44,20 @@ static void places_bind(struct sqlite_query *query, const struct wave_places *pl
 
 int sqlite_wave_write(struct sqlite_store *store, const struct wave *wave, struct error *error) {
   static const char sql[] = "INSERT INTO wave (id, max_per_run, budget, percent, failures, run, begun, begin_last, begin_given, switched, switch_last,"
-                            " switch_given, returned_at, spread, period, ended, failed, first, first_action, stopped_at, stopped_ended, stopped_failed,"
-                            " probe_at, probes)"
-                            " VALUES (1, 0, 0, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+                            " switch_given, away_since, returned_at, spread, period, ended, failed, first, first_action, stopped_at, stopped_ended,"
+                            " stopped_failed, probe_at, probes)"
+                            " VALUES (1, 0, 0, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
                             " ON CONFLICT (id) DO UPDATE"
                             " SET run = ?1, begun = ?2, begin_last = ?3, begin_given = ?4, switched = ?5, switch_last = ?6, switch_given = ?7,"
-                            " returned_at = ?8, spread = ?9, period = ?10, ended = ?11, failed = ?12, first = ?13, first_action = ?14, stopped_at = ?15,"
-                            " stopped_ended = ?16, stopped_failed = ?17, probe_at = ?18, probes = ?19";
+                            " away_since = ?8, returned_at = ?9, spread = ?10, period = ?11, ended = ?12, failed = ?13, first = ?14, first_action = ?15,"
+                            " stopped_at = ?16, stopped_ended = ?17, stopped_failed = ?18, probe_at = ?19, probes = ?20";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
   sqlite_bind_moment(&query, wave->run);
   places_bind(&query, &wave->begins);
   places_bind(&query, &wave->switches);
+  sqlite_bind_moment(&query, wave->away_since);
   sqlite_bind_moment(&query, wave->returned_at);
   sqlite_bind_number(&query, wave->spread);
   sqlite_bind_moment(&query, wave->period);

@@ -210,6 +210,18 @@ static void test_wave__turns_that_came_in_an_absence_are_spread_and_no_others(vo
   assert_int_equal(plan_in(builder, 1, now, &wave).action, PLAN_GENERATE);
 }
 
+/* Where dkimroll runs once a week each run is a return from an absence: nothing must wait from one to the next for ever. */
+static void test_wave__who_runs_once_a_week_waits_once(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){0});
+  builder_key(builder, "a", KEY_ACTIVE, now - 3 * DAY - BUILDER_LIFE);
+  builder->lineage.id = 999;
+  assert_true(wave_return(&wave, now - 7 * DAY, now, 1000));
+  assert_non_null(builder_reason(&(struct plan[]){plan_in(builder, 1, now, &wave)}[0], "caught_up"));
+  assert_true(wave_return(&wave, now + 600, now + 7 * DAY, 1000));
+  assert_int_equal(plan_in(builder, 1, now + 7 * DAY, &wave).action, PLAN_GENERATE);
+}
+
 static void test_wave__first_keys_and_turns_to_come_do_not_wait_for_the_backlog(void **state) {
   struct builder *builder = *state;
   struct wave wave = wave_of((struct policy_limits){0});
@@ -476,6 +488,7 @@ int main(void) {
       TEST(test_wave__a_place_is_kept_from_those_who_come_in_its_run),
       TEST(test_wave__places_of_runs_that_did_not_take_place_are_given_anew),
       TEST(test_wave__turns_that_came_in_an_absence_are_spread_and_no_others),
+      TEST(test_wave__who_runs_once_a_week_waits_once),
       TEST(test_wave__first_keys_and_turns_to_come_do_not_wait_for_the_backlog),
       TEST(test_wave__a_return_that_is_yet_to_come_is_none),
       TEST(test_wave__a_full_run_is_no_matter_of_a_turn_to_come),

@@ -157,6 +157,7 @@ static int table_take_text(char *text, char **ret_text, struct error *error) {
 
 static int table_take_address(struct buffer *text, const char *sender, char **ret_address, struct error *error) {
   char *address = buffer_take_text(text);
+  if (!address && (text->no_memory || !text->failed)) return error_set(error, ERROR_NO_MEMORY, "out of memory for an address of sender \"%.*s\"", TABLE_SHOWN_MAX, sender);
   if (!address) {
     error_set(error, ERROR_LIMIT, "sender \"%.*s...\": an address that it stands for is longer than %d octets",
               TABLE_SHOWN_MAX, sender, TABLE_LINE_MAX);

@@ -6,6 +6,7 @@
 
 #include "dkimroll/cli.h"
 #include "dkimroll/file.h"
+#include "dkimroll/grants.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/keeper_walls.h"
 #include "dkimroll/opendkim_jobs.h"
@@ -190,7 +191,7 @@ static int make_backends(int keeper_descriptor, pid_t keeper_pid, struct cli_bac
 
 int main(int argc, char **argv) {
   static const struct cli_wiring wiring = {store_sqlite_open, start_keeper, make_backends, release_backends, start_runner, connect_runner};
-  static const struct cli_separation separation = {allow_archive, serve_keeper};
+  static const struct cli_separation separation = {allow_archive, serve_keeper, GRANTS_DIRECTORY_DEFAULT};
   signal(SIGPIPE, SIG_IGN);
   const int status = cli_main(&wiring, &separation, argc, argv);
   key_roots_release(&keeper_rights.keys);

@@ -53,6 +53,7 @@ struct cli_separation {
    * status that is returned. With failure (code not 0) policy is NULL and every job fails with it: so the other side learns what is wrong. */
   int (*serve_keeper)(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count, int descriptor,
                       const struct error *failure);
+  const char *grants_directory; /* what root granted a keeper that commands fork is written there; GRANTS_DIRECTORY_DEFAULT but in tests */
 };
 
 /* Options of all commands; each command takes those that its row names. */

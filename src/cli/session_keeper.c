@@ -112,7 +112,7 @@ size_t session_count_signers(const struct grants *grants) {
 static int fork_granted_keeper(const struct session *session, int *ret_descriptor, pid_t *ret_pid, struct error *error) {
   CLEANUP(grants_release) struct grants grants = {0};
   const struct policy_signer **signers = NULL;
-  int result = session_allow_grants(session, GRANTS_DIRECTORY_DEFAULT, &grants, &signers, error);
+  int result = session_allow_grants(session, session->cli->separation->grants_directory, &grants, &signers, error);
   if (!result)
     result = session->cli->wiring->start_keeper(session->policy, signers, session_count_signers(&grants), ret_descriptor, ret_pid, error);
   free(signers);

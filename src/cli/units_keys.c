@@ -124,7 +124,7 @@ int units_read_signers(struct session *session, struct units_signers *ret_signer
   const bool drops = !result && session_will_drop(session);
   if (!result) result = drops ? ask_owner(session, &lines, error) : read_lines(session, &lines, error);
   /* The database is that of the side which talks to the network; the keeper does nothing that root did not write down. */
-  if (!result && drops) result = grants_read(GRANTS_DIRECTORY_DEFAULT, &grants, error);
+  if (!result && drops) result = grants_read(session->cli->separation->grants_directory, &grants, error);
   buffer_add_u8(&lines, '\0');
   if (!result && lines.failed) result = error_set(error, ERROR_NO_MEMORY, "out of memory for signers");
   if (!result) result = take_lines(drops ? &grants : NULL, (char *)lines.data, &signers, error);

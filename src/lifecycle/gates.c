@@ -220,7 +220,8 @@ static bool gate_patience(const struct gate_view *view, struct plan_reason *reas
   const int64_t slowest = key->compromised_at == TIME_UNSET ? TIMING_HEAL_SLOWEST : TIMING_WATCH_SIGNED;
   const bool slows = key->state == KEY_PUBLISHED || key->state == KEY_REVOKED;
   int64_t patience = time_max(view->lineage->rules->confirm_warn_after, 1);
-  if (slows && key->published_at > key->state_since) patience = time_max(patience, time_min(key->published_at - key->state_since, slowest));
+  if (slows && key->state_since != TIME_UNSET && key->published_at > key->state_since)
+    patience = time_max(patience, time_min(key->published_at - key->state_since, slowest));
   return gate_time(view, reason, time_add(timing_put_at(key), patience), "the record is not published again");
 }
 

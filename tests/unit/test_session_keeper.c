@@ -25,9 +25,11 @@ enum { NOBODY = 65534 };
 /* policy.yaml, keys/example.com/s.private, keys/tsig.key, KeyTable, state. */
 struct fixture {
   struct workplace workplace;
-  char *policy, *key, *tsig, *table, *state, *store, *stranger, *socket;
+  char *policy, *key, *tsig, *table, *state, *store, *stranger, *socket, *grants;
   int listener;
 };
+
+static struct cli_separation separation; /* of the present test */
 
 static void write_policy(const struct fixture *fixture) {
   CLEANUP_FREE char *text = text_format(
@@ -51,12 +53,14 @@ static int set_up(void **state) {
   fixture->store = workplace_path(&fixture->workplace, "state/state.db");
   fixture->stranger = workplace_path(&fixture->workplace, "stranger");
   fixture->socket = workplace_path(&fixture->workplace, "keeper.sock");
+  fixture->grants = workplace_path(&fixture->workplace, "grants");
   CLEANUP_FREE char *keys = workplace_path(&fixture->workplace, "keys");
   CLEANUP_FREE char *domain = workplace_path(&fixture->workplace, "keys/example.com");
   assert_int_equal(mkdir(keys, 0755) | mkdir(domain, 0755) | mkdir(fixture->state, 0700), 0);
   workplace_write(fixture->key, "k", 0644); /* rights of files are another wall */
   workplace_write(fixture->tsig, "t", 0644);
   workplace_write(fixture->table, "", 0666);
+  separation = (struct cli_separation){.grants_directory = fixture->grants};
   write_policy(fixture);
   text_copy(address.sun_path, sizeof address.sun_path, fixture->socket);
   fixture->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -67,7 +71,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
   struct fixture *fixture = *state;
-  char **paths[] = {&fixture->policy, &fixture->key, &fixture->tsig, &fixture->table, &fixture->state, &fixture->store, &fixture->stranger, &fixture->socket};
+  char **paths[] = {&fixture->policy, &fixture->key, &fixture->tsig, &fixture->table, &fixture->state, &fixture->store, &fixture->stranger, &fixture->socket, &fixture->grants};
   close(fixture->listener);
   workplace_remove(&fixture->workplace);
   for (size_t i = 0; i < ARRAY_SIZE(paths); i++) free(*paths[i]);
@@ -87,7 +91,6 @@ static int start_keeper(const struct policy *policy, const struct policy_signer 
 }
 
 static const struct cli_wiring wiring = {.open_store = store_sqlite_open, .start_keeper = start_keeper};
-static const struct cli_separation separation = {.allow_archive = NULL};
 
 /* As a command begins; the session is left to the end of the process. */
 static int begin(const struct fixture *fixture, const struct cli_separation *separated, const char *socket, struct session *session) {

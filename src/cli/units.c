@@ -92,6 +92,11 @@ int units_carry_out(const struct cli *cli, const char *root) {
   struct units *units = calloc(1, sizeof *units);
   int result = units ? session_read_policy(&session, &error) : error_set(&error, ERROR_NO_MEMORY, "out of memory for the units");
   const bool blind = !result && units_read_signers(&session, &signers, &unread) != 0;
+  /* Without them a place that the keeper still needs would be closed. */
+  if (blind && cli->arguments->apply) {
+    error = unread;
+    result = error.code;
+  }
   if (!result) result = units_find(root, session.policy, &signers, units, &error);
   if (!result) {
     if (blind) fprintf(cli->out, "note: places of keys that were made under an earlier policy are not known: %s\n", unread.message);

@@ -138,9 +138,11 @@ static void host_begin(void *context) {
   put(host, "lib/systemd/system/dkimroll-keeper@.service", "[Service]\nReadWritePaths=-/etc/opendkim\n");
   put(host, "lib/systemd/system/dkimroll.service", "[Service]\nStateDirectory=dkimroll\n");
   put(host, "run/systemd/system/dkimroll.service.d/other.conf", "[Service]\nInaccessiblePaths=/srv/else\n");
-  put(host, "policy.yaml", "policies: {one: {}}\npublishers: {primary: {server: \"192.0.2.1\", tsig-file: /srv/tsig.key}}\n"
-                           "signers: {local: {key-table: /srv/tables/KeyTable, signing-table: \"refile:/srv/tables/SigningTable\", key-directory: /srv/keys/%d, milter: \"inet:8891@127.0.0.1\"}}\n"
-                           "domains: {a.example: {policy: one, publisher: primary, signers: [local]}}\n");
+  CLEANUP_FREE char *text = text_format("state: %s/state.db\n%s", host->folder.path, "policies: {one: {}}\npublishers: {primary: {server: \"192.0.2.1\", tsig-file: /srv/tsig.key}}\n"
+                                        "signers: {local: {key-table: /srv/tables/KeyTable, signing-table: \"refile:/srv/tables/SigningTable\", key-directory: /srv/keys/%d, milter: \"inet:8891@127.0.0.1\"}}\n"
+                                        "domains: {a.example: {policy: one, publisher: primary, signers: [local]}}\n");
+  assert_non_null(text);
+  put(host, "policy.yaml", text);
   host->policy = workplace_path(&host->folder, "policy.yaml");
   host->drop_in = workplace_path(&host->folder, "etc/systemd/system/dkimroll-keeper@.service.d/" UNITS_FILE_NAME);
   host->arguments = (struct cli_arguments){.policy = host->policy, .apply = true};
@@ -157,7 +159,8 @@ static int units_act(void *context, struct error *error) {
   struct host *host = context;
   char *out = NULL, *err = NULL;
   size_t out_size, err_size;
-  struct cli cli = {.arguments = &host->arguments, .out = open_memstream(&out, &out_size), .err = open_memstream(&err, &err_size)};
+  static const struct cli_wiring wiring = {.open_store = store_sqlite_open};
+  struct cli cli = {.wiring = &wiring, .arguments = &host->arguments, .out = open_memstream(&out, &out_size), .err = open_memstream(&err, &err_size)};
   const int status = units_carry_out(&cli, host->folder.path);
   fclose(cli.out);
   fclose(cli.err);

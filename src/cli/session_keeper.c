@@ -203,7 +203,7 @@ int session_begin_keeper(struct session *session, int *ret_descriptor, pid_t *re
   const bool drops = session_will_drop(session);
   const bool trusted = descriptor < 0 && !drops;
   if (!result && trusted) result = fork_keeper(session, &descriptor, &pid, error);
-  if (!result && descriptor < 0) result = fork_granted_keeper(session, &descriptor, &pid, error);
+  if (!result && !trusted && descriptor < 0) result = fork_granted_keeper(session, &descriptor, &pid, error);
   if (!result) result = session_drop(session, error);
   if (!result) result = fork_runner(session, error);
   /* The store is read with the rights of its owner; of what it says here only directories are taken, to be closed. */

@@ -10,7 +10,7 @@
 
 struct life {
   struct world *world;
-  int days;
+  int days, peace; /* of trouble, and after it */
   const char *policy; /* domains */
   const char *rules;  /* of the policy; NULL: the usual ones */
 };
@@ -63,7 +63,7 @@ static void life_check(void *context, bool whole) {
   struct world *world = life->world;
   (void)whole;
   if (world->violations) fail_msg("%zu violations, first: %s", world->violations, world->violation);
-  world_live(world, 45);
+  world_live(world, life->peace);
   const char *const domains[] = {"a.example", "b.example"};
   for (size_t i = 0; i < ARRAY_SIZE(domains); i++) {
     CLEANUP_FREE char *states = world_states(world, domains[i]);
@@ -85,7 +85,7 @@ static void life_end(void *context) {
 }
 
 static void fault_life(const char *name, void (*begin)(void *), int days) {
-  struct life life = {.days = days, .policy = "a.example: {signers: [first, second]}, b.example: {}"};
+  struct life life = {.days = days, .peace = 45, .policy = "a.example: {signers: [first, second]}, b.example: {}"};
   /* The second act is the check itself, which lives on. */
   const struct fault_workload workload = {
       .name = name, .context = &life, .begin = begin, .act = life_act, .check = life_check, .end = life_end, .once = true};
@@ -99,9 +99,9 @@ static void test_fault_engine__first_keys_come_to_sign(void **state) {
 
 static void test_fault_engine__a_revocation_comes_to_its_end(void **state) {
   (void)state;
-  struct life life = {.days = 2, .policy = "a.example: {signers: [first, second]}, b.example: {}", .rules = "rotate-every: 90d, standby: 1"};
+  struct life life = {.days = 2, .peace = 8, .policy = "a.example: {signers: [first, second]}, b.example: {}", .rules = "rotate-every: 90d, standby: 1"};
   const struct fault_workload workload = {
-      .name = "revocation", .context = &life, .begin = emergency_begin, .act = life_act, .check = life_check, .end = life_end, .once = true};
+      .name = "revocation", .context = &life, .begin = emergency_begin, .act = life_act, .check = life_check, .end = life_end, .once = true, .costly = true};
   fault_each(&workload);
 }
 

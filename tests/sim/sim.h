@@ -293,7 +293,7 @@ void sim_emergency_event(struct sim *sim, const struct event *event);
 /* Whether mail of that key need not verify any more; with unsigned_mail: whether what it signed for may go unsigned. */
 bool sim_emergency_waives(struct sim *sim, const char *selector, const char *domain, bool unsigned_mail);
 
-/* ---- sim_actions.c ---- */
+/* ---- sim_actions*.c (what they share is in sim_actions.h), sim_calm.c ---- */
 
 struct sim_action {
   int64_t at; /* true time from the start, milliseconds */

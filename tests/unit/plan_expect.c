@@ -36,6 +36,12 @@ void expect_opens(const struct builder *builder, size_t index, enum plan_action 
   expect_action(builder, index, opens, action);
 }
 
+void expect_choice(const struct builder *builder, enum plan_action action, const char *selector) {
+  const struct plan plan = builder_plan(builder, BUILDER_NOW);
+  assert_string_equal(plan_action_name(plan.action), plan_action_name(action));
+  if (selector) assert_string_equal(builder->lineage.keys[plan.key].selector, selector);
+}
+
 void expect_seen(struct key *key, bool right, int64_t at) {
   for (size_t i = 0; i < key->sighting_count; i++) builder_see(key, key->sightings[i].host, key->sightings[i].address, right, at);
 }

@@ -1,4 +1,4 @@
-/* What the tests of the planner expect of one key's plan; each fails the test where it is otherwise. */
+/* What the tests of the planner expect of a plan, mostly one key's; each fails the test where it is otherwise. */
 #ifndef PLAN_EXPECT_H
 #define PLAN_EXPECT_H
 
@@ -11,6 +11,9 @@ void expect_action(const struct builder *builder, size_t index, int64_t at, enum
 /* A gate that time opens: closed one second before. */
 void expect_opens(const struct builder *builder, size_t index, enum plan_action action, const char *gate,
                   int64_t opens);
+
+/* Of all keys, what comes first at BUILDER_NOW. selector NULL: whatever key it is done with. */
+void expect_choice(const struct builder *builder, enum plan_action action, const char *selector);
 
 /* Every server of the key was seen at `at`, right or not. */
 void expect_seen(struct key *key, bool right, int64_t at);

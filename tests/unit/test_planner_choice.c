@@ -13,12 +13,6 @@
 
 static const int64_t now = BUILDER_NOW;
 
-static void expect_choice(const struct builder *builder, enum plan_action action, const char *selector) {
-  const struct plan plan = builder_plan(builder, now);
-  assert_string_equal(plan_action_name(plan.action), plan_action_name(action));
-  if (selector) assert_string_equal(builder->lineage.keys[plan.key].selector, selector);
-}
-
 static struct plan plan_unattested(const struct builder *builder, int64_t at) {
   struct plan plan;
   plan_lineage(&builder->lineage, &(struct plan_clock){.now = at}, &plan);

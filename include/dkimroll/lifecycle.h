@@ -252,7 +252,7 @@ struct plan {
   size_t key;              /* index into lineage->keys; key_count for a new one */
   int64_t next;            /* when to plan again if nothing happens before; TIME_NEVER */
   struct plan_reason reasons[PLAN_REASONS_MAX];
-  size_t reason_count;
+  size_t reason_count;     /* 0 for an action */
   bool needs_person;       /* nothing that dkimroll does alone will open it */
 };
 

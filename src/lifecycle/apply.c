@@ -386,10 +386,8 @@ static int apply_recovery(struct application *a, struct error *error) {
            lineage->failure ? lineage->failure : "a step");
   int result = application_note(a, NULL, "recovered", reason, error);
   if (result) return result;
-  lineage->failures = 0;
-  lineage->retry_at = lineage->parked_at = TIME_UNSET;
-  result = application_replace_text(&lineage->failure, NULL, error);
-  return result ? result : show_next(lineage, error);
+  failure_forget_shown(lineage);
+  return show_next(lineage, error);
 }
 
 /* The selector is taken by somebody else, in DNS or on disk: it is given up for ever and the next number is tried after the back-off. */

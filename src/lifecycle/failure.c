@@ -18,7 +18,7 @@ static const char *skip(const char *text, const char *word) {
 }
 
 static bool text_is_of(const char *failure, enum plan_action action, const struct key *key) {
-  const char *rest = key ? skip(failure, plan_action_name(action)) : NULL;
+  const char *rest = skip(failure, plan_action_name(action));
   if (rest) rest = skip(rest, " of ");
   if (rest) rest = skip(rest, key->selector);
   return rest && rest[0] == ':';
@@ -35,7 +35,7 @@ void key_forget_failure(struct key *key) {
   key->failure = NULL;
 }
 
-static void forget_shown(struct lineage *lineage) {
+void failure_forget_shown(struct lineage *lineage) {
   lineage->failures = 0;
   lineage->retry_at = lineage->parked_at = TIME_UNSET;
   free(lineage->failure);
@@ -43,13 +43,13 @@ static void forget_shown(struct lineage *lineage) {
 }
 
 void failure_forget(struct lineage *lineage, struct key *key) {
-  if (failure_key(lineage) == key) forget_shown(lineage);
+  if (failure_key(lineage) == key) failure_forget_shown(lineage);
   key_forget_failure(key);
 }
 
 void lineage_forget_failures(struct lineage *lineage) {
   for (size_t i = 0; i < lineage->key_count; i++) key_forget_failure(&lineage->keys[i]);
-  forget_shown(lineage);
+  failure_forget_shown(lineage);
 }
 
 const struct key *failure_key(const struct lineage *lineage) {

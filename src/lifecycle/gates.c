@@ -53,7 +53,8 @@ static bool back_off_closed(struct plan_reason *reason, int64_t opens, unsigned 
 static bool gate_back_off(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
   const struct key *key = view->key, *failed = failure_key(lineage);
-  if (key) return !back_off_runs(view, key->retry_at) || back_off_closed(reason, key->retry_at, key->failures, key->failure);
+  if (key && !back_off_runs(view, key->retry_at)) return true;
+  if (key) return back_off_closed(reason, key->retry_at, key->failures, key->failure);
   /* The next key waits for a failure of one that came to nothing, or that is on its way; those of the key that signs, and of old ones, must not hold it back. */
   if (!back_off_runs(view, lineage->retry_at) || (failed && (failed == view->active || key_is_leaving(lineage, failed)))) return true;
   return back_off_closed(reason, lineage->retry_at, lineage->failures, lineage->failure);

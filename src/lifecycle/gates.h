@@ -74,13 +74,15 @@ bool placement_is_named(const struct placement *placement);
 
 /* The failure that a key remembers, and that the lineage shows, begins with the step that failed, and these read that. */
 void failure_describe(enum plan_action action, const struct key *key, const struct error *error, char *buffer, size_t size);
-/* Whether it is of that step of key; a step about no key has no failure of its own. */
+/* Whether what the lineage shows is of that step of key. */
 bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key);
 /* The key that the failure is about; NULL: none, or it is gone. */
 const struct key *failure_key(const struct lineage *lineage);
 /* Whether that step is what the key failed at last. */
 bool key_failed_at(const struct key *key, enum plan_action action);
 void key_forget_failure(struct key *key);
+/* What the lineage shows; its keys remember theirs. */
+void failure_forget_shown(struct lineage *lineage);
 /* The key's, also where the lineage shows it. */
 void failure_forget(struct lineage *lineage, struct key *key);
 /* Whether that step is still to be done, so that its failure still matters. */

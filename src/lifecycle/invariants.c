@@ -30,7 +30,7 @@ static const char *forbids_ending(const struct lineage *lineage, enum plan_actio
   /* What was revoked is said again: that ends nothing which has not ended. */
   if (key->state == KEY_REVOKED && action == PLAN_REVOKE) return key->deleted_at == TIME_UNSET ? NULL : "its record was deleted";
   if (action == PLAN_REVOKE && key_is_given_up(key)) return forbids_giving_up(key);
-  if (key->state == KEY_REVOKED && action == PLAN_DELETE) return clock->attested ? NULL : "the clock is not attested";
+  if (key->state == KEY_REVOKED) return clock->attested ? NULL : "the clock is not attested";
   if (key->state != KEY_RETIRED) return "it is not retired";
   if (count_active(lineage) == 0) return "no other key signs";
   if (clock->now < timing_revoke(key, lineage->rules)) return "mail that it signed may still be verified";

@@ -6,13 +6,12 @@
 
 /* How urgent an action is when several keys of a lineage have one: first what brings or keeps a signature right, then tidying up. */
 static unsigned action_urgency(enum plan_action action, const struct key *key) {
-  const bool emergency = key && key->compromised_at != TIME_UNSET;
+  const bool emergency = key && key->compromised_at != TIME_UNSET, revoked = key && key->state == KEY_REVOKED;
   /* A key that somebody else has is told to the world right after another one signs, and the look whether the world knows it follows, before anything is done for the
    * next. */
   if (emergency && (action == PLAN_REVOKE || action == PLAN_WITHDRAW)) action = PLAN_REPAIR;
-  if (emergency && action == PLAN_CONFIRM && key->state == KEY_REVOKED) action = PLAN_READY;
-  /* Whether a tombstone still stands concerns no mail. */
-  if (!emergency && action == PLAN_CONFIRM && key && key->state == KEY_REVOKED) action = PLAN_CONFIRM_ABSENT;
+  /* Whether another tombstone still stands concerns no mail. */
+  if (revoked && action == PLAN_CONFIRM) action = emergency ? PLAN_READY : PLAN_CONFIRM_ABSENT;
   static const enum plan_action order[] = {PLAN_ACTIVATE, PLAN_REPAIR, PLAN_READY,    PLAN_GENERATE, PLAN_PUBLISH,        PLAN_CONFIRM, PLAN_PROVE,
                                            PLAN_CHECK_FILES, PLAN_ATTEST,   PLAN_WITHDRAW, PLAN_REVOKE, PLAN_DELETE,   PLAN_CONFIRM_ABSENT, PLAN_DESTROY};
   for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++)

@@ -79,7 +79,7 @@ int64_t wave_turn(const struct wave *wave, const struct lineage *lineage, enum p
   const struct wave_places *places = begins ? &wave->begins : &wave->switches;
   const int64_t own = begins ? lineage->begin_place : lineage->switch_place, next = wave->run + WAVE_RUN_SECONDS;
   const unsigned most = wave->limits.max_per_run;
-  const bool holds = own != TIME_UNSET && places->last != TIME_UNSET && own <= places->last;
+  const bool holds = own != TIME_UNSET && own <= places->last;
   if (holds && own > wave->run) return own;
   if (holds && places->taken < most) return wave->run;
   if (places->last > wave->run) return places->given < most ? places->last : places->last + WAVE_RUN_SECONDS;
@@ -93,13 +93,9 @@ static bool give_place(struct wave *wave, struct lineage *lineage, enum plan_act
   int64_t *own = own_place(lineage, action);
   if (*own == run) return false;
   *own = run;
-  if (places->last == run) {
-    places->given++;
-    return true;
-  }
-  if (places->last != TIME_UNSET && places->last > run) return true;
+  /* A turn is never before the last one that was given (wave_turn). */
+  places->given = places->last == run ? places->given + 1 : 1;
   places->last = run;
-  places->given = 1;
   return true;
 }
 
@@ -109,7 +105,7 @@ bool wave_note_late(struct wave *wave, struct lineage *lineage, const struct pla
     struct plan plan;
     if (i < lineage->key_count && lineage->keys[i].state != KEY_READY) continue;
     plan_key(lineage, i, clock, &plan);
-    for (size_t j = 0; j < plan.reason_count && plan.action == PLAN_NONE; j++)
+    for (size_t j = 0; j < plan.reason_count; j++)
       if (text_equal(plan.reasons[j].gate, "run_room")) given |= give_place(wave, lineage, plan.waiting, plan.reasons[j].opens);
   }
   return given;

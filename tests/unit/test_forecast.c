@@ -225,6 +225,12 @@ static void test_forecast__the_callback_may_end_it(void **state) {
   unsigned calls = 0;
   assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = life->moment + HORIZON, .callback = stop_at_first, .context = &calls}, &life->builder.lineage, 1, &error), 42);
   assert_int_equal(calls, 1);
+  /* Whatever the others would do. */
+  struct lineage both[2];
+  for (size_t i = 0; i < 2; i++) assert_int_equal(lineage_copy(&life->builder.lineage, &both[i], &error), 0);
+  assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = life->moment + HORIZON, .callback = stop_at_first, .context = &calls}, both, 2, &error), 42);
+  assert_int_equal(calls, 2);
+  for (size_t i = 0; i < 2; i++) lineage_release(&both[i]);
 }
 
 static void test_forecast__nothing_happens_in_the_past(void **state) {
@@ -313,6 +319,37 @@ static void test_forecast__many_share_the_places_of_runs(void **state) {
   free(lineages);
 }
 
+static int note_first(void *context, const struct forecast_step *step) {
+  size_t *first = context;
+  if (step->action == PLAN_GENERATE && *first == SIZE_MAX) *first = step->index;
+  return 0;
+}
+
+/* Of those that the store has not numbered yet the first in the list is the first. */
+static void test_forecast__of_equal_ids_the_first_in_the_list_goes_first(void **state) {
+  struct life *life = *state;
+  struct wave wave;
+  struct error error = {0};
+  enum { COUNT = 5 };
+  struct lineage lineages[COUNT];
+  size_t first = SIZE_MAX;
+  wave_begin(&wave);
+  wave.limits.max_per_run = 1;
+  for (size_t i = 0; i < COUNT; i++) assert_int_equal(lineage_copy(&life->builder.lineage, &lineages[i], &error), 0);
+  const struct forecast forecast = {.now = BUILDER_NOW, .until = BUILDER_NOW + WAVE_RUN_SECONDS - 1, .wave = &wave, .callback = note_first, .context = &first};
+  assert_int_equal(forecast_lineages(&forecast, lineages, COUNT, &error), 0);
+  assert_int_equal(first, 0);
+  for (size_t i = 0; i < COUNT; i++) lineage_release(&lineages[i]);
+}
+
+static void test_forecast__of_nothing_is_nothing(void **state) {
+  struct life *life = *state;
+  struct error error = {0};
+  unsigned calls = 0;
+  assert_int_equal(forecast_lineages(&(struct forecast){.now = life->moment, .until = life->moment + HORIZON, .callback = stop_at_first, .context = &calls}, NULL, 0, &error), 0);
+  assert_int_equal(calls, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_forecast__##name, begin, end)
 
 int main(void) {
@@ -334,6 +371,8 @@ int main(void) {
       TEST(a_selector_that_cannot_be_made_ends_it),
       TEST(a_selector_of_a_successor_that_cannot_be_made_ends_it),
       TEST(many_share_the_places_of_runs),
+      TEST(of_equal_ids_the_first_in_the_list_goes_first),
+      TEST(of_nothing_is_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

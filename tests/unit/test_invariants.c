@@ -324,7 +324,7 @@ static void test_invariants__only_a_record_that_is_there_is_given_up(void **stat
     bool now, deleted, permitted;
   } rows[] = {{KEY_GENERATED, false, false, false}, {KEY_PUBLISHED, false, false, true}, {KEY_READY, false, false, true},   {KEY_ACTIVE, false, false, false},
               {KEY_ACTIVE, true, false, true},      {KEY_RETIRED, false, false, true},   {KEY_RETIRED, false, true, false}, {KEY_REVOKED, false, false, true} /* again: a backup brought it back */,
-              {KEY_REVOKED, false, true, false}};
+              {KEY_REVOKED, false, true, false},    {KEY_REMOVED, true, false, false}};
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
     struct key *key = subject_in(builder, rows[i].at);
     key->compromised_at = now - HOUR;

@@ -41,6 +41,43 @@ static void test_planner_choice__what_signs_goes_before_what_is_tidied_up(void *
   expect_choice(builder, PLAN_DELETE, "old");
 }
 
+/* Of a key that is nobody's no mail depends on who says so. */
+static void test_planner_choice__a_look_at_a_tombstone_comes_after_a_new_key(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "old", KEY_REVOKED, now - 2 * DAY)->right_at = TIME_UNSET;
+  expect_seen(builder_key(builder, "active", KEY_ACTIVE, now - BUILDER_LIFE), true, now);
+  expect_action(builder, 0, now, PLAN_CONFIRM);
+  expect_choice(builder, PLAN_GENERATE, NULL);
+  builder->lineage.keys[0].compromised_at = now - 2 * DAY; /* it is somebody else's */
+  expect_choice(builder, PLAN_CONFIRM, "old");
+}
+
+/* Whether somebody else has it does not depend on whether it is still there; a hold puts off its end alone. */
+static void test_planner_choice__the_private_key_of_one_in_other_hands_is_not_looked_at(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "signs", KEY_ACTIVE, now - DAY);
+  struct key *key = builder_key(builder, "waits", KEY_READY, now - DAY);
+  expect_seen(key, true, now);
+  expect_hold(builder, TIME_NEVER);
+  expect_action(builder, 1, now, PLAN_CHECK_FILES);
+  key->compromised_at = now;
+  expect_closed(builder, 1, now, PLAN_REVOKE, "not_held", TIME_NEVER);
+}
+
+/* The loss of one that is not ready yet may be over, too, before it is for good. */
+static void test_planner_choice__a_private_key_that_is_missing_is_looked_for_until_it_is_lost_for_good(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "waits", KEY_PUBLISHED, now - DAY);
+  expect_seen(key, true, now);
+  key->placements[0].damage = DAMAGE_FILE_MISSING;
+  key->placements[0].damaged_at = now;
+  key->files_seen_at = now;
+  expect_closed(builder, 0, now, PLAN_REVOKE, "lost_for_good", now + TIMING_LOST_FOR_GOOD);
+  expect_action(builder, 0, now + TIMING_WATCH_SLOWEST, PLAN_CHECK_FILES);
+  key->files_seen_at = now + TIMING_LOST_FOR_GOOD - 1;
+  expect_action(builder, 0, now + TIMING_LOST_FOR_GOOD, PLAN_REVOKE);
+}
+
 static void test_planner_choice__the_next_moment_is_the_earliest_of_all_keys(void **state) {
   struct builder *builder = *state;
   const struct key *active = builder_key(builder, "active", KEY_ACTIVE, now);
@@ -305,6 +342,9 @@ static void test_planner_choice__whatever_is_stored_a_plan_without_action_lies_a
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(what_signs_goes_before_what_is_tidied_up),
+      TEST(a_look_at_a_tombstone_comes_after_a_new_key),
+      TEST(the_private_key_of_one_in_other_hands_is_not_looked_at),
+      TEST(a_private_key_that_is_missing_is_looked_for_until_it_is_lost_for_good),
       TEST(the_next_moment_is_the_earliest_of_all_keys),
       TEST(a_due_action_is_due_now),
       TEST(a_switch_asks_for_attestation_first),

@@ -38,6 +38,14 @@ static struct lineage *come(struct builder *builder) {
   return &builder->lineage;
 }
 
+/* Another lineage of a wave, whose ready key is to take over. */
+static void next_one(struct builder *builder, int64_t at) {
+  builder_end(builder);
+  builder_begin(builder);
+  builder_key(builder, "a", KEY_ACTIVE, at - BUILDER_LIFE);
+  builder_key(builder, "b", KEY_READY, at - DAY);
+}
+
 static bool note_late(struct builder *builder, int64_t at, struct wave *wave) {
   const struct plan_clock clock = {.wave = wave, .now = at, .attested = true, .skip_watch = true};
   return wave_note_late(wave, &builder->lineage, &clock);
@@ -130,6 +138,20 @@ static void test_wave__switches_have_places_of_their_own(void **state) {
   assert_true(builder->lineage.begin_place == TIME_UNSET);
 }
 
+static void test_wave__several_take_over_in_one_run(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.max_per_run = 2});
+  for (unsigned i = 0; i < 2; i++) {
+    next_one(builder, now);
+    assert_int_equal(plan_in(builder, 1, now, &wave).action, PLAN_ACTIVATE);
+    wave_take(&wave, &builder->lineage, PLAN_ACTIVATE, now);
+  }
+  next_one(builder, now);
+  const struct plan third = plan_in(builder, 1, now, &wave);
+  assert_int_equal(third.next, now + WAVE_RUN_SECONDS);
+  assert_non_null(strstr(builder_reason(&third, "run_room")->text, "2 domains take over in one run, as many as max-per-run allows; its place is in that of "));
+}
+
 static void test_wave__what_is_urgent_or_asked_for_needs_no_place(void **state) {
   struct builder *builder = *state;
   struct wave wave = wave_of((struct policy_limits){.max_per_run = 1, .budget = true});
@@ -177,6 +199,21 @@ static void test_wave__a_clock_that_goes_back_begins_a_new_run(void **state) {
   wave.stopped_at = now;
   wave.probe_at = now + 400 * DAY;
   assert_int_equal(plan_in(builder, 0, now, &wave).action, PLAN_GENERATE);
+}
+
+/* A place that was given by a clock that has been set back since is none: neither before nor after another was given. */
+static void test_wave__a_place_of_a_clock_that_was_ahead_is_none(void **state) {
+  struct builder *builder = *state;
+  struct wave wave = wave_of((struct policy_limits){.max_per_run = 1});
+  const int64_t before = now - DAY;
+  wave_take(&wave, come(builder), PLAN_GENERATE, now);
+  assert_true(note_late(builder, now, &wave));
+  const int64_t ahead = builder->lineage.begin_place;
+  assert_int_equal(plan_in(builder, 0, before, &wave).action, PLAN_GENERATE);
+  wave_take(&wave, come(builder), PLAN_GENERATE, before);
+  assert_true(note_late(builder, before, &wave));
+  builder->lineage.begin_place = ahead;
+  assert_int_equal(plan_in(builder, 0, before, &wave).next, before + 2 * WAVE_RUN_SECONDS);
 }
 
 /* ---- the return from an absence ---- */
@@ -245,16 +282,12 @@ static void test_wave__a_return_that_is_yet_to_come_is_none(void **state) {
 
 /* ---- the budget ---- */
 
-/* One lineage of a wave: its ready key takes over, or does not. */
-static bool switch_one(struct builder *builder, struct wave *wave, int64_t at, bool fails) {
+/* The ready key of the lineage takes over, or does not. */
+static bool note_switch(struct builder *builder, struct wave *wave, int64_t at, bool fails) {
   struct error error = {0}, failure = {0};
   struct lineage before;
   bool changed = false;
   error_set(&failure, ERROR_REFUSED, "454 no");
-  builder_end(builder);
-  builder_begin(builder);
-  builder_key(builder, "a", KEY_ACTIVE, at - BUILDER_LIFE);
-  builder_key(builder, "b", KEY_READY, at - DAY);
   assert_int_equal(lineage_copy(&builder->lineage, &before, &error), 0);
   struct placement_report report = {.signer_id = 1, .switched_at = at, .completed_at = at};
   const struct outcome outcome = {.action = PLAN_ACTIVATE, .key = 1, .at = at, .error = fails ? &failure : NULL, .placements = &report, .placement_count = fails ? 0 : 1};
@@ -263,6 +296,11 @@ static bool switch_one(struct builder *builder, struct wave *wave, int64_t at, b
   assert_int_equal(wave_note(wave, &before, &builder->lineage, &outcome, at, &builder->events, &changed, &error), 0);
   lineage_release(&before);
   return changed;
+}
+
+static bool switch_one(struct builder *builder, struct wave *wave, int64_t at, bool fails) {
+  next_one(builder, at);
+  return note_switch(builder, wave, at, fails);
 }
 
 static void test_wave__more_failures_than_the_budget_stop_it_and_say_so(void **state) {
@@ -333,10 +371,7 @@ static void test_wave__one_probe_at_a_time_ever_more_slowly(void **state) {
   struct builder *builder = *state;
   struct wave wave;
   stop_wave(builder, &wave);
-  builder_end(builder);
-  builder_begin(builder);
-  builder_key(builder, "a", KEY_ACTIVE, now - BUILDER_LIFE);
-  builder_key(builder, "b", KEY_READY, now - DAY);
+  next_one(builder, now);
   int64_t at = now;
   const int64_t pauses[] = {HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 16 * HOUR, DAY, DAY};
   for (size_t i = 0; i < sizeof pauses / sizeof pauses[0]; i++) {
@@ -362,6 +397,20 @@ static void test_wave__a_probe_that_succeeds_lets_all_go_on(void **state) {
   assert_string_equal(builder_event_reason(builder, "healed"), "the wave of rotations goes on: activate of example.com succeeded");
   assert_int_equal(wave.failed, 0);
   assert_string_equal(wave.first, "");
+}
+
+/* It needs no turn of a probe and takes none, and proves as much. */
+static void test_wave__a_rotation_by_hand_that_succeeds_lets_all_go_on(void **state) {
+  struct builder *builder = *state;
+  struct wave wave;
+  stop_wave(builder, &wave);
+  next_one(builder, now + 60);
+  builder->lineage.rotate_requested = true;
+  wave_advance(&wave, now + 60);
+  wave_take(&wave, come(builder), PLAN_ACTIVATE, now + 60);
+  assert_true(wave.probes == 0 && wave.probe_at == now + HOUR);
+  assert_true(note_switch(builder, &wave, now + 60, false));
+  assert_false(wave_is_stopped(&wave));
 }
 
 /* Switching is what fails: that keys can be made was never in doubt. */
@@ -483,6 +532,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_wave__who_comes_too_late_for_a_run_comes_in_his_order),
       TEST(test_wave__switches_have_places_of_their_own),
+      TEST(test_wave__several_take_over_in_one_run),
       TEST(test_wave__what_is_urgent_or_asked_for_needs_no_place),
       TEST(test_wave__what_is_urgent_or_asked_for_takes_no_place),
       TEST(test_wave__a_place_is_kept_from_those_who_come_in_its_run),
@@ -493,12 +543,14 @@ int main(void) {
       TEST(test_wave__a_return_that_is_yet_to_come_is_none),
       TEST(test_wave__a_full_run_is_no_matter_of_a_turn_to_come),
       TEST(test_wave__a_clock_that_goes_back_begins_a_new_run),
+      TEST(test_wave__a_place_of_a_clock_that_was_ahead_is_none),
       TEST(test_wave__more_failures_than_the_budget_stop_it_and_say_so),
       TEST(test_wave__a_share_needs_a_sample),
       TEST(test_wave__failures_of_an_hour_ago_do_not_count),
       TEST(test_wave__a_lineage_that_fails_again_is_counted_once),
       TEST(test_wave__one_probe_at_a_time_ever_more_slowly),
       TEST(test_wave__a_probe_that_succeeds_lets_all_go_on),
+      TEST(test_wave__a_rotation_by_hand_that_succeeds_lets_all_go_on),
       TEST(test_wave__only_the_step_that_failed_proves_something),
       TEST(test_wave__a_person_lets_it_go_on),
       TEST(test_wave__without_a_budget_nothing_is_stopped),

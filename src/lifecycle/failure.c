@@ -17,16 +17,12 @@ static const char *skip(const char *text, const char *word) {
   return text && text_starts(text, word) ? text + strlen(word) : NULL;
 }
 
-static bool text_is_of(const char *failure, enum plan_action action, const struct key *key) {
-  const char *rest = skip(failure, plan_action_name(action));
+bool key_failed_at(const struct key *key, enum plan_action action) {
+  const char *rest = key->failures > 0 ? skip(key->failure, plan_action_name(action)) : NULL;
   if (rest) rest = skip(rest, " of ");
   if (rest) rest = skip(rest, key->selector);
   return rest && rest[0] == ':';
 }
-
-bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key) { return text_is_of(lineage->failure, action, key); }
-
-bool key_failed_at(const struct key *key, enum plan_action action) { return key->failures > 0 && text_is_of(key->failure, action, key); }
 
 void key_forget_failure(struct key *key) {
   key->failures = 0;

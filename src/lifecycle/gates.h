@@ -74,8 +74,6 @@ bool placement_is_named(const struct placement *placement);
 
 /* The failure that a key remembers, and that the lineage shows, begins with the step that failed, and these read that. */
 void failure_describe(enum plan_action action, const struct key *key, const struct error *error, char *buffer, size_t size);
-/* Whether what the lineage shows is of that step of key. */
-bool failure_is_of(const struct lineage *lineage, enum plan_action action, const struct key *key);
 /* The key that the failure is about; NULL: none, or it is gone. */
 const struct key *failure_key(const struct lineage *lineage);
 /* Whether that step is what the key failed at last. */

@@ -44,7 +44,7 @@ bool gate_now_asked(const struct gate_view *view, struct plan_reason *reason) {
 /* A key that is ready takes over within a second, so that no mail goes unsigned; unless it turned out that it cannot. */
 bool gate_no_standby(const struct gate_view *view, struct plan_reason *reason) {
   const struct key *standby = lineage_standby_key(view->lineage);
-  if (!standby || failure_is_of(view->lineage, PLAN_ACTIVATE, standby)) return true;
+  if (!standby || key_failed_at(standby, PLAN_ACTIVATE)) return true;
   return gate_closed(reason, TIME_NEVER, "%s takes over first", standby->selector);
 }
 

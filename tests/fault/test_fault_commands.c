@@ -122,15 +122,7 @@ struct host {
   struct cli_arguments arguments;
 };
 
-static void put(const struct host *host, const char *path, const char *text) {
-  const struct file_rights rights = {.owner = geteuid(), .group = getegid(), .mode = 0755};
-  struct error error = {0};
-  CLEANUP_FREE char *full = workplace_path(&host->folder, path);
-  CLEANUP_FREE char *directory = text_duplicate(full);
-  *strrchr(directory, '/') = '\0';
-  assert_int_equal(file_make_directories(directory, &rights, &error), 0);
-  workplace_write(full, text, 0644);
-}
+static void put(const struct host *host, const char *path, const char *text) { workplace_put(&host->folder, path, text); }
 
 static void host_begin(void *context) {
   struct host *host = context;

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "emergency_rig.h"
 
 static const int64_t now = BUILDER_NOW;
@@ -126,6 +128,18 @@ static void test_planner_emergency__at_once_waits_the_second_that_a_standby_need
   expect_closed(builder, 0, now, PLAN_REVOKE, "no_standby", TIME_NEVER);
   builder_fail(builder, PLAN_ACTIVATE, 1, now, ERROR_UNREACHABLE, true);
   expect_choice(builder, PLAN_REVOKE, "signs"); /* it cannot, and the person said at once */
+}
+
+/* Whatever else the lineage shows meanwhile. */
+static void test_planner_emergency__a_standby_that_could_not_is_known_behind_another_failure(void **state) {
+  struct builder *builder = *state;
+  emergency_key(builder, "signs", KEY_ACTIVE, now - DAY);
+  emergency_key(builder, "waits", KEY_READY, now - DAY);
+  emergency_compromise(builder, "signs", false, true);
+  builder_fail(builder, PLAN_ACTIVATE, 1, now, ERROR_UNREACHABLE, true);
+  builder_fail(builder, PLAN_ATTEST, 2, now, ERROR_UNREACHABLE, true);
+  assert_non_null(strstr(builder->lineage.failure, "attest: "));
+  expect_choice(builder, PLAN_REVOKE, "signs");
 }
 
 static void test_planner_emergency__after_the_end_at_once_its_lines_go_though_no_other_key_signs(void **state) {
@@ -349,6 +363,7 @@ int main(void) {
       TEST(a_rotation_that_is_half_way_is_taken_to_its_end),
       TEST(at_once_ends_the_record_without_another_key),
       TEST(at_once_waits_the_second_that_a_standby_needs),
+      TEST(a_standby_that_could_not_is_known_behind_another_failure),
       TEST(after_the_end_at_once_its_lines_go_though_no_other_key_signs),
       TEST(the_only_key_is_lost_only_by_the_end_at_once),
       TEST(a_key_that_never_signed_is_revoked_and_never_signs),

@@ -41,15 +41,7 @@ static int teardown(void **state) {
   return 0;
 }
 
-static void put(const struct host *host, const char *path, const char *text) {
-  const struct file_rights rights = {.owner = geteuid(), .group = getegid(), .mode = 0755};
-  struct error error = {0};
-  CLEANUP_FREE char *full = workplace_path(&host->folder, path);
-  CLEANUP_FREE char *directory = text_duplicate(full);
-  *strrchr(directory, '/') = '\0';
-  assert_int_equal(file_make_directories(directory, &rights, &error), 0);
-  workplace_write(full, text, 0644);
-}
+static void put(const struct host *host, const char *path, const char *text) { workplace_put(&host->folder, path, text); }
 
 /* As they are installed. */
 static void install(const struct host *host) {

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "dkimroll/cleanup.h"
+#include "dkimroll/file.h"
 #include "dkimroll/text.h"
 
 enum { WORKPLACE_DEPTH_MAX = 16 };
@@ -47,4 +49,15 @@ void workplace_write(const char *path, const char *text, mode_t mode) {
   assert_int_equal(write(descriptor, text, strlen(text)), strlen(text));
   assert_int_equal(fchmod(descriptor, mode), 0);
   close(descriptor);
+}
+
+void workplace_put(const struct workplace *workplace, const char *name, const char *text) {
+  const struct file_rights rights = {.owner = geteuid(), .group = getegid(), .mode = 0755};
+  struct error error = {0};
+  CLEANUP_FREE char *path = workplace_path(workplace, name);
+  CLEANUP_FREE char *directory = text_duplicate(path);
+  assert_non_null(directory);
+  *strrchr(directory, '/') = '\0';
+  assert_int_equal(file_make_directories(directory, &rights, &error), 0);
+  workplace_write(path, text, 0644);
 }

@@ -15,5 +15,7 @@ void workplace_remove(struct workplace *workplace);
 char *workplace_path(const struct workplace *workplace, const char *name);
 /* Writes a file with that mode. */
 void workplace_write(const char *path, const char *text, mode_t mode);
+/* Writes a file of mode 0644 under a name in it, with the folders that it lies in. */
+void workplace_put(const struct workplace *workplace, const char *name, const char *text);
 
 #endif

@@ -47,9 +47,12 @@ struct ask_answer {
   size_t size;
 };
 
-/* answer: NULL on error. Codes: ERROR_TIMEOUT, ERROR_UNREACHABLE, ERROR_NO_ROUTE, ERROR_PROTOCOL, or what usable said;
+/* answer: NULL on error. Codes: ERROR_TIMEOUT, ERROR_UNREACHABLE, ERROR_NO_ROUTE, ERROR_PROTOCOL, those of ask_failed_here, or what usable said;
  * the message begins with the address. */
 typedef void ask_done(void *context, const struct ask_answer *answer, const struct error *error);
+
+/* The failure is one of this host, which could not ask or had no room for the answer (ERROR_NO_MEMORY, ERROR_SYSTEM): it says nothing of any server. */
+bool ask_failed_here(const struct error *error);
 
 struct ask; /* valid until done or cancelled */
 

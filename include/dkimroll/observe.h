@@ -54,7 +54,7 @@ struct observe_server {
 };
 
 struct observe_result {
-  struct error error; /* code 0: servers says it all; else the zone or its servers could not be found */
+  struct error error; /* code 0: servers says it all; else the zone or its servers could not be found, or one could not be asked for want of something here */
   char zone[DNS_NAME_TEXT_SIZE];  /* that really holds the record, after aliases */
   char owner[DNS_NAME_TEXT_SIZE]; /* the name there: other than item->name behind CNAME or DNAME */
   char primary[DNS_NAME_TEXT_SIZE];   /* MNAME of the zone's SOA */

@@ -42,7 +42,8 @@ enum transport_protocol { TRANSPORT_UDP = 1, TRANSPORT_TCP = 2 };
  * false: ignored, the wait goes on (RFC 8945 5.4: a failing reply is ignored). Octets are borrowed during the call. */
 typedef bool transport_accept(void *context, const uint8_t *octets, size_t size);
 /* Ends the exchange: result->code 0 after an accepted answer; ERROR_TIMEOUT at the deadline; ERROR_UNREACHABLE: refused, reset, closed before
- * the answer; ERROR_NO_ROUTE: this host has no route to that address family; ERROR_SYSTEM. */
+ * the answer; ERROR_NO_ROUTE: this host has no route to that address family; ERROR_NO_MEMORY, ERROR_SYSTEM: want of something on this host (too many open
+ * files), which says nothing of the server. */
 typedef void transport_done(void *context, const struct error *result);
 
 struct transport_request {

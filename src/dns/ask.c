@@ -27,8 +27,13 @@ struct ask {
   struct message *message; /* the accepted answer */
   uint8_t *octets;
   size_t size;
+  bool starved;         /* the last attempt had an answer, for which there was no memory */
   struct error failure; /* of the last attempt that says something */
 };
+
+bool ask_failed_here(const struct error *error) {
+  return error->code == ERROR_NO_MEMORY || error->code == ERROR_SYSTEM;
+}
 
 static void ask_forget_answer(struct ask *ask) {
   message_free(TAKE_PTR(ask->message));
@@ -68,14 +73,19 @@ static bool ask_uses_tcp(const struct ask *ask) {
 static bool ask_accept(void *context, const uint8_t *octets, size_t size) {
   struct ask *ask = context;
   struct message *message = NULL;
-  struct error unused;
-  if (message_parse(octets, size, &message, &unused)) return false;
+  struct error error;
+  if (message_parse(octets, size, &message, &error)) {
+    ask->starved |= error.code == ERROR_NO_MEMORY;
+    return false;
+  }
   /* A server that does not understand the query may leave the question out of its refusal (RFC 1035 4.1.1 asks for no
    * more than the header). */
   const bool refusal = message->response && message->id == ask->query.id && message->question_type == 0 &&
                        (message->rcode == DNS_FORMERR || message->rcode == DNS_NOTIMP);
-  uint8_t *copy = message_answers(message, &ask->query) || refusal ? malloc(size) : NULL;
+  const bool answers = message_answers(message, &ask->query) || refusal;
+  uint8_t *copy = answers ? malloc(size) : NULL;
   if (!copy) {
+    ask->starved |= answers;
     message_free(message);
     return false;
   }
@@ -94,6 +104,7 @@ static int ask_send(struct ask *ask, struct error *error) {
   const int64_t now = loop_boottime(ask->asker->loop);
   struct ask_place *place = &ask->places[ask->place];
   if (place->asked_at == 0) place->asked_at = now;
+  ask->starved = false;
   ask->query.id = entropy_u16(ask->asker->entropy);
   int result = message_build_query(&ask->query, octets, sizeof octets, &size, error);
   if (result) return result;
@@ -171,10 +182,12 @@ static void ask_exchanged(void *context, const struct error *result) {
   struct ask *ask = context;
   ask->exchange = NULL;
   if (ask->request.tried) ask->request.tried(ask->context, &ask->places[ask->place].address, result);
+  struct error error = *result;
+  if (ask->starved && !ask->message) error_set(&error, ERROR_NO_MEMORY, "out of memory for its answer");
   if (ask->message)
     ask_answered(ask);
   else
-    ask_go_on(ask, result);
+    ask_go_on(ask, &error);
 }
 
 int ask_start(const struct asker *asker, const struct ask_request *request, ask_done *done, void *context,

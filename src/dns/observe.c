@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/ask.h"
 #include "dkimroll/cleanup.h"
 #include "dkimroll/observe_work.h"
 #include "dkimroll/text.h"
@@ -160,6 +161,8 @@ static void query_answered(struct observe_query *query, struct observe_finding *
   struct observe_server *server = &item->result->servers[query->server];
   query->finished = true;
   if (!error->code) query->finding = *finding;
+  /* Not to have been able to ask says nothing about the server: the whole look is to be done again. */
+  if (ask_failed_here(error) && !item->result->error.code) item->result->error = *error;
   if (!query->sibling) {
     server->at = loop_wall(loop_of(operation));
     if (error->code)

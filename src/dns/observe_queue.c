@@ -68,8 +68,8 @@ static void query_told(void *context, const struct ask_answer *answer, const str
     target->failures = 0;
     (void)!observe_find(answer->message, query->name, query->zone, loop_wall(queue->asker.loop), &finding, &error);
   }
-  /* What its own deadline cut short says nothing about the server. */
-  const bool failed = !answer && loop_boottime(queue->asker.loop) < query->deadline;
+  /* What its own deadline cut short, or could not be asked, says nothing about the server. */
+  const bool failed = !answer && !ask_failed_here(result) && loop_boottime(queue->asker.loop) < query->deadline;
   query_end(query, &finding, &error);
   target->failures += failed;
   if (failed && target->failures >= (target->answered ? OBSERVE_FAILURES_MAX : 1)) target_give_up(target, &error);

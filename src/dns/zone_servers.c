@@ -99,7 +99,7 @@ static void parent_begin(struct zone_search *search) {
 static void apex_told(void *context, const struct message *message, const struct error *error) {
   struct zone_search *search = context;
   /* Not to have been able to ask says nothing about the servers: one that only the zone itself names would be left out. */
-  if (!message && (error->code == ERROR_NO_MEMORY || error->code == ERROR_SYSTEM)) {
+  if (!message && ask_failed_here(error)) {
     zone_search_fail(search, error);
     return;
   }

@@ -41,6 +41,7 @@ enum server_fault {
   SERVER_DEAD,        /* never answers */
   SERVER_UNREACHABLE, /* ICMP says so */
   SERVER_NO_ROUTE,    /* this host has no route */
+  SERVER_NO_SOCKET,   /* this host has too many open files */
   SERVER_SERVFAIL,
   SERVER_REFUSED,
   SERVER_LAME,          /* without AA */

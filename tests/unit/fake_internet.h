@@ -49,11 +49,17 @@ static inline void exchange_serve(void *context) {
   struct error error = {0};
   exchange->timer = NULL;
   const enum server_fault fault = server->fault;
-  if (fault == SERVER_NO_ROUTE || fault == SERVER_UNREACHABLE) {
+  static const struct {
+    enum error_code code;
+    const char *text;
+  } failures[] = {
+      [SERVER_NO_ROUTE] = {ERROR_NO_ROUTE, "Network is unreachable"},
+      [SERVER_UNREACHABLE] = {ERROR_UNREACHABLE, "Connection refused"},
+      [SERVER_NO_SOCKET] = {ERROR_SYSTEM, "Too many open files"},
+  };
+  if (fault < sizeof failures / sizeof failures[0] && failures[fault].code) {
     char text[ADDRESS_TEXT_SIZE];
-    error_set(&error, fault == SERVER_NO_ROUTE ? ERROR_NO_ROUTE : ERROR_UNREACHABLE, "%s: %s",
-              address_format(&server->address, text),
-              fault == SERVER_NO_ROUTE ? "Network is unreachable" : "Connection refused");
+    error_set(&error, failures[fault].code, "%s: %s", address_format(&server->address, text), failures[fault].text);
     exchange_end(exchange, &error);
     return;
   }

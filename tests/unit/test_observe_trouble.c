@@ -38,6 +38,22 @@ static void test_observe__failures_have_their_own_words(void **state) {
   }
 }
 
+static void test_observe__what_this_host_could_not_ask_is_blamed_on_no_server(void **state) {
+  static const enum observe_kind kinds[] = {OBSERVE_PRESENT, OBSERVE_ABSENT, OBSERVE_SURVEY};
+  struct stage *stage = *state;
+  publish(stage, RECORD);
+  set_fault(stage, NS2, SERVER_NO_SOCKET);
+  for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+    stage->items[0] = (struct observe_item){.name = NAME, .record = RECORD, .publisher = &stage->publisher};
+    run_round(stage, kinds[i], 1, DEADLINE_MS);
+    const struct error *error = &stage->results[0].error;
+    assert_true(error->code == ERROR_SYSTEM && error->retryable);
+    assert_string_equal(error->message, NS2 ":53: Too many open files");
+  }
+  set_fault(stage, NS2, SERVER_WELL);
+  assert_says(look(stage, OBSERVE_PRESENT, RECORD), NS2, OBSERVE_RIGHT, RECORD);
+}
+
 static void test_observe__answers_that_come_hard_are_right_all_the_same(void **state) {
   static const enum server_fault faults[] = {SERVER_TRUNCATES, SERVER_ONLY_TCP, SERVER_LIES, SERVER_LOSES_FIRST};
   struct stage *stage = *state;
@@ -110,6 +126,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_observe__dead_server_is_silent_after_its_attempts),
       TEST(test_observe__failures_have_their_own_words),
+      TEST(test_observe__what_this_host_could_not_ask_is_blamed_on_no_server),
       TEST(test_observe__answers_that_come_hard_are_right_all_the_same),
       TEST(test_observe__truncated_answer_is_fetched_over_tcp_at_once),
       TEST(test_observe__truncated_answer_that_tcp_does_not_complete_is_silence),

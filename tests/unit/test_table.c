@@ -137,6 +137,24 @@ static void test_table__stable_name_with_a_foreign_value_is_a_conflict(void **st
   assert_false(table_is_changed(scene.keys));
 }
 
+/* The message goes to the side that talks to the network, into the log and into the store. */
+static void test_table__a_conflict_with_a_private_key_in_the_table_does_not_show_the_key(void **state) {
+  (void)state;
+#define SECRET "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC"
+  static const char *const values[] = {"example.com:theirs:" SECRET, "example.com:theirs:  " SECRET, "example.com:" SECRET, SECRET, "x y:z:" SECRET};
+  for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+    CLEANUP_FREE char *keys = text_format("example.com %s\n", values[i]);
+    CLEANUP(scene_release)
+    struct scene scene = scene_of(TABLE_SIGNING_FILE, keys, "example.com example.com\n");
+    struct table_edit edit = {.kind = TABLE_KEY_SET, .name = "example.com", .value = NEW_VALUE, .before = OLD_VALUE};
+    assert_int_equal(scene_apply(&scene, &edit, 1), ERROR_CONFLICT);
+    assert_non_null(strstr(scene.outcome.error.message, "line 1"));
+    assert_null(strstr(scene.outcome.error.message, "MC4CAQ"));
+    assert_null(strstr(scene.outcome.error.remedy, "MC4CAQ"));
+  }
+#undef SECRET
+}
+
 static void test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go(void **state) {
   (void)state;
   for (int shared = 0; shared < 2; shared++) {
@@ -300,6 +318,7 @@ int main(void) {
       cmocka_unit_test(test_table__inverse_edits_restore_every_octet),
       cmocka_unit_test(test_table__stable_name_gets_a_new_value_in_place),
       cmocka_unit_test(test_table__stable_name_with_a_foreign_value_is_a_conflict),
+      cmocka_unit_test(test_table__a_conflict_with_a_private_key_in_the_table_does_not_show_the_key),
       cmocka_unit_test(test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go),
       cmocka_unit_test(test_table__key_that_a_sender_names_is_not_removed),
       cmocka_unit_test(test_table__key_that_a_percent_line_names_is_not_removed),

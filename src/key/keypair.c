@@ -241,20 +241,6 @@ static int keypair_create_copy(const struct keypair_secret *secret, const char *
   return ERROR_EXISTS;
 }
 
-int keypair_copy(const char *source, const char *path, const struct file_rights *rights,
-                 struct keypair_public *ret_public, struct error *error) {
-  CLEANUP(keypair_secret_release) struct keypair_secret secret = {0};
-  CLEANUP(keypair_public_release) struct keypair_public public_half = {0};
-  int result = file_read(source, KEYPAIR_FILE_MAX, &secret.octets, &secret.size, NULL, error);
-  if (result == 0) result = keypair_parse(source, &secret, &public_half, error);
-  if (result == 0) result = keypair_make_parents(path, rights, error);
-  if (result == 0) result = keypair_create_copy(&secret, path, rights, error);
-  if (result < 0) return result;
-  *ret_public = public_half;
-  public_half.public_key = NULL;
-  return 0;
-}
-
 static int keypair_refuse_foreign(const char *path, struct error *error) {
   return error_set(error, ERROR_CONFLICT, "%s is not a private key and is left as it is", path);
 }
@@ -384,6 +370,22 @@ int keypair_destroy(const char *path, struct error *error) {
   if (result == 0) result = file_sync_parent(path, &reason);
   if (result < 0 && error) *error = reason;
   return result;
+}
+
+int keypair_copy(const char *source, const char *path, const struct file_rights *rights,
+                 struct keypair_public *ret_public, struct error *error) {
+  CLEANUP(keypair_secret_release) struct keypair_secret secret = {0};
+  CLEANUP(keypair_public_release) struct keypair_public public_half = {0};
+  CLEANUP_CLOSE int descriptor = -1;
+  struct stat status = {0};
+  int result = keypair_take(source, &descriptor, &status, &secret, error);
+  if (result == 0) result = keypair_parse(source, &secret, &public_half, error);
+  if (result == 0) result = keypair_make_parents(path, rights, error);
+  if (result == 0) result = keypair_create_copy(&secret, path, rights, error);
+  if (result < 0) return result;
+  *ret_public = public_half;
+  public_half.public_key = NULL;
+  return 0;
 }
 
 int keypair_archive(const char *path, const char *directory, struct error *error) {

@@ -151,7 +151,10 @@ int key_roots_resolve_file(const struct key_roots *roots, const char *path, char
     CLEANUP_FREE char *root = NULL;
     struct error reason = {0};
     result = file_resolve(roots->paths[i], &root, &reason);
-    if (result < 0 && result != ERROR_NOT_FOUND) return error_set(error, result, "%s", reason.message);
+    if (result < 0 && result != ERROR_NOT_FOUND) {
+      if (error) *error = reason;
+      return result;
+    }
     if (result < 0 || !key_path_is_below(real, root)) continue;
     *ret_real = TAKE_PTR(real);
     return 0;

@@ -14,6 +14,11 @@ struct table_step {
 };
 
 static int table_check_text(const char *text, struct error *error) {
+  if (text && text[0] == '\0') {
+    error_set(error, ERROR_CONFIG, "an entry of a table of OpenDKIM has no part that is empty");
+    error_remedy(error, "choose senders with a domain, and names and directories that are not empty, in the policy");
+    return ERROR_CONFIG;
+  }
   for (const char *p = text; p && *p; p++)
     if (text_is_control(p) || *p == ' ' || *p == '#') {
       char shown[TABLE_PLACE_SIZE];

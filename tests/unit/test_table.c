@@ -278,6 +278,22 @@ static void test_table__texts_that_would_break_a_line_are_refused(void **state) 
   assert_int_equal(scene_apply(&scene, &colon, 1), ERROR_CONFIG);
 }
 
+/* Such a line would be read as something else, or have OpenDKIM refuse the whole table at its next start. */
+static void test_table__an_entry_without_a_name_or_a_pattern_is_refused(void **state) {
+  (void)state;
+  const struct table_edit edits[] = {
+      {.kind = TABLE_KEY_SET, .name = "", .value = NEW_VALUE},
+      {.kind = TABLE_KEY_SET, .name = "k", .value = ""},
+      {.kind = TABLE_SIGN_POINT, .pattern = "", .address = "dkimroll-proof@", .name = NEW_NAME},
+      {.kind = TABLE_SIGN_POINT, .pattern = "example.com", .address = "a@example.com", .name = ""},
+  };
+  for (size_t i = 0; i < ARRAY_SIZE(edits); i++) {
+    CLEANUP(scene_release) struct scene scene = scene_of(TABLE_SIGNING_FILE, NEW_NAME " " NEW_VALUE "\n", "");
+    assert_int_equal(scene_apply(&scene, &edits[i], 1), ERROR_CONFIG);
+    assert_false(table_is_changed(scene.keys) || table_is_changed(scene.signing));
+  }
+}
+
 static void test_table__line_that_opendkim_would_cut_is_refused(void **state) {
   (void)state;
   char path[TABLE_LINE_MAX + 1];
@@ -329,6 +345,7 @@ int main(void) {
       cmocka_unit_test(test_table__existing_changes_only_what_has_before),
       cmocka_unit_test(test_table__hash_ends_an_entry_and_first_of_a_name_counts),
       cmocka_unit_test(test_table__texts_that_would_break_a_line_are_refused),
+      cmocka_unit_test(test_table__an_entry_without_a_name_or_a_pattern_is_refused),
       cmocka_unit_test(test_table__line_that_opendkim_would_cut_is_refused),
       cmocka_unit_test(test_table__cr_at_the_very_end_becomes_one_line_end),
       cmocka_unit_test(test_table__a_value_that_is_there_already_is_not_replaced_by_itself),

@@ -358,6 +358,7 @@ static void test_policy_schema__damaged_texts_are_refused(void **state) {
                                       "{\"a\": {\"keys\": {\"main\": {\"algorithm\": \"dsa\"}}}}",
                                       "{\"a\": {}}\n---\n{\"a\": {}}",
                                       "{\"a\": {\"standby\": 1, \"standby\": 2}}",
+                                      "{\"a-name-of-more-than-63-octets-which-no-policy-can-have-given-to-it\": {}}",
                                       "{\"a\": {\"keys\": &k {}}}"};
   for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
     struct policy_rules *rules = NULL;

@@ -123,8 +123,8 @@ LIVES = [
     Life("archive", "archive", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("import", "never", ["active"], ["import", "--apply"], ["active"], repeated=True, lost=True, sampled=False),
     Life("tool-first", TOOL, [], ["run", "--budget", "5s"], ["active"], sampled=False),
-    Life("tool-revoke", TOOL, ["retired", "active"], ["run", "--budget", "1s"], ["revoked", "active"], sampled=False),
-    Life("tool-remove", TOOL, ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"], sampled=False),
+    Life("tool-revoke", TOOL, ["retired", "active"], ["run", "--budget", "4s"], ["revoked", "active"], sampled=False),
+    Life("tool-remove", TOOL, ["revoked", "active"], ["run", "--budget", "4s"], ["removed", "active"], sampled=False),
     DaemonLife("daemon", STANDBY, ["active", "ready"], ["daemon"], ["revoked", "active", "ready"]),
 ]
 STATES = ["reserved", "generated", "published", "ready", "active", "retired", "revoked", "removed"]

@@ -154,7 +154,7 @@ link_key_out() {
 inline_key_stays() {
   local secret=MC4CAQAwBQYDK2VwBCIEIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g tables='/etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable' status=0
   in_host sh -c "cp -p /etc/dkimkeys/KeyTable /root/KeyTable; echo 'inline $zone:inline:$secret' >>/etc/dkimkeys/KeyTable"
-  taken_over dkimroll "survey $tables /etc/dkimkeys/keys/%d $zone" "conflict $tables inline $zone:inline:/etc/dkimkeys/keys/$zone/x.private" "look $tables" "users $secret" >"$work/said" 2>&1 || status=1
+  taken_over dkimroll "survey $tables /etc/dkimkeys/keys/%d $zone" "conflict $tables inline $zone:inline:/etc/dkimkeys/keys/$zone/x.private" "look $tables" "users /etc/dkimkeys/elsewhere.private" >"$work/said" 2>&1 || status=1
   cat "$work/said"
   grep -q '^DONE survey' "$work/said" && grep -q 'not.shown' "$work/said" && ! grep -qE 'MC4CAQAwBQ|CQoLDA0O|GRobHB0e' "$work/said" || status=1
   in_host sh -c 'cat /root/KeyTable >/etc/dkimkeys/KeyTable'

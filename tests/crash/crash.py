@@ -449,7 +449,7 @@ class Sender(threading.Thread):
             return "a message was not signed" if signed else None
         self.signed = True
         record = self.serves("%s._domainkey.%s" % (selector, self.world.zone))
-        if selector != self.waived and (not record or record.rstrip().endswith(b"p=")):
+        if selector != self.waived and (not record or record.rstrip().endswith(b"p=") or not mail.verify(mail.text_of(headers, added), self.world.server)):
             return "a message was signed with %s, whose record is %r" % (selector, record)
         return None
 

@@ -111,10 +111,10 @@ $(BUILD)/tests/fault/test_%: $(BUILD)/tests/fault/test_%.o $(BUILD)/tests/fault/
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # What kills the program at a chosen system call, and under which memory runs out, also in libraries.
-CRASH_TOOLS := $(BUILD)/tests/crash/killer $(BUILD)/tests/crash/short.so
+CRASH_TOOLS := $(BUILD)/tests/crash/killer $(BUILD)/tests/crash/short.so $(BUILD)/tests/crash/synchronised.so
 $(BUILD)/tests/crash/killer: $(BUILD)/tests/crash/killer.o
 	$(CC) $(LDFLAGS) -o $@ $^
-$(BUILD)/tests/crash/short.so: $(BUILD)/tests/crash/short.o
+$(BUILD)/tests/crash/%.so: $(BUILD)/tests/crash/%.o
 	$(CC) -shared -fPIC -o $@ $^
 
 # The simulator (tests/sim/README.md).

@@ -11,6 +11,10 @@ int key_path_normalise(const char *path, char **ret_path, struct error *error) E
 /* Whether directory, normalised, is one of roots or below one, also behind symbolic links. ERROR_PERMISSION. */
 int key_roots_check(const struct key_roots *roots, const char *directory, struct error *error) ERROR_USE_RESULT;
 
+/* The real path of the file at path, whose directory key_roots_check has let pass: a link in its place must not lead out of roots either. Caller frees. ERROR_PERMISSION,
+ * ERROR_NOT_FOUND. */
+int key_roots_resolve_file(const struct key_roots *roots, const char *path, char **ret_real, struct error *error) ERROR_USE_RESULT;
+
 /* Whether a key may be made in directory, which key_roots_check has let pass, for owner ("" or NULL: the worker's own) with mode. ERROR_PERMISSION. */
 int key_roots_check_rights(const struct key_roots *roots, const char *directory, const char *owner, mode_t mode,
                            struct error *error) ERROR_USE_RESULT;

@@ -35,7 +35,7 @@ int keypair_read_public(const char *path, struct keypair_public *ret_public, str
 int keypair_read_inline(const char *text, size_t size, struct keypair_public *ret_public, struct error *error) ERROR_USE_RESULT;
 
 /* Puts the private key that is at source also at path, for a signer with another owner, as keypair_generate does it. The same octets at path
- * already: success. ERROR_EXISTS: others. Caller releases *ret_public. */
+ * already: success. ERROR_EXISTS: others; ERROR_CONFLICT: source is a symbolic link, or no regular file of at most KEYPAIR_FILE_MAX octets. Caller releases *ret_public. */
 int keypair_copy(const char *source, const char *path, const struct file_rights *rights,
                  struct keypair_public *ret_public, struct error *error) ERROR_USE_RESULT;
 

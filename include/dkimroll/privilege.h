@@ -12,7 +12,7 @@
 #define PRIVILEGE_USER "dkimroll"
 
 /* Becomes user (not root) with group and the groups that the host's database gives him, without any capability, and such that no program that is
- * started can gain any (PR_SET_NO_NEW_PRIVS). It cannot be undone. ERROR_INVALID: user is root; ERROR_PERMISSION: the process may not
+ * started can gain any (PR_SET_NO_NEW_PRIVS), nor type into the terminal of who started us, if the kernel takes the filter for that. It cannot be undone. ERROR_INVALID: user is root; ERROR_PERMISSION: the process may not
  * change its user, and is as it was or has lost a part of its rights, so the caller must end. */
 int privilege_drop(uid_t user, gid_t group, struct error *error) ERROR_USE_RESULT;
 

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <seccomp.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "dkimroll/cleanup.h"
@@ -28,6 +30,17 @@ static void filter_release(scmp_filter_ctx *filter) {
   if (*filter) seccomp_release(*filter);
 }
 
+/* The kernel takes the lower half of the register as the request, too. */
+static int filter_shut_terminal(scmp_filter_ctx filter) {
+  static const unsigned typing[] = {TIOCSTI, TIOCLINUX};
+  int failure = 0;
+  for (size_t i = 0; i < ARRAY_SIZE(typing) && failure == 0; i++)
+    failure = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, typing[i]));
+  /* Another architecture's calls (of a 32-bit program) have other numbers and would pass the rules. */
+  if (failure == 0) failure = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
+  return failure;
+}
+
 static int filter_fill(scmp_filter_ctx filter) {
   const uint32_t no_family = SCMP_ACT_ERRNO(EAFNOSUPPORT);
   /* The kernel takes the lower half of the register as the family. */
@@ -36,18 +49,20 @@ static int filter_fill(scmp_filter_ctx filter) {
     failure = seccomp_rule_add(filter, no_family, SCMP_SYS(socketpair), 1, SCMP_A0_32(SCMP_CMP_NE, AF_UNIX));
   for (size_t i = 0; i < ARRAY_SIZE(refused_calls) && failure == 0; i++)
     failure = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused_calls[i], 0);
-  /* Another architecture's calls (of a 32-bit program) have other numbers and would pass the rules. */
-  if (failure == 0) failure = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
-  return failure;
+  return failure == 0 ? filter_shut_terminal(filter) : failure;
 }
 
-int call_filter_install(struct error *error) {
+static int filter_install(int (*fill)(scmp_filter_ctx filter), struct error *error) {
   CLEANUP(filter_release) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
   if (!filter) return error_set(error, ERROR_NO_MEMORY, "out of memory for the filter of system calls");
-  int failure = filter_fill(filter);
+  int failure = fill(filter);
   if (failure == 0) failure = seccomp_load(filter);
   if (failure == 0) return 0;
   error_set(error, ERROR_SYSTEM, "the kernel takes no filter of system calls (seccomp): %s", strerror(-failure));
   error_remedy(error, "see whether the kernel has CONFIG_SECCOMP_FILTER, and whether a container forbids seccomp(2)");
   return ERROR_SYSTEM;
 }
+
+int call_filter_install(struct error *error) { return filter_install(filter_fill, error); }
+
+int call_filter_shut_terminal(struct error *error) { return filter_install(filter_shut_terminal, error); }

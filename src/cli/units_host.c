@@ -23,13 +23,13 @@ static const struct {
 
 static int no_memory(struct error *error) { return error_set(error, ERROR_NO_MEMORY, "out of memory for the units"); }
 
-/* *ret_text: caller frees; NULL: there is none that systemd would read. What cannot be read just now is not taken for missing. */
+/* *ret_text: caller frees; NULL: there is none that systemd would read. What cannot be read just now, or is too large, is not taken for missing. */
 static int read_text(const char *path, char **ret_text, struct error *error) {
   struct error reason = {0};
   size_t size = 0;
   *ret_text = NULL;
   const int result = file_read(path, UNITS_TEXT_MAX, ret_text, &size, NULL, &reason);
-  if (result == 0 || !reason.retryable) return 0;
+  if (result == 0 || (!reason.retryable && result != ERROR_LIMIT)) return 0;
   *error = reason;
   return result;
 }
@@ -47,17 +47,23 @@ static int add_drop_in(const char *path, char **ours, struct buffer *text, struc
   return 0;
 }
 
+static int refuse_count(const char *directory, struct error *error) {
+  error_set(error, ERROR_LIMIT, "%s has more than %d drop-ins", directory, UNITS_DROP_INS_MAX);
+  error_remedy(error, "join some of them into one file");
+  return ERROR_LIMIT;
+}
+
 /* In the order of their names, as far as they count here. */
 static int add_drop_ins(const char *directory, struct units_unit *unit, bool etc, struct buffer *text, struct error *error) {
   struct dirent **entries = NULL;
   const int count = scandir(directory, &entries, is_drop_in, alphasort);
-  int result = count < 0 && errno == ENOMEM ? no_memory(error) : 0;
+  int result = count < 0 && errno == ENOMEM ? no_memory(error) : count > UNITS_DROP_INS_MAX ? refuse_count(directory, error) : 0;
   for (int i = 0; i < count; i++) {
     const bool ours = etc && text_equal(entries[i]->d_name, UNITS_FILE_NAME);
     CLEANUP_FREE char *path = text_format("%s/%s", directory, entries[i]->d_name);
     free(entries[i]);
     if (!result && !path) result = no_memory(error);
-    if (!result && i < UNITS_DROP_INS_MAX) result = add_drop_in(path, ours ? &unit->ours : NULL, text, error);
+    if (!result) result = add_drop_in(path, ours ? &unit->ours : NULL, text, error);
   }
   free(entries);
   return result;

@@ -172,12 +172,14 @@ static int key_jobs_run_generate(void *context, struct reader *request, struct b
 
 static int key_jobs_run_copy(void *context, struct reader *request, struct buffer *reply, struct error *error) {
   CLEANUP_FREE char *source = NULL;
+  CLEANUP_FREE char *real = NULL;
   CLEANUP_FREE char *path = NULL;
   CLEANUP(keypair_public_release) struct keypair_public key = {0};
   struct file_rights rights;
   int result = key_jobs_take_path(context, request, &source, error);
   if (result == 0) result = key_jobs_take_target(context, request, &path, &rights, error);
-  if (result == 0) result = keypair_copy(source, path, &rights, &key, error);
+  if (result == 0) result = key_roots_resolve_file(context, source, &real, error);
+  if (result == 0) result = keypair_copy(real, path, &rights, &key, error);
   if (result == 0) key_jobs_reply_public(reply, &key);
   return result;
 }

@@ -143,6 +143,27 @@ int key_roots_check(const struct key_roots *roots, const char *directory, struct
   return result;
 }
 
+int key_roots_resolve_file(const struct key_roots *roots, const char *path, char **ret_real, struct error *error) {
+  CLEANUP_FREE char *real = NULL;
+  int result = file_resolve(path, &real, error);
+  if (result < 0) return result;
+  for (size_t i = 0; i < roots->count; i++) {
+    CLEANUP_FREE char *root = NULL;
+    struct error reason = {0};
+    result = file_resolve(roots->paths[i], &root, &reason);
+    if (result < 0 && result != ERROR_NOT_FOUND) {
+      if (error) *error = reason;
+      return result;
+    }
+    if (result < 0 || !key_path_is_below(real, root)) continue;
+    *ret_real = TAKE_PTR(real);
+    return 0;
+  }
+  error_set(error, ERROR_PERMISSION, "%s is a symbolic link to %s, which is not in a directory where the policy keeps keys", path, real);
+  error_remedy(error, "name that directory in the policy (key-directory), or put the private key itself in the place of the link");
+  return ERROR_PERMISSION;
+}
+
 int key_roots_check_rights(const struct key_roots *roots, const char *directory, const char *owner, mode_t mode,
                            struct error *error) {
   for (size_t i = 0; i < roots->rights_count; i++) {

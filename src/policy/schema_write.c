@@ -1,19 +1,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/policy_schema.h"
+#include "dkimroll/text.h"
+
+/* What YAML would refuse, or take for the end of a line, if it stood there as it is (YAML 1.1, 5.1 and 5.4): its number, and how many octets of UTF-8 it has. 0: nothing of that kind. */
+static size_t read_unprintable(const char *at, unsigned *ret_number) {
+  const unsigned char first = (unsigned char)at[0];
+  if (first < 0x20 || first == 0x7f) {
+    *ret_number = first;
+    return 1;
+  }
+  if (text_is_control(at)) {
+    *ret_number = (unsigned char)at[1];
+    return 2;
+  }
+  static const struct {
+    char octets[4];
+    unsigned number;
+  } rows[] = {{"\xe2\x80\xa8", 0x2028}, {"\xe2\x80\xa9", 0x2029}, {"\xef\xbb\xbf", 0xfeff}, {"\xef\xbf\xbe", 0xfffe}, {"\xef\xbf\xbf", 0xffff}};
+  for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+    if (strncmp(at, rows[i].octets, 3) != 0) continue;
+    *ret_number = rows[i].number;
+    return 3;
+  }
+  return 0;
+}
 
 void schema_write_text(const char *text, struct buffer *buffer) {
   buffer_add_text(buffer, "\"");
-  for (const char *at = text; *at; at++) {
-    const unsigned char octet = (unsigned char)*at;
-    if (octet == '"' || octet == '\\') {
-      buffer_format(buffer, "\\%c", octet);
-    } else if (octet < 0x20 || octet == 0x7f) {
-      buffer_format(buffer, "\\u%04x", octet);
+  for (const char *at = text; *at;) {
+    unsigned number = 0;
+    const size_t size = read_unprintable(at, &number);
+    if (size > 0) {
+      buffer_format(buffer, "\\u%04x", number);
+    } else if (*at == '"' || *at == '\\') {
+      buffer_format(buffer, "\\%c", *at);
     } else {
       buffer_add(buffer, at, 1);
     }
+    at += size > 0 ? size : 1;
   }
   buffer_add_text(buffer, "\"");
 }

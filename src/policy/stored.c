@@ -6,6 +6,24 @@
 #include "dkimroll/policy_tables.h"
 #include "dkimroll/policy_yaml.h"
 
+/* How many octets the letter has that begins there; 0: it is none of UTF-8 (RFC 3629 section 4). */
+static size_t letter_size(const unsigned char *at) {
+  const size_t size = at[0] < 0x80 ? 1 : at[0] >= 0xc2 && at[0] < 0xe0 ? 2 : at[0] >= 0xe0 && at[0] < 0xf0 ? 3 : at[0] >= 0xf0 && at[0] < 0xf5 ? 4 : 0;
+  for (size_t i = 1; i < size; i++)
+    if ((at[i] & 0xc0) != 0x80) return 0;
+  const bool too_long = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
+  const bool no_letter = (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf4 && at[1] >= 0x90);
+  return too_long || no_letter ? 0 : size;
+}
+
+/* The policy's own texts are UTF-8; names of directories and keys that were taken over come from tables, which may hold anything. */
+static bool is_utf8(const char *text) {
+  const unsigned char *at = (const unsigned char *)text;
+  for (size_t size; *at; at += size)
+    if ((size = letter_size(at)) == 0) return false;
+  return true;
+}
+
 /* One entry as {"NAME": {...}}: what read_entry below reads, and what a policy file would have under `policies` and the like. */
 static int format_entry(const struct schema_table *table, const void *record, char **ret_text, struct error *error) {
   struct buffer buffer = BUFFER_WITH_MAXIMUM(POLICY_STORED_MAX);
@@ -24,6 +42,12 @@ static int format_entry(const struct schema_table *table, const void *record, ch
               POLICY_STORED_MAX);
     error_remedy(error, "give it fewer servers or shorter paths in the policy");
     return ERROR_LIMIT;
+  }
+  if (!is_utf8(text)) {
+    free(text);
+    error_set(error, ERROR_INVALID, "%s \"%s\" has a path or name that is no UTF-8, so it cannot be stored with its keys", table->what, name ? name : "");
+    error_remedy(error, "rename that directory or key name in the signer's tables, or leave that key alone");
+    return ERROR_INVALID;
   }
   *ret_text = text;
   return 0;

@@ -286,6 +286,11 @@ static bool check_key(struct policy_yaml *yaml) {
                       "domain-defaults");
     return false;
   }
+  /* What is written again is read again, and YAML takes a quoted key of at most 1024 characters. */
+  if (yaml->report->stored && yaml->event.data.scalar.length > POLICY_NAME_MAX) {
+    policy_report_add(yaml->report, place, "this name is longer than the 63 octets that a policy lets it have");
+    return false;
+  }
   return check_scalar(yaml);
 }
 

@@ -14,6 +14,11 @@ struct table_step {
 };
 
 static int table_check_text(const char *text, struct error *error) {
+  if (text && text[0] == '\0') {
+    error_set(error, ERROR_CONFIG, "an entry of a table of OpenDKIM has no part that is empty");
+    error_remedy(error, "choose senders with a domain, and names and directories that are not empty, in the policy");
+    return ERROR_CONFIG;
+  }
   for (const char *p = text; p && *p; p++)
     if (text_is_control(p) || *p == ' ' || *p == '#') {
       char shown[TABLE_PLACE_SIZE];
@@ -60,6 +65,12 @@ static const char *table_shown(const struct table_span *span, char buffer[TABLE_
   return text_printable(span->text, span->size, buffer, TABLE_PLACE_SIZE);
 }
 
+/* OpenDKIM takes a private key itself in the place of its path, and a line that went wrong may hold one anywhere. The message leaves the keeper. */
+static const char *table_shown_value(const struct table *table, const struct table_line *line, char buffer[TABLE_PLACE_SIZE]) {
+  const bool named = line->path.size > 0 && (line->path.text[0] == '/' || line->path.text[0] == '.');
+  return table->kind != TABLE_KEYS || named ? table_shown(&line->value, buffer) : "(no path; not shown, since it may be a private key)";
+}
+
 static int table_conflict_with_line(const struct table *table, uint32_t line, const char *expected,
                                     struct error *error) {
   char place[TABLE_PLACE_SIZE];
@@ -67,7 +78,7 @@ static int table_conflict_with_line(const struct table *table, uint32_t line, co
   char value[TABLE_PLACE_SIZE];
   const struct table_line *found = &table->lines[line];
   error_set(error, ERROR_CONFLICT, "%s: %s has \"%s\" and not \"%s\"; dkimroll did not write that line",
-            table_place(table, line, place), table_shown(&found->key, key), table_shown(&found->value, value),
+            table_place(table, line, place), table_shown(&found->key, key), table_shown_value(table, found, value),
             expected);
   error_remedy(error, "dkimroll changes only lines that it wrote: `dkimroll import` shows whether it can take that one over; else remove or correct it");
   return ERROR_CONFLICT;

@@ -176,7 +176,7 @@ static int table_refuse_sender(const char *sender, const char *why, struct error
 
 int table_sender_pattern(enum table_kind kind, const char *sender, char **ret_pattern, struct error *error) {
   const char *at = strrchr(sender, '@');
-  if (!at && !strchr(sender, '*')) return table_refuse_sender(sender, "names no address", error);
+  if ((!at && !strchr(sender, '*')) || (at && at[1] == '\0')) return table_refuse_sender(sender, "names no address", error);
   if (kind == TABLE_SIGNING_REFILE)
     return table_take_text(text_format("%s%s", at == sender ? "*" : "", sender), ret_pattern, error);
 

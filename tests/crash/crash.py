@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """crash.py --world FOLDER --dkimroll PROGRAM --killer PROGRAM --ports NAMED MILTER... -- [OPTIONS]        (crash.sh calls it, with the servers up)
 
-  --all               every point; else --sample COUNT (100) of them, chosen by --seed N
+  --all               every point; else --sample COUNT (100) of them, chosen by --seed N, of the lives that are sampled
   --memory COUNT      besides, so many of the allocations fail (short.c): in libraries, too; --all: one in MEMORY_STRIDE of them
   --life NAME         points of that life alone (one of LIVES)
   --replay POINT      one point, as it is printed when it fails: LIFE:CALL:before, LIFE:CALL:after or LIFE:ALLOCATION:memory
@@ -60,7 +60,7 @@ POLICY = """state: %(folder)s/state/state.db
 policies:
   standard:
 %(rules)spublishers:
-  primary: {type: rfc2136, server: "127.0.0.1:%(named)d", tsig-file: %(tsig)s, servers: ["127.0.0.1:%(named)d"]}
+  primary: %(publisher)s
 signers:
   local:
     type: opendkim
@@ -78,8 +78,13 @@ TELLING = """hooks: {transition: [/bin/sh, -c, "echo $DKIMROLL_NUMBER >>%(folder
 metrics: {file: %(folder)s/metrics/dkimroll.prom}
 """
 
-# What becomes of a retired key, by policy; a life names one of these. In the last one a key waits as standby, and people are told.
+# Of a life whose records are published by a tool of somebody else's, which the runner calls.
+RFC2136 = '{type: rfc2136, server: "127.0.0.1:%(named)d", tsig-file: %(tsig)s, servers: ["127.0.0.1:%(named)d"]}'
+COMMAND = '{type: command, command: [/bin/sh, %(tool)s, %(tsig)s, 127.0.0.1, "%(named)d"], servers: ["127.0.0.1:%(named)d"], wait: 10s}'
+
+# What becomes of a retired key, by policy; a life names one of these. In one a key waits as standby, and people are told; in the last one a tool publishes.
 STANDBY = "standby"
+TOOL = "tool"
 ENDINGS = {
     "never": "drain: 7d, tombstone: 30d, private-key: destroy",
     "long": "drain: 2s, tombstone: 30d, private-key: destroy",
@@ -87,15 +92,18 @@ ENDINGS = {
     "none": "drain: 2s, tombstone: 0s, private-key: destroy",
     "archive": "drain: 2s, tombstone: 2s, private-key: archive, archive-directory: %(folder)s/archive/%%d",
     STANDBY: "drain: 2s, tombstone: 30d, private-key: destroy",
+    TOOL: "drain: 2s, tombstone: 2s, private-key: destroy",
 }
 
 
 class Life:
     daemon, troubles = False, 0
 
-    """begin: states of all keys before it; command: what is killed; end: states after it. signed: mail has to be signed from the beginning."""
+    """begin: states of all keys before it; command: what is killed; end: states after it. signed: mail has to be signed from the beginning. lost: the database is gone, and the
+    command makes it anew. sampled: a sample of all points has some of it, which costs its preparation."""
 
-    def __init__(self, name, ending, begin, command, end, repeated=False):
+    def __init__(self, name, ending, begin, command, end, repeated=False, lost=False, sampled=True):
+        self.lost, self.sampled = lost, sampled
         self.name, self.ending, self.begin, self.command, self.end = name, ending, begin, command, end
         self.repeated = repeated  # the command is a wish: killed before it was written down, it has to be said again
         self.signed = "active" in begin
@@ -113,6 +121,10 @@ LIVES = [
     Life("remove", "short", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("remove-at-once", "none", ["retired", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("archive", "archive", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
+    Life("import", "never", ["active"], ["import", "--apply"], ["active"], repeated=True, lost=True, sampled=False),
+    Life("tool-first", TOOL, [], ["run", "--budget", "5s"], ["active"], sampled=False),
+    Life("tool-revoke", TOOL, ["retired", "active"], ["run", "--budget", "4s"], ["revoked", "active"], sampled=False),
+    Life("tool-remove", TOOL, ["revoked", "active"], ["run", "--budget", "4s"], ["removed", "active"], sampled=False),
     DaemonLife("daemon", STANDBY, ["active", "ready"], ["daemon"], ["revoked", "active", "ready"]),
 ]
 STATES = ["reserved", "generated", "published", "ready", "active", "retired", "revoked", "removed"]
@@ -130,6 +142,13 @@ class Wrong(Exception):
     """The world is not as it should be."""
 
 
+def wanted(arguments, life):
+    """Whether there are points of that life."""
+    if arguments.replay:
+        return any(point.split(":")[0] == life.name for point in arguments.replay)
+    return life.name == arguments.life if arguments.life else arguments.all or life.sampled
+
+
 class World:
     """One zone, one opendkim, one dkimroll."""
 
@@ -139,6 +158,7 @@ class World:
         self.named, self.milter = arguments.ports[0], arguments.ports[number + 1]
         self.dkimroll, self.killer = arguments.dkimroll, arguments.killer
         self.tsig = os.path.join(arguments.world, "tsig.key")
+        self.lives = [life for life in LIVES if wanted(arguments, life)]
         text = open(self.tsig).read()
         self.keyring = dns.tsigkeyring.from_text({"dkim-key": text.split('secret "')[1].split('"')[0]})
         self.server = "127.0.0.1:%d" % self.named
@@ -148,6 +168,8 @@ class World:
         os.makedirs(os.path.join(self.folder, "metrics"), exist_ok=True)
         for name, ending in ENDINGS.items():
             values = {"folder": self.folder, "named": self.named, "tsig": self.tsig, "milter": self.milter, "zone": self.zone}
+            values["tool"] = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "policies", "publisher-nsupdate.sh")
+            values["publisher"] = (COMMAND if name == TOOL else RFC2136) % values
             values["rules"] = RULES % (name == STANDBY, ending % {"folder": self.folder} if "%" in ending else ending)
             with open(self.policy_of(name), "w") as file:
                 file.write((POLICY + (TELLING if name == STANDBY else "")) % values)
@@ -160,11 +182,16 @@ class World:
     def command(self, words):
         return [self.dkimroll] + [self.zone if word == "ZONE" else word for word in words] + ["-p", self.policy]
 
+    def preloaded(self, *libraries):
+        """A tool cannot attest the clock, and the kernel of a container may not."""
+        libraries += ("synchronised.so",) if self.policy == self.policy_of(TOOL) else ()
+        return ["env", "LD_PRELOAD=" + ":".join(os.path.join(os.path.dirname(self.killer), library) for library in libraries)] if libraries else []
+
     def call(self, words, prefix=()):
         with open(self.log, "a") as log:
             log.write("$ %s\n" % " ".join(words))
             log.flush()
-            return subprocess.run([*prefix, *self.command(words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=CALL_SECONDS).returncode
+            return subprocess.run([*(prefix or self.preloaded()), *self.command(words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=CALL_SECONDS).returncode
 
     # ---- the daemon ----
 
@@ -228,7 +255,7 @@ class World:
 
     def short(self, *settings):
         """Prefix of a command whose memory runs out."""
-        return ["env", "LD_PRELOAD=" + os.path.join(os.path.dirname(self.killer), "short.so"), *settings]
+        return [*self.preloaded("short.so"), *settings]
 
     def query(self, sql):
         """Asks a copy, since the first who opens what a dead process left repairs it, and that shall be dkimroll."""
@@ -307,7 +334,8 @@ class World:
         self.copy(self.folder, os.path.join(self.folder, "saved", name))
         return self.records()
 
-    def restore(self, name):
+    def restore(self, life):
+        name = life.name
         records, made = self.beginnings[name]
         while time.monotonic() < made + OLD_SECONDS:
             time.sleep(0.05)
@@ -317,6 +345,9 @@ class World:
         self.compromised, self.last_event = self.query("SELECT (SELECT selector FROM key WHERE state = 4), (SELECT max(id) FROM event)")[0] if self.states() else (None, 0)
         for told in glob.glob(os.path.join(self.folder, "hook.log")) + glob.glob(os.path.join(self.folder, "metrics", "*")) + glob.glob(os.path.join(self.folder, "metrics", ".*")):
             os.unlink(told)
+        if life.lost:
+            for left in glob.glob(self.database + "*"):
+                os.unlink(left)
         open(self.log, "w").close()
 
     def clear(self):
@@ -418,7 +449,7 @@ class Sender(threading.Thread):
             return "a message was not signed" if signed else None
         self.signed = True
         record = self.serves("%s._domainkey.%s" % (selector, self.world.zone))
-        if selector != self.waived and (not record or record.rstrip().endswith(b"p=")):
+        if selector != self.waived and (not record or record.rstrip().endswith(b"p=") or not mail.verify(mail.text_of(headers, added), self.world.server)):
             return "a message was signed with %s, whose record is %r" % (selector, record)
         return None
 
@@ -470,11 +501,11 @@ class Runner:
         """Puts the beginning of life in place; the first time it is made, and the life is lived undisturbed once."""
         world = self.world
         if not world.beginnings:
-            for each in LIVES:
+            for each in world.lives:
                 world.prepare(each)
         world.policy = world.policy_of(life.ending)
         if life.name not in self.prepared:
-            world.restore(life.name)
+            world.restore(life)
             calls = os.path.join(world.folder, "calls-" + life.name)
             allocations = os.path.join(world.folder, "allocations")
             with self.sender(life):
@@ -488,7 +519,7 @@ class Runner:
             if len(golden["troubles"]) != life.troubles or golden["integrity"] != [("ok",)]:
                 raise Wrong("%s is troubled undisturbed: %s" % (life.name, golden))
             self.prepared[life.name] = (golden, [line.split(None, 3) for line in open(calls)], int(open(allocations).read()))
-        world.restore(life.name)
+        world.restore(life)
         return self.prepared[life.name]
 
     def sender(self, life):
@@ -516,7 +547,7 @@ class Runner:
         """`dkimroll run` until it is done; a wish that was not written down is said again."""
         world, end, runs = self.world, time.monotonic() + RESTART_SECONDS, 0
         wished = not life.repeated or world.query("SELECT 1 FROM request") or world.query("SELECT 1 FROM lineage WHERE rotate_requested") or \
-            world.states() != life.begin
+            world.states() != ([] if life.lost else life.begin)
         while True:
             words = ["run", "--budget", budget] if wished else life.command
             wished = True
@@ -539,7 +570,7 @@ class Runner:
             if status < 0:
                 print("%s: ended by signal %d" % (point_name(life.name, number, when), -status), flush=True)
             return True
-        status = call(command, [world.killer, "--calls", calls, "--at", str(number)] + (["--after"] if when == "after" else []))
+        status = call(command, [world.killer, "--calls", calls, "--at", str(number)] + (["--after"] if when == "after" else []) + world.preloaded())
         if status != KILLED and status != 0:
             raise Wrong("the run ends with status %d" % status)
         return status == KILLED
@@ -594,9 +625,7 @@ def point_name(life, call, when):
 def all_points(arguments):
     """Counts the calls of each life in the first world. Returns the points at calls, those of them that are always tried, and those of memory."""
     runner, points, found, memory = Runner(World(arguments, 0)), [], [], []
-    for life in LIVES:
-        if arguments.life not in (None, life.name):
-            continue
+    for life in runner.world.lives:
         _, calls, allocations = runner.begin(life)
         print("%-15s %4d calls that change something, %6d allocations, %d processes" %
               (life.name, len(calls), allocations, len({pid for _, pid, *_ in calls})), flush=True)

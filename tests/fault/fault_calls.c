@@ -31,6 +31,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <systemd/sd-bus.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 #include <yaml.h>
@@ -115,6 +116,8 @@ CALL(int, unlink, -1, EIO, (const char *path), (path))
 CALL(int, unlinkat, -1, EIO, (int directory, const char *path, int flags), (directory, path, flags))
 CALL(int, mkdirat, -1, ENOSPC, (int directory, const char *path, mode_t mode), (directory, path, mode))
 CALL(int, flock, -1, ENOLCK, (int descriptor, int operation), (descriptor, operation))
+CALL(off_t, lseek, -1, EIO, (int descriptor, off_t offset, int whence), (descriptor, offset, whence))
+CALL(struct dirent *, readdir, NULL, EIO, (DIR * listing), (listing))
 CALL(char *, realpath, NULL, ENOMEM, (const char *path, char *buffer), (path, buffer))
 CALL(ssize_t, readlink, -1, EIO, (const char *path, char *buffer, size_t size), (path, buffer, size))
 CALL(struct passwd *, getpwnam, NULL, EIO, (const char *name), (name))
@@ -129,6 +132,16 @@ CALL(int, scandir, -1, ENOMEM,
 CALL(FILE *, open_memstream, NULL, ENOMEM, (char **text, size_t *size), (text, size))
 
 /* Sockets, processes, signals. */
+int fault_call_fcntl(int descriptor, int command, ...);
+int fault_call_fcntl(int descriptor, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  const int value = command == F_SETFL ? va_arg(arguments, int) : 0;
+  va_end(arguments);
+  if (!HITS("fcntl")) return fcntl(descriptor, command, value);
+  errno = ENOLCK;
+  return -1;
+}
 CALL(int, socket, -1, EMFILE, (int family, int type, int protocol), (family, type, protocol))
 CALL(int, socketpair, -1, EMFILE, (int family, int type, int protocol, int *pair), (family, type, protocol, pair))
 CALL(int, pipe2, -1, EMFILE, (int *pair, int flags), (pair, flags))
@@ -191,6 +204,42 @@ CALL(int, sd_event_source_set_time, -ENOMEM, ENOMEM, (sd_event_source * source, 
 CALL(int, sd_event_source_set_enabled, -ENOMEM, ENOMEM, (sd_event_source * source, int enabled), (source, enabled))
 CALL(int, sd_event_run, -ENOMEM, ENOMEM, (sd_event * event, uint64_t timeout), (event, timeout))
 
+/* The system bus. Methods and messages have arguments of any kind, which are handed on as they are. */
+CALL(int, sd_bus_open_system, -ENOMEM, ENOMEM, (sd_bus * *bus), (bus))
+CALL(int, sd_bus_set_method_call_timeout, -ENOMEM, ENOMEM, (sd_bus * bus, uint64_t timeout), (bus, timeout))
+CALL(int, sd_bus_message_new_method_call, -ENOMEM, ENOMEM,
+     (sd_bus * bus, sd_bus_message **message, const char *service, const char *path, const char *interface, const char *member), (bus, message, service, path, interface, member))
+CALL(int, sd_bus_call, -ENOBUFS, ENOBUFS, (sd_bus * bus, sd_bus_message *message, uint64_t timeout, sd_bus_error *reason, sd_bus_message **answer),
+     (bus, message, timeout, reason, answer))
+CALL(int, sd_bus_get_property_string, -ENOMEM, ENOMEM,
+     (sd_bus * bus, const char *service, const char *path, const char *interface, const char *member, sd_bus_error *reason, char **value),
+     (bus, service, path, interface, member, reason, value))
+CALL(int, sd_bus_match_signal, -ENOMEM, ENOMEM,
+     (sd_bus * bus, sd_bus_slot **slot, const char *sender, const char *path, const char *interface, const char *member, sd_bus_message_handler_t handler, void *context),
+     (bus, slot, sender, path, interface, member, handler, context))
+CALL(int, sd_bus_process, -ENOMEM, ENOMEM, (sd_bus * bus, sd_bus_message **message), (bus, message))
+CALL(int, sd_bus_wait, -ENOMEM, ENOMEM, (sd_bus * bus, uint64_t timeout), (bus, timeout))
+int fault_call_sd_bus_message_append(sd_bus_message *message, const char *types, ...);
+int fault_call_sd_bus_message_append(sd_bus_message *message, const char *types, ...) {
+  va_list arguments;
+  if (HITS("sd_bus_message_append")) return -ENOMEM;
+  va_start(arguments, types);
+  const int result = sd_bus_message_appendv(message, types, arguments);
+  va_end(arguments);
+  return result;
+}
+int fault_call_sd_bus_call_method(sd_bus *bus, const char *service, const char *path, const char *interface, const char *member, sd_bus_error *reason, sd_bus_message **answer,
+                                  const char *types, ...);
+int fault_call_sd_bus_call_method(sd_bus *bus, const char *service, const char *path, const char *interface, const char *member, sd_bus_error *reason, sd_bus_message **answer,
+                                  const char *types, ...) {
+  va_list arguments;
+  if (HITS("sd_bus_call_method")) return -ENOBUFS;
+  va_start(arguments, types);
+  const int result = sd_bus_call_methodv(bus, service, path, interface, member, reason, answer, types, arguments);
+  va_end(arguments);
+  return result;
+}
+
 /* OpenSSL. */
 EVP_PKEY *fault_call_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *query, const char *type, ...);
 EVP_PKEY *fault_call_EVP_PKEY_Q_keygen(OSSL_LIB_CTX *library, const char *query, const char *type, ...) {
@@ -218,6 +267,8 @@ CALL(int, EVP_PKEY_get_raw_public_key, 0, ENOMEM, (const EVP_PKEY *key, unsigned
 CALL(EVP_PKEY *, EVP_PKEY_new_raw_public_key, NULL, ENOMEM, (int type, ENGINE *engine, const unsigned char *octets, size_t size), (type, engine, octets, size))
 CALL(int, i2d_PUBKEY, -1, ENOMEM, (const EVP_PKEY *key, unsigned char **octets), (key, octets))
 CALL(EVP_PKEY *, d2i_PUBKEY, NULL, ENOMEM, (EVP_PKEY * *key, const unsigned char **octets, long size), (key, octets, size))
+CALL(EVP_PKEY *, PEM_read_bio_PrivateKey, NULL, ENOMEM, (BIO * in, EVP_PKEY **key, pem_password_cb *callback, void *context), (in, key, callback, context))
+CALL(int, EVP_PKEY_verify_recover_init, 0, ENOMEM, (EVP_PKEY_CTX * context), (context))
 CALL(BIO *, BIO_new, NULL, ENOMEM, (const BIO_METHOD *method), (method))
 CALL(BIO *, BIO_new_mem_buf, NULL, ENOMEM, (const void *data, int size), (data, size))
 CALL(int, PEM_write_bio_PKCS8PrivateKey, 0, ENOMEM,
@@ -238,6 +289,7 @@ CALL(ldns_status, ldns_wire2rr, LDNS_STATUS_MEM_ERR, ENOMEM, (ldns_rr * *record,
      (record, octets, size, position, section))
 CALL(ldns_status, ldns_wire2dname, LDNS_STATUS_MEM_ERR, ENOMEM, (ldns_rdf * *name, const uint8_t *octets, size_t size, size_t *position),
      (name, octets, size, position))
+CALL(ldns_status, ldns_rr_rdata2buffer_wire, LDNS_STATUS_MEM_ERR, ENOMEM, (ldns_buffer * buffer, const ldns_rr *record), (buffer, record))
 CALL(ldns_status, ldns_str2rdf_dname, LDNS_STATUS_MEM_ERR, ENOMEM, (ldns_rdf * *name, const char *text), (name, text))
 CALL(char *, ldns_rdf2str, NULL, ENOMEM, (const ldns_rdf *data), (data))
 CALL(struct libscols_table *, scols_new_table, NULL, ENOMEM, (void), ())

@@ -6,7 +6,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "../unit/fake_systemd.h"
+#include "dkimroll/clock.h"
 #include "dkimroll/key_jobs.h"
+#include "dkimroll/opendkim_reload.h"
 #include "dkimroll/transport.h"
 #include "fault.h"
 
@@ -297,6 +300,30 @@ static void test_fault_processes__a_switch_is_proved_or_the_old_key_signs(void *
   fault_each(&workload);
 }
 
+/* ---- a reload by a unit ---- */
+
+enum { UNIT_MS = 10000 };
+
+static int unit_act(void *context, struct error *error) {
+  const bool *restart = context;
+  if (*restart) return restart_unit("opendkim.service", clock_boottime() + UNIT_MS, error);
+  const int result = reload_unit("opendkim.service", true, clock_boottime() + UNIT_MS, error);
+  return result ? result : reload_unit("opendkim.service", false, clock_boottime() + UNIT_MS, error);
+}
+
+static void test_fault_processes__a_unit_is_reloaded_or_it_is_said_why_not(void **state) {
+  (void)state;
+  struct bus bus;
+  bus_open(&bus, true);
+  for (int restart = 0; restart < 2; restart++) {
+    bool as_restart = restart != 0;
+    const struct fault_workload workload = {
+        .name = restart ? "restart by a unit" : "reload by a unit", .context = &as_restart, .act = unit_act, .place = "unit opendkim.service"};
+    fault_each(&workload);
+  }
+  bus_close(&bus);
+}
+
 #define FAULT_TEST(name) cmocka_unit_test_teardown(test_fault_processes__##name, fault_teardown)
 
 int main(void) {
@@ -305,6 +332,7 @@ int main(void) {
       FAULT_TEST(a_job_of_the_keeper_is_done_or_fails),
       FAULT_TEST(an_exchange_is_answered_or_fails),
       FAULT_TEST(a_switch_is_proved_or_the_old_key_signs),
+      FAULT_TEST(a_unit_is_reloaded_or_it_is_said_why_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* Jobs of the keeper, as a loop side that was taken over would send them: frames of the fuzzer's over a real socketpair to a worker's handlers, for private keys and for
- * tables. Nothing outside of the folder that the policy names is touched, every job gets an answer that can be read, and the loop side reads any answer.
+/* Jobs of the keeper, as a loop side that was taken over would send them: frames of the fuzzer's over a real socketpair to a worker's handlers, for private keys, for
+ * tables, for surveys. Nothing outside of the folder that the policy names is touched, no private key comes out of it, nor into it from outside, every job gets an answer
+ * that can be read, and the loop side reads any answer.
  *
  * For each frame: KIND, a u16 size, and so many octets of payload; KIND 0xff: octets that are no frame, and the end. ROOT in them becomes the folder. */
 #include <fcntl.h>
@@ -13,9 +14,11 @@
 #include "dkimroll/cleanup.h"
 #include "dkimroll/file.h"
 #include "dkimroll/keeper_frame.h"
+#include "dkimroll/keeper_walls.h"
 #include "dkimroll/keeper_worker.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/survey.h"
 #include "dkimroll/text.h"
 #include "fuzz.h"
 
@@ -24,13 +27,20 @@
 #define FOLDER "/dev/shm/fuzz-XXXXXX"
 #define FOLDER_ELSEWHERE "/tmp/././fuzz-XXXXXX"
 
-enum { FRAMES_MAX = 8, NO_FRAME = 0xff, HANDLERS_MAX = KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT, DEPTH_MAX = 16 };
+enum { FRAMES_MAX = 8, NO_FRAME = 0xff, HANDLERS_MAX = KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT + SURVEY_JOBS_COUNT + 1, DEPTH_MAX = 16 };
+
+/* The secret halves of a key of the policy, of one that stands in the KeyTable itself, and of one that is nobody's business. */
+#define KEY_HERE "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC"
+#define KEY_INLINE "MC4CAQAwBQYDK2VwBCIEIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g"
+#define KEY_OUTSIDE "MC4CAQAwBQYDK2VwBCIEICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj9A"
+#define PEM(key) "-----BEGIN PRIVATE KEY-----\n" key "\n-----END PRIVATE KEY-----\n"
 
 static struct {
   char folder[sizeof FOLDER];
   char keys[64], outside[64];
   struct key_roots key_roots;
   struct opendkim_roots table_roots;
+  struct keeper_walls walls;
   struct keeper_handler handlers[HANDLERS_MAX];
   struct keeper_handlers all;
 } bench;
@@ -54,35 +64,47 @@ static void write_file(const char *name, const char *text) {
 }
 
 static void fill_folder(void) {
-  static const char pem[] = "-----BEGIN PRIVATE KEY-----\n"
-                            "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
-                            "-----END PRIVATE KEY-----\n";
   (void)mkdir(bench.folder, 0700);
   (void)mkdir(bench.keys, 0700);
   (void)mkdir(bench.outside, 0700);
-  write_file("keys/here.private", pem);
+  write_file("keys/here.private", PEM(KEY_HERE));
   write_file("outside/secret", "secret");
-  write_file("KeyTable", "s0._domainkey.example.com example.com:s0:/keys/s0.private\n");
+  write_file("outside/host.key", PEM(KEY_OUTSIDE));
+  write_file("KeyTable", "s0._domainkey.example.com example.com:s0:/keys/s0.private\ninline example.com:s9:" KEY_INLINE "\n");
   write_file("SigningTable", "*@example.com s0._domainkey.example.com\n");
   write_file("pid", "1");
   CLEANUP_FREE char *link = text_format("%s/leads-out", bench.keys);
+  CLEANUP_FREE char *key_link = text_format("%s/link.private", bench.keys);
+  CLEANUP_FREE char *outside_key = text_format("%s/host.key", bench.outside);
   (void)!symlink(bench.outside, link);
+  (void)!symlink(outside_key, key_link);
 }
 
-static int count_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
-  (void)status, (void)place;
-  if (kind == FTW_F) FUZZ_HOLDS(text_ends(path, "/outside/secret"), "%s was made", path);
+static int look_at_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
+  (void)place;
+  CLEANUP_FREE char *text = NULL;
+  size_t size = 0;
+  const bool outside = text_starts(path, bench.outside);
+  if (kind != FTW_F || !S_ISREG(status->st_mode)) return 0;
+  if (outside) FUZZ_HOLDS(text_ends(path, "/outside/secret") || text_ends(path, "/outside/host.key"), "%s was made", path);
+  if (file_read(path, 1 << 20, &text, &size, NULL, NULL) != 0) return 0;
+  FUZZ_HOLDS(outside || !memmem(text, size, KEY_OUTSIDE, strlen(KEY_OUTSIDE)), "%s holds a key from outside", path);
   return 0;
 }
 
-/* What lies beside the keys is as it was, and no key can be read by others. */
-static void expect_untouched(void) {
-  CLEANUP_FREE char *secret = text_format("%s/secret", bench.outside);
+static void expect_file(const char *name, const char *expected) {
+  CLEANUP_FREE char *path = text_format("%s/%s", bench.outside, name);
   CLEANUP_FREE char *text = NULL;
   size_t size = 0;
   struct error error = {0};
-  FUZZ_HOLDS(nftw(bench.outside, count_entry, DEPTH_MAX, FTW_PHYS) == 0, "the folder beside the keys is gone");
-  FUZZ_HOLDS(file_read(secret, 64, &text, &size, NULL, &error) == 0 && text_equal(text, "secret"), "%s", error.message);
+  FUZZ_HOLDS(file_read(path, 4096, &text, &size, NULL, &error) == 0 && text_equal(text, expected), "%s", error.message);
+}
+
+/* What lies beside the keys is as it was, and none of it is anywhere else. */
+static void expect_untouched(void) {
+  FUZZ_HOLDS(nftw(bench.folder, look_at_entry, DEPTH_MAX, FTW_PHYS) == 0, "the folder is gone");
+  expect_file("secret", "secret");
+  expect_file("host.key", PEM(KEY_OUTSIDE));
 }
 
 /* ---- the handlers ---- */
@@ -122,6 +144,8 @@ static void bench_open(void) {
   size_t count = key_jobs_handlers(&bench.key_roots, bench.handlers);
   bench.handlers[0].run = generate;
   count += opendkim_jobs_handlers(&bench.table_roots, bench.handlers + count);
+  count += survey_handlers(&bench.table_roots, bench.handlers + count);
+  bench.handlers[count++] = keeper_walls_handler(&bench.walls);
   bench.all = (struct keeper_handlers){bench.handlers, count};
 }
 
@@ -149,28 +173,78 @@ static void add_frame(struct fuzz_input *input, uint64_t id, struct buffer *stre
   buffer_add(stream, frame.data, frame.size);
 }
 
-/* An answer is one, and says what its kind has to say. */
-static void expect_answer(const struct buffer *octets, uint64_t last_id) {
-  struct keeper_frame frame;
-  struct error result = {0}, error = {0};
-  FUZZ_HOLDS(keeper_frame_read(octets, &frame, &error) == 0, "%s", error.message);
-  FUZZ_HOLDS(frame.id <= last_id, "an answer to the job %llu", (unsigned long long)frame.id);
-  FUZZ_HOLDS(keeper_reply_read(&frame.payload, &result, &error) == 0, "%s", error.message);
-  if (result.code < 0) {
-    FUZZ_HOLDS(result.message[0], "%s without a message", error_code_name(result.code));
-    return;
+/* Whatever a job is about, an answer holds no private key (I5): not that of a file, nor one that stands in a table, nor one from outside, whole or in its second half. */
+static void expect_no_secret(const struct buffer *octets) {
+  static const char *const secrets[] = {KEY_HERE, KEY_INLINE, KEY_OUTSIDE};
+  for (size_t i = 0; i < ARRAY_SIZE(secrets); i++) {
+    const size_t half = strlen(secrets[i]) / 2;
+    FUZZ_HOLDS(!memmem(octets->data, octets->size, secrets[i] + half, half), "a private key in an answer: %s", secrets[i]);
   }
-  const uint8_t *reply = frame.payload.data + frame.payload.position;
-  const size_t size = frame.payload.size - frame.payload.position;
+}
+
+static void expect_public(const uint8_t *reply, size_t size) {
   CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  if (frame.kind == KEEPER_GENERATE || frame.kind == KEEPER_COPY || frame.kind == KEEPER_READ_PUBLIC)
-    FUZZ_HOLDS(key_jobs_read_public(reply, size, &key, &error) == 0, "%s", error.message);
-  if (frame.kind != KEEPER_EDIT_TABLES && frame.kind != KEEPER_READ_TABLES) return;
+  struct error error = {0};
+  FUZZ_HOLDS(key_jobs_read_public(reply, size, &key, &error) == 0, "%s", error.message);
+}
+
+static void expect_tables(const uint8_t *reply, size_t size) {
+  struct error error = {0};
   FUZZ_HOLDS(size >= 4, "an answer about tables of %zu octets", size);
   const size_t count = (size_t)reply[2] << 8 | reply[3];
   struct table_outcome *outcomes = calloc(count + 1, sizeof *outcomes);
   FUZZ_HOLDS(opendkim_jobs_read_tables(reply, size, outcomes, count, &error) == 0, "%s", error.message);
   free(outcomes);
+}
+
+static void expect_survey(const uint8_t *reply, size_t size) {
+  static const struct policy_signer signer = {.signing_table = "SigningTable", .signing_table_format = SIGNING_TABLE_REFILE};
+  CLEANUP(survey_release) struct survey survey = {0};
+  struct error error = {0};
+  FUZZ_HOLDS(survey_read(reply, size, &signer, &survey, &error) == 0, "%s", error.message);
+}
+
+static void expect_users(const uint8_t *reply, size_t size) {
+  FUZZ_HOLDS(size >= 4, "an answer about users of %zu octets", size);
+  const size_t count = (size_t)reply[2] << 8 | reply[3];
+  struct error error = {0};
+  char **users = calloc(count + 1, sizeof *users);
+  FUZZ_HOLDS(users && survey_read_users(reply, size, users, count, &error) == 0, "%s", error.message);
+  for (size_t i = 0; i < count; i++) free(users[i]);
+  free(users);
+}
+
+/* What a job that succeeded says is what its kind has to say. */
+static void expect_reply(uint8_t kind, const uint8_t *reply, size_t size) {
+  struct keeper_walls_report report;
+  struct signer_stamp stamp;
+  struct error error = {0};
+  switch (kind) {
+  case KEEPER_GENERATE:
+  case KEEPER_COPY:
+  case KEEPER_READ_PUBLIC: expect_public(reply, size); break;
+  case KEEPER_EDIT_TABLES:
+  case KEEPER_READ_TABLES: expect_tables(reply, size); break;
+  case KEEPER_LOOK_TABLES: FUZZ_HOLDS(opendkim_jobs_read_stamp(reply, size, &stamp, &error) == 0, "%s", error.message); break;
+  case KEEPER_SURVEY: expect_survey(reply, size); break;
+  case KEEPER_KEY_USERS: expect_users(reply, size); break;
+  case KEEPER_WALLS: FUZZ_HOLDS(keeper_walls_read(reply, size, &report, &error) == 0, "%s", error.message); break;
+  default: FUZZ_HOLDS(size == 0, "%zu octets for a job that has nothing to say", size);
+  }
+}
+
+/* An answer is one, in any case. */
+static void expect_answer(const struct buffer *octets, uint64_t last_id) {
+  struct keeper_frame frame;
+  struct error result = {0}, error = {0};
+  expect_no_secret(octets);
+  FUZZ_HOLDS(keeper_frame_read(octets, &frame, &error) == 0, "%s", error.message);
+  FUZZ_HOLDS(frame.id <= last_id, "an answer to the job %llu", (unsigned long long)frame.id);
+  FUZZ_HOLDS(keeper_reply_read(&frame.payload, &result, &error) == 0, "%s", error.message);
+  if (result.code < 0)
+    FUZZ_HOLDS(result.message[0], "%s without a message", error_code_name(result.code));
+  else
+    expect_reply(frame.kind, frame.payload.data + frame.payload.position, frame.payload.size - frame.payload.position);
 }
 
 static size_t read_answers(int descriptor, uint64_t last_id) {

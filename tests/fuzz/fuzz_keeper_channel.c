@@ -9,14 +9,18 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keeper_frame.h"
+#include "dkimroll/keeper_walls.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/runner.h"
+#include "dkimroll/runner_fragment.h"
+#include "dkimroll/survey.h"
 #include "fuzz.h"
 
-enum { JOBS = 5, BOOT = 1000000, DEADLINE_MS = 1000, PAUSE_MS = 400, AS_IT_IS = 0xff, PAUSE = 0xfe, OUTCOMES = 2 };
+enum { JOBS = 11, BOOT = 1000000, DEADLINE_MS = 1000, PAUSE_MS = 400, AS_IT_IS = 0xff, PAUSE = 0xfe, OUTCOMES = 2 };
 
 static const enum keeper_job kinds[JOBS] = {KEEPER_GENERATE, KEEPER_READ_PUBLIC, KEEPER_EDIT_TABLES, KEEPER_RELOAD,
-                                            KEEPER_DESTROY};
+                                            KEEPER_DESTROY, KEEPER_LOOK_TABLES, KEEPER_SURVEY, KEEPER_KEY_USERS, KEEPER_WALLS, KEEPER_RUN, KEEPER_WRITE_FRAGMENT};
 
 struct side;
 
@@ -35,22 +39,87 @@ struct side {
   unsigned ended;
 };
 
-static void read_reply(enum keeper_job kind, const uint8_t *reply, size_t size) {
-  struct error error = {0};
+static int read_public(const uint8_t *reply, size_t size, struct error *error) {
   CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  const int result = key_jobs_read_public(reply, size, &key, error);
+  FUZZ_HOLDS(!result == !!key.public_key, "a key in spite of %s", error->message);
+  return result;
+}
+
+static int read_tables(const uint8_t *reply, size_t size, struct error *error) {
   struct table_outcome outcomes[OUTCOMES];
-  int result = 0;
-  if (kind == KEEPER_GENERATE || kind == KEEPER_READ_PUBLIC) result = key_jobs_read_public(reply, size, &key, &error);
-  if (kind == KEEPER_EDIT_TABLES) result = opendkim_jobs_read_tables(reply, size, outcomes, OUTCOMES, &error);
-  if (result < 0) {
-    fuzz_expect_error(result, &error);
-    FUZZ_HOLDS(!key.public_key, "a key in spite of %s", error.message);
-    return;
-  }
-  if (kind != KEEPER_EDIT_TABLES) return;
-  for (size_t i = 0; i < OUTCOMES; i++) {
+  const int result = opendkim_jobs_read_tables(reply, size, outcomes, OUTCOMES, error);
+  for (size_t i = 0; i < OUTCOMES && !result; i++) {
     FUZZ_HOLDS(outcomes[i].error.code <= 0, "code %d", outcomes[i].error.code);
     FUZZ_HOLDS(memchr(outcomes[i].error.message, '\0', ERROR_MESSAGE_MAX), "a message without an end");
+  }
+  return result;
+}
+
+static int read_stamp(const uint8_t *reply, size_t size, struct error *error) {
+  struct signer_stamp stamp;
+  const int result = opendkim_jobs_read_stamp(reply, size, &stamp, error);
+  FUZZ_HOLDS(result || (memchr(stamp.state, '\0', sizeof stamp.state) && memchr(stamp.digest, '\0', sizeof stamp.digest)), "a stamp without an end");
+  return result;
+}
+
+static int read_survey(const uint8_t *reply, size_t size, struct error *error) {
+  static const struct policy_signer signer = {.signing_table = "SigningTable", .signing_table_format = SIGNING_TABLE_REFILE};
+  CLEANUP(survey_release) struct survey survey = {0};
+  const int result = survey_read(reply, size, &signer, &survey, error);
+  for (size_t i = 0; i < survey.count; i++) {
+    const struct survey_key *key = &survey.keys[i];
+    FUZZ_HOLDS(key->name && key->domain && key->selector && key->path && key->problem, "a key without a part");
+  }
+  FUZZ_HOLDS(!result == !!survey.signing, "a survey in spite of %s", error->message);
+  return result;
+}
+
+static int read_users(const uint8_t *reply, size_t size, struct error *error) {
+  char *users[OUTCOMES] = {NULL};
+  const int result = survey_read_users(reply, size, users, OUTCOMES, error);
+  for (size_t i = 0; i < OUTCOMES; i++) {
+    FUZZ_HOLDS(!result || !users[i], "users in spite of %s", error->message);
+    free(users[i]);
+  }
+  return result;
+}
+
+static int read_walls(const uint8_t *reply, size_t size, struct error *error) {
+  struct keeper_walls_report report;
+  const int result = keeper_walls_read(reply, size, &report, error);
+  FUZZ_HOLDS(result || memchr(report.problem, '\0', sizeof report.problem), "a problem without an end");
+  return result;
+}
+
+static int read_run(const uint8_t *reply, size_t size, struct error *error) {
+  CLEANUP(runner_reply_release) struct runner_reply run = {0};
+  struct error judged = {0};
+  const int result = runner_reply_read(reply, size, &run, error);
+  const int judgement = result ? 0 : runner_reply_judge(&run, "publisher x", &judged);
+  if (judgement) fuzz_expect_error(judgement, &judged);
+  return result;
+}
+
+static int read_fragment(const uint8_t *reply, size_t size, struct error *error) {
+  CLEANUP(runner_fragment_reply_release) struct runner_fragment_reply fragment = {0};
+  const int result = runner_fragment_read(reply, size, &fragment, error);
+  for (size_t i = 0; i < fragment.count && !result; i++) FUZZ_HOLDS(fragment.errors[i].code <= 0, "code %d", fragment.errors[i].code);
+  return result;
+}
+
+static void read_reply(enum keeper_job kind, const uint8_t *reply, size_t size) {
+  static const struct {
+    enum keeper_job kind;
+    int (*read)(const uint8_t *reply, size_t size, struct error *error);
+  } readers[] = {{KEEPER_GENERATE, read_public},  {KEEPER_READ_PUBLIC, read_public}, {KEEPER_EDIT_TABLES, read_tables},
+                 {KEEPER_LOOK_TABLES, read_stamp}, {KEEPER_SURVEY, read_survey},      {KEEPER_KEY_USERS, read_users},
+                 {KEEPER_WALLS, read_walls},       {KEEPER_RUN, read_run},            {KEEPER_WRITE_FRAGMENT, read_fragment}};
+  for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++) {
+    struct error error = {0};
+    if (readers[i].kind != kind) continue;
+    const int result = readers[i].read(reply, size, &error);
+    if (result < 0) fuzz_expect_error(result, &error);
   }
 }
 

@@ -133,7 +133,7 @@ refuses() { # DEED...: every one of them
   local -a deeds=("$@")
   taken_over dkimroll "${deeds[@]}" >"$work/said" 2>&1 || { cat "$work/said"; return 1; }
   cat "$work/said"
-  ! grep -q ^DONE "$work/said" && (($(grep -c '^refused .*: \(permission\|invalid\|protocol\)' "$work/said") == ${#deeds[@]}))
+  ! grep -q ^DONE "$work/said" && (($(grep -c '^refused .*: \(permission\|invalid\|protocol\|conflict\)' "$work/said") == ${#deeds[@]}))
 }
 unharmed() { [[ $(in_host sha256sum /etc/shadow /etc/passwd /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable) == "$sums" ]]; }
 # A link in the directory of keys, as whoever may write there could make it.
@@ -141,11 +141,34 @@ link_out() {
   in_host ln -sfn /etc /etc/dkimkeys/keys/out || return 1
   refuses "destroy /etc/dkimkeys/keys/out/shadow" "generate /etc/dkimkeys/keys/out/evil.private" "read /etc/dkimkeys/keys/out/shadow"
 }
-exposure() { # UNIT: at most 1.5
+# Names of keys that are links, to a key of this host and to a directory with one.
+link_key_out() {
+  in_host ln -sfn /etc/ssl/private/ssl-cert-snakeoil.key "/etc/dkimkeys/keys/$zone/link.private" || return 1
+  refuses "give /etc/dkimkeys/keys/$zone/link.private /etc/dkimkeys/keys/$zone/got.private opendkim:opendkim" "give /etc/dkimkeys/keys/out/ssl/private/ssl-cert-snakeoil.key /etc/dkimkeys/keys/$zone/got.private opendkim:opendkim" \
+    "destroy /etc/dkimkeys/keys/$zone/link.private" "archive /etc/dkimkeys/keys/$zone/link.private /etc/dkimkeys/keys/$zone" && in_host test ! -e "/etc/dkimkeys/keys/$zone/got.private" -a -s /etc/ssl/private/ssl-cert-snakeoil.key
+  local status=$?
+  in_host rm -f "/etc/dkimkeys/keys/$zone/link.private"
+  return "$status"
+}
+# A key that stands in the KeyTable itself, as an administrator may have put it there: what the keeper says of the table, in answers and in errors, holds nothing of it.
+inline_key_stays() {
+  local secret=MC4CAQAwBQYDK2VwBCIEIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g tables='/etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable' status=0
+  in_host sh -c "cp -p /etc/dkimkeys/KeyTable /root/KeyTable; echo 'inline $zone:inline:$secret' >>/etc/dkimkeys/KeyTable"
+  taken_over dkimroll "survey $tables /etc/dkimkeys/keys/%d $zone" "conflict $tables inline $zone:inline:/etc/dkimkeys/keys/$zone/x.private" "look $tables" "users /etc/dkimkeys/elsewhere.private" >"$work/said" 2>&1 || status=1
+  cat "$work/said"
+  grep -q '^DONE survey' "$work/said" && grep -q 'not.shown' "$work/said" && ! grep -qE 'MC4CAQAwBQ|CQoLDA0O|GRobHB0e' "$work/said" || status=1
+  in_host sh -c 'cat /root/KeyTable >/etc/dkimkeys/KeyTable'
+  return "$status"
+}
+exposures() {
+  local unit
+  for unit in dkimroll-run.service dkimroll.service dkimroll-keeper@x.service; do exposure "$unit" "$1" || return 1; done
+}
+exposure() { # UNIT [WITH]: at most 1.5
   local figure
   in_host systemd-analyze --no-pager security "$1" >"$work/security" 2>&1
   figure=$(sed -n 's/.*Overall exposure level for .*: \([0-9.]*\) .*/\1/p' "$work/security")
-  echo "   $1: ${figure:-?}" >>"$work/figures"
+  echo "   $1${2:+ $2}: ${figure:-?}" >>"$work/figures"
   [[ -n $figure ]] && awk "BEGIN {exit !($figure <= 1.5)}" || { cat "$work/security"; return 1; }
 }
 reload_by() { # RELOAD: a rotation with that in the policy
@@ -239,22 +262,24 @@ second=$(active_selector)
 
 say "what the loop side cannot do"
 key=/etc/dkimkeys/keys/$zone/$second.private
+# Not every kernel has it.
+uring=$("$BUILD/tests/host/probe" +call:uring >/dev/null && echo +call:uring)
 opendkim_pid=$(in_host pgrep -o -x opendkim)
 test_that "the probe finds all of it possible for root without a unit" \
-  as_root +read:$key +write:/etc/dkimkeys/KeyTable +make:/etc/probe +signal:"$opendkim_pid" +socket:inet +read:/home/visitor/letter +list:/var/lib/dkimroll +call:executable-memory +trace:"$opendkim_pid" +call:namespace
+  as_root +read:$key +write:/etc/dkimkeys/KeyTable +make:/etc/probe +signal:"$opendkim_pid" +socket:inet +read:/home/visitor/letter +list:/var/lib/dkimroll +call:executable-memory +trace:"$opendkim_pid" +call:namespace $uring
 test_that "private keys, tables, the signer, the system" in_place_of dkimroll-run.service dkimroll-run.service \
   +socket:inet +connect:53 +unix:/run/dkimroll/keeper.sock +make:/var/lib/dkimroll/probe +read:/etc/dkimroll/policy.yaml +read:/etc/dkimroll/tsig.key \
   -read:$key -list:/etc/dkimkeys -read:/etc/dkimkeys/KeyTable -write:/etc/dkimkeys/KeyTable -make:/etc/dkimkeys/probe -list:/var/lib/dkimroll-keeper \
   -read:/etc/shadow -read:/etc/bind/rndc.key -write:/etc/dkimroll/policy.yaml -make:/etc/probe -make:/usr/local/bin/probe-2 -read:/home/visitor/letter -make:/run/dkimroll/probe \
   -signal:"$opendkim_pid" -signal:1 -trace:"$opendkim_pid" -memory:"$opendkim_pid" -root -gain:/usr/local/bin/probe-suid \
-  -socket:netlink -socket:packet -socket:raw -call:module -call:mount -call:clock -call:hostname -call:namespace -call:device -call:executable-memory
+  -socket:netlink -socket:packet -socket:raw -call:module -call:mount -call:clock -call:hostname -call:namespace -call:device -call:uring -call:executable-memory
 
 say "what the keeper cannot do"
 test_that "the network, the rest of the system" in_place_of dkimroll-keeper@.service dkimroll-keeper@probe.service \
   +read:$key +write:/etc/dkimkeys/KeyTable +make:/etc/dkimkeys/probe +signal:"$opendkim_pid" +unix:/run/dbus/system_bus_socket +make:/var/lib/dkimroll-keeper/probe \
   -socket:inet -socket:inet6 -socket:netlink -socket:packet -socket:vsock -connect:53 -make:/etc/probe -write:/etc/shadow -write:/etc/dkimroll/policy.yaml -make:/usr/local/bin/probe-2 \
   -read:/home/visitor/letter -list:/var/lib/dkimroll -make:/var/lib/dkimroll/probe -make:/root/probe -make:/run/probe -trace:"$opendkim_pid" -memory:"$opendkim_pid" \
-  -call:module -call:mount -call:clock -call:hostname -call:namespace -call:device -call:executable-memory
+  -call:module -call:mount -call:clock -call:hostname -call:namespace -call:device -call:uring -call:executable-memory
 
 say "what the keeper does not do for a loop side that was taken over"
 in_host systemctl start dkimroll-keeper.socket
@@ -266,6 +291,10 @@ test_that "destroy, read, archive, make or copy files outside of the policy" ref
   "copy $key /var/lib/dkimroll/stolen" "copy /etc/shadow /etc/dkimkeys/keys/x/shadow"
 test_that "paths that lead upwards" refuses "destroy /etc/dkimkeys/keys/../../shadow" "read /etc/dkimkeys/keys/$zone/../../../shadow" "generate /etc/dkimkeys/keys/../../cron.d/evil" "destroy ../etc/shadow"
 test_that "a link that leads out" link_out
+test_that "names of keys that are links out of their directories" link_key_out
+test_that "what stands in other tables and directories, and what a table names" refuses "survey /etc/passwd /etc/dkimkeys/SigningTable /etc/dkimkeys/keys/%d $zone" "survey /etc/dkimkeys/KeyTable /etc/shadow /etc/dkimkeys/keys/%d $zone" \
+  "survey /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable /etc/ssl/private $zone" "survey /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable /etc/dkimkeys/keys/%d .." "look /etc/shadow /etc/dkimkeys/SigningTable" "check /etc/shadow root"
+test_that "a private key that stands in a table itself" inline_key_stays
 test_that "other tables, and other keys in the right ones" refuses "tables /etc/passwd /etc/shadow" "tables /etc/dkimkeys/KeyTable /etc/shadow" "tables /etc/dkimkeys/../passwd /etc/dkimkeys/SigningTable" \
   "point /etc/dkimkeys/KeyTable refile:/etc/dkimkeys/SigningTable $zone:evil:/etc/shadow" "point /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable $zone:evil:/etc/shadow" \
   "point /etc/dkimkeys/KeyTable /etc/dkimkeys/SigningTable $zone:evil:/etc/dkimkeys/keys/../../shadow"

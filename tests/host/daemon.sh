@@ -64,6 +64,8 @@ tool_install() {
 #!/bin/sh
 trap 'echo ended >>/var/lib/dkimroll/tool.log; exit 75' TERM
 echo "begin $1" >>/var/lib/dkimroll/tool.log
+grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs):' /proc/self/status >>/var/lib/dkimroll/tool.log
+cat /etc/dkimkeys/keys/*/*.private /var/lib/dkimroll-keeper/grants >>/var/lib/dkimroll/tool.log 2>/dev/null && echo "reads keys" >>/var/lib/dkimroll/tool.log
 i=0
 while [ -e /var/lib/dkimroll/tool.slow ] && [ "$i" -lt 40 ]; do sleep 0.1; i=$((i + 1)); done
 sh /usr/share/doc/dkimroll/examples/publisher-nsupdate.sh /etc/dkimroll/tsig.key 127.0.0.1 53 "$1"
@@ -84,6 +86,8 @@ stop_lets_tools_finish() {
   cat "$root/var/lib/dkimroll/tool.log"
   tool_log ended && return 1
   tool_log 'end add 0' && [[ $(property Result) == success ]] || return 1
+  # It runs as the loop side does, and sees no more.
+  tool_log "Uid:.$uid.$uid.$uid.$uid" && tool_log 'CapEff:.0*$' && tool_log 'CapBnd:.0*$' && tool_log 'NoNewPrivs:.1' && ! tool_log 'reads keys' && ! grep -q 'PRIVATE' "$root/var/lib/dkimroll/tool.log" || return 1
   # Keys that were made with it are undone with it.
   rm "$root/var/lib/dkimroll/tool.slow"
   in_host sed -i 's|^    publisher: .*|    publisher: primary|' /etc/dkimroll/policy.yaml
@@ -114,7 +118,7 @@ check_tells() { says 'dkimroll-keeper@.service lacks ReadWritePaths=-/srv/mail/d
 units_applied() {
   in_host dkimroll units --apply && in_host systemctl daemon-reload && says 'The drop-ins are as the policy needs them' in_host dkimroll units --apply || return 1
   in_host systemctl restart dkimroll || { in_host journalctl --no-pager -n 40 -u dkimroll; return 1; }
-  daemon_rotates && [[ -n $(find "$root/srv/mail/dkim" -name "$second.private") ]]
+  exposures 'with drop-ins of units' && daemon_rotates && [[ -n $(find "$root/srv/mail/dkim" -name "$second.private") ]]
 }
 # Keys that were made in the other place are ended there: the keeper may write there until they are, also if the drop-ins are made anew from a policy that knows nothing of it.
 elsewhere_is_empty() { [[ -z $(find "$root/srv/mail/dkim" -name '*.private') ]]; }
@@ -154,14 +158,14 @@ daemon_part() {
   test_that "and with them it works there" units_applied
   test_that "keys of an earlier policy end where they are" units_keep_old_places
   test_that "and they go when they are not needed" units_undone
-  test_that "a provider's tool that is at work when it is stopped comes to its end" stop_lets_tools_finish
+  test_that "a provider's tool that is at work when it is stopped comes to its end, with the rights of the loop side" stop_lets_tools_finish
   test_that "it stops in order" daemon_ends
   test_that "of two that are enabled one works" daemon_boots
   in_host systemctl stop dkimroll.service
   test_that "what the loop side cannot do the daemon cannot" in_place_of dkimroll.service dkimroll.service \
     +socket:inet +connect:53 +unix:/run/dkimroll/keeper.sock +make:/var/lib/dkimroll/probe -list:/etc/dkimkeys -make:/etc/dkimkeys/probe -list:/var/lib/dkimroll-keeper \
     -read:/etc/shadow -make:/etc/probe -read:/home/visitor/letter -make:/run/dkimroll/probe -signal:1 -root -gain:/usr/local/bin/probe-suid -socket:netlink -socket:packet -socket:raw \
-    -call:module -call:mount -call:clock -call:namespace -call:executable-memory
+    -call:module -call:mount -call:clock -call:namespace -call:uring -call:executable-memory
   in_host systemctl disable --now dkimroll.service >/dev/null 2>&1
   in_host sh -c 'rm -f /run/systemd/system/dkimroll.service.d/test.conf; systemctl daemon-reload'
 }

@@ -1,5 +1,5 @@
 /* A loop side that was taken over: it speaks the keeper's protocol, and asks for what no policy says. Arguments: the socket, then deeds as "NAME PATH [PATH]" in one
- * argument each. Prints for each what the keeper said. Exit status 0: it answered all of them, whatever it said; 1: it could not be reached. */
+ * argument each. Prints for each what the keeper said, and what its answer holds as text. Exit status 0: it answered all of them, whatever it said; 1: it could not be reached. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,18 +9,26 @@
 #include "dkimroll/keeper_socket.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/survey.h"
 #include "dkimroll/text.h"
 
 struct deed {
-  char *words[4];
+  char *words[6];
   struct loop *loop;
 };
 
+/* Letters and signs as they are, so that a search for a secret finds it. */
+static void show(const uint8_t *reply, size_t size) {
+  for (size_t i = 0; i < size; i++) putchar(reply[i] > ' ' && reply[i] < 0x7f ? reply[i] : '.');
+  if (size > 0) putchar('\n');
+}
+
 static void told(void *context, const struct error *result, const uint8_t *reply, size_t reply_size) {
   struct deed *deed = context;
-  (void)reply;
   if (result->code == 0)
     printf("DONE %s %s (%zu octets)\n", deed->words[0], deed->words[1], reply_size);
+  if (result->code == 0)
+    show(reply, reply_size);
   else
     printf("refused %s %s: %s: %s\n", deed->words[0], deed->words[1], error_code_name(result->code), result->message);
   loop_stop(deed->loop);
@@ -34,6 +42,20 @@ static void ask_tables(struct buffer *payload, const struct deed *deed, const ch
   const struct table_edit edit = {.kind = TABLE_KEY_SET, .name = "evil._domainkey.example.test", .value = value};
   const struct table_item item = {.edits = &edit, .edit_count = 1};
   opendkim_jobs_tables(payload, &signer, &item, 1);
+}
+
+/* What stands under a name that is not ours is told by the message of the conflict. */
+static void ask_conflict(struct buffer *payload, const struct deed *deed) {
+  const struct policy_signer signer = {.key_table = deed->words[1], .signing_table = deed->words[2], .signing_table_format = SIGNING_TABLE_REFILE};
+  const struct table_edit edit = {.kind = TABLE_KEY_SET, .name = deed->words[3], .value = deed->words[4], .before = deed->words[4]};
+  const struct table_item item = {.edits = &edit, .edit_count = 1};
+  opendkim_jobs_tables(payload, &signer, &item, 1);
+}
+
+static void ask_survey(struct buffer *payload, const struct deed *deed) {
+  const struct policy_signer signer = {.key_table = deed->words[1], .signing_table = deed->words[2], .key_directory = deed->words[3]};
+  const char *const domains[] = {deed->words[4]};
+  survey_request(payload, &signer, domains, deed->words[4] ? 1 : 0);
 }
 
 static void ask_reload(struct buffer *payload, const struct deed *deed, enum reload_kind kind) {
@@ -63,6 +85,15 @@ static enum keeper_job ask(struct buffer *payload, const struct deed *deed) {
     const struct key_generate_request copy = {.path = deed->words[2], .owner = "dkimroll:dkimroll", .mode = 0600};
     return key_jobs_copy(payload, deed->words[1], &copy), KEEPER_COPY;
   }
+  if (text_equal(name, "give")) {
+    const struct key_generate_request copy = {.path = deed->words[2], .owner = deed->words[3], .mode = 0600};
+    return key_jobs_copy(payload, deed->words[1], &copy), KEEPER_COPY;
+  }
+  if (text_equal(name, "conflict")) return ask_conflict(payload, deed), KEEPER_READ_TABLES;
+  if (text_equal(name, "survey")) return ask_survey(payload, deed), KEEPER_SURVEY;
+  if (text_equal(name, "users")) return survey_request_users(payload, (const char *const *)&deed->words[1], 1), KEEPER_KEY_USERS;
+  if (text_equal(name, "look")) return opendkim_jobs_look(payload, &(const struct policy_signer){.key_table = deed->words[1], .signing_table = deed->words[2]}, ""), KEEPER_LOOK_TABLES;
+  if (text_equal(name, "check")) return key_jobs_check(payload, deed->words[1], deed->words[2]), KEEPER_CHECK_KEY;
   if (text_equal(name, "tables")) return ask_tables(payload, deed, "example.test:evil:/etc/dkimkeys/keys/x.private"), KEEPER_READ_TABLES;
   if (text_equal(name, "point")) return ask_tables(payload, deed, deed->words[3]), KEEPER_EDIT_TABLES;
   if (text_equal(name, "unit")) return ask_reload(payload, deed, RELOAD_UNIT), KEEPER_RELOAD;

@@ -51,6 +51,7 @@ hooks_on_host() {
   test_that "a rotation by the hardened unit goes well with hooks" hooks_rotate
   test_that "each transition comes as a mail by Postfix's own sendmail" hooks_mails
   test_that "and no hook failed" hooks_log
+  test_that "the unit with that drop-in is exposed by at most 1.5" exposure dkimroll-run.service "with the drop-in for Postfix"
   test_that "others can read the metrics, and promtool takes them" hooks_metrics
   test_that "the journal has each event with its fields" hooks_journal
   test_that "without hooks all is as before" hooks_restore

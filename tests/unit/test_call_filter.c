@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <sched.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -77,11 +79,44 @@ static void test_call_filter__programs_inherit_it(void **state) {
   assert_int_equal(forked(filter_and_start, NULL), 0);
 }
 
+/* A terminal that is this process's own, as that of the person who types; -1: none can be had. */
+static int own_terminal(void) {
+  const int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (setsid() < 0 || master < 0 || grantpt(master) < 0 || unlockpt(master) < 0) return -1;
+  const int terminal = open(ptsname(master), O_RDWR | O_CLOEXEC);
+  return terminal >= 0 && ioctl(terminal, TIOCSCTTY, 0) == 0 ? terminal : -1;
+}
+
+static int filter_and_type(const void *context) {
+  int (*const install)(struct error *error) = *(int (*const *)(struct error *))context;
+  struct error error = {0};
+  char letter = 'x';
+  struct winsize size;
+  const int terminal = own_terminal();
+  FORKED_EXPECT(terminal >= 0);
+  /* EIO: a kernel that knows better (dev.tty.legacy_tiocsti). */
+  FORKED_EXPECT(ioctl(terminal, TIOCSTI, &letter) == 0 || errno == EIO);
+  FORKED_EXPECT(install(&error) == 0);
+  FORKED_EXPECT(ioctl(terminal, TIOCSTI, &letter) < 0 && errno == EPERM);
+  FORKED_EXPECT(syscall(SYS_ioctl, terminal, 0x100000000L | TIOCSTI, &letter) < 0 && errno == EPERM);
+  FORKED_EXPECT(ioctl(terminal, TIOCLINUX, &letter) < 0 && errno == EPERM);
+  FORKED_EXPECT(ioctl(terminal, TIOCGWINSZ, &size) == 0);
+  return 0;
+}
+
+/* What it typed would be run by the shell of the one who started it, who may be root. */
+static void test_call_filter__nothing_is_typed_for_the_person_at_the_terminal(void **state) {
+  (void)state;
+  int (*const installs[])(struct error *error) = {call_filter_install, call_filter_shut_terminal};
+  for (size_t i = 0; i < ARRAY_SIZE(installs); i++) assert_int_equal(forked(filter_and_type, &installs[i]), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_call_filter__sockets_are_unix_sockets_and_other_doors_are_shut),
       cmocka_unit_test(test_call_filter__it_needs_no_rights),
       cmocka_unit_test(test_call_filter__programs_inherit_it),
+      cmocka_unit_test(test_call_filter__nothing_is_typed_for_the_person_at_the_terminal),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

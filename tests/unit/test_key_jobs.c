@@ -302,6 +302,37 @@ static void test_key_jobs__a_link_inside_a_root_does_not_lead_out_of_it(void **s
   assert_non_null(strstr(error.message, outside));
 }
 
+/* Whoever may write in a directory of keys, as a signer does in its own, could otherwise have any private key of this host handed to itself. */
+static void test_key_jobs__a_link_in_the_place_of_a_key_is_not_copied_from_outside(void **state) {
+  const struct fixture *fixture = *state;
+  CLEANUP_FREE char *inside = workplace_path(&fixture->workplace, "keys/example.com/server.private");
+  CLEANUP_FREE char *outside = workplace_path(&fixture->workplace, "host.key");
+  CLEANUP_FREE char *link = workplace_path(&fixture->workplace, "keys/example.com/link.private");
+  CLEANUP_FREE char *place = workplace_path(&fixture->workplace, "keys/other/server.private");
+  const struct key_generate_request there = {.path = place, .mode = 0600};
+  const struct file_rights own = {.owner = geteuid(), .group = getegid(), .mode = 0600};
+  CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  CLEANUP(keypair_public_release) struct keypair_public host = {0};
+  CLEANUP(keypair_public_release) struct keypair_public copied = {0};
+  struct error error = {0};
+  assert_done(generate_at(fixture, inside, &key, &error), &error);
+  assert_done(keypair_generate(KEY_ALGORITHM_ED25519, 256, outside, &own, &host, &error), &error);
+  assert_int_equal(symlink(outside, link), 0);
+  struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
+  key_jobs_copy(&payload, link, &there);
+  assert_int_equal(run_simple(fixture, KEEPER_COPY, &payload, &error), ERROR_PERMISSION);
+  assert_non_null(strstr(error.message, outside));
+  assert_true(error.remedy[0] != '\0');
+  assert_false(exists(place));
+  /* One that stays within is another name of a key. */
+  assert_int_equal(unlink(link), 0);
+  assert_int_equal(symlink("server.private", link), 0);
+  payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
+  key_jobs_copy(&payload, link, &there);
+  assert_done(run_for_public(fixture, KEEPER_COPY, &payload, &copied, &error), &error);
+  assert_memory_equal(copied.public_key, key.public_key, 32);
+}
+
 static void test_key_jobs__a_root_may_itself_be_a_link(void **state) {
   const struct fixture *fixture = *state;
   CLEANUP_FREE char *keys = workplace_path(&fixture->workplace, "keys");
@@ -463,6 +494,7 @@ int main(void) {
       TEST(test_key_jobs__paths_outside_of_the_roots_are_refused_by_every_job),
       TEST(test_key_jobs__dots_do_not_lead_out_of_the_roots),
       TEST(test_key_jobs__a_link_inside_a_root_does_not_lead_out_of_it),
+      TEST(test_key_jobs__a_link_in_the_place_of_a_key_is_not_copied_from_outside),
       TEST(test_key_jobs__a_root_may_itself_be_a_link),
       TEST(test_key_jobs__the_archive_directory_must_be_below_a_root_too),
       TEST(test_key_jobs__requests_cut_short_or_with_something_behind_are_refused),

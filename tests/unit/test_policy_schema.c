@@ -320,6 +320,29 @@ static void test_policy_schema__message_about_a_stored_text_controls_no_terminal
   }
 }
 
+/* A directory of keys that was taken over may have any name; a version that cannot be read again would stop the store. */
+static void test_policy_schema__odd_names_are_stored_and_read_back_or_refused(void **state) {
+  (void)state;
+  static const char *const kept[] = {"/k/\xc2\x91", "/k/\xc2\x85", "/k/\xe2\x80\xa8x", "/k/\xe2\x80\xa9", "/k/\xef\xbb\xbf", "/k/\xef\xbf\xbe\xef\xbf\xbf", "/k/\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80",
+                                     "/k/\"\\\x7f\x01\n"};
+  static const char *const refused[] = {"/k/\xe4", "/k/\xc3", "/k/\xc0\xaf", "/k/\xed\xa0\x80", "/k/\xf5\x80\x80\x80", "/k/\xe2\x28\xa1"};
+  for (size_t i = 0; i < ARRAY_SIZE(kept) + ARRAY_SIZE(refused); i++) {
+    const bool keeps = i < ARRAY_SIZE(kept);
+    const char *directory = keeps ? kept[i] : refused[i - ARRAY_SIZE(kept)];
+    const struct policy_signer signer = {.name = (char *)"local", .key_table = (char *)"/k/T", .signing_table = (char *)"/k/S", .key_directory = (char *)(uintptr_t)directory,
+                                         .key_name = (char *)"%d", .reload = RELOAD_UNIT, .reload_target = (char *)"x.service", .milter = (char *)"inet:1@127.0.0.1"};
+    struct policy_signer *again = NULL;
+    CLEANUP_FREE char *text = NULL;
+    struct error error = {0};
+    assert_int_equal(policy_signer_format(&signer, &text, &error), keeps ? 0 : ERROR_INVALID);
+    if (!keeps) assert_true(error.remedy[0] != '\0');
+    if (!keeps) continue;
+    if (policy_signer_parse(text, &again, &error) < 0) fail_msg("%s", error.message);
+    assert_string_equal(again->key_directory, directory);
+    policy_signer_free(again);
+  }
+}
+
 static void test_policy_schema__damaged_texts_are_refused(void **state) {
   (void)state;
   static const char *const texts[] = {"",
@@ -335,6 +358,7 @@ static void test_policy_schema__damaged_texts_are_refused(void **state) {
                                       "{\"a\": {\"keys\": {\"main\": {\"algorithm\": \"dsa\"}}}}",
                                       "{\"a\": {}}\n---\n{\"a\": {}}",
                                       "{\"a\": {\"standby\": 1, \"standby\": 2}}",
+                                      "{\"a-name-of-more-than-63-octets-which-no-policy-can-have-given-to-it\": {}}",
                                       "{\"a\": {\"keys\": &k {}}}"};
   for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
     struct policy_rules *rules = NULL;
@@ -378,6 +402,7 @@ int main(void) {
       cmocka_unit_test(test_policy_schema__odd_texts_survive),
       cmocka_unit_test(test_policy_schema__stored_values_are_read_beyond_todays_bounds),
       cmocka_unit_test(test_policy_schema__message_about_a_stored_text_controls_no_terminal),
+      cmocka_unit_test(test_policy_schema__odd_names_are_stored_and_read_back_or_refused),
       cmocka_unit_test(test_policy_schema__damaged_texts_are_refused),
       cmocka_unit_test(test_policy_schema__shortest_life_scales_with_the_policy),
       cmocka_unit_test(test_policy_schema__living_keys_are_those_that_are_not_removed_in_time),

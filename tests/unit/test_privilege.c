@@ -3,7 +3,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
@@ -54,6 +56,26 @@ static void test_privilege__a_user_whom_the_host_does_not_know_keeps_no_group_of
   assert_int_equal(forked(drop_without_account, NULL), 0);
 }
 
+static int drop_and_type(const void *unused) {
+  (void)unused;
+  struct error error = {0};
+  char letter = 'x';
+  const int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  FORKED_EXPECT(setsid() > 0 && master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+  const int terminal = open(ptsname(master), O_RDWR | O_CLOEXEC);
+  FORKED_EXPECT(terminal >= 0 && ioctl(terminal, TIOCSCTTY, 0) == 0);
+  FORKED_EXPECT(privilege_drop(NOBODY, NOBODY, &error) == 0);
+  FORKED_EXPECT(ioctl(terminal, TIOCSTI, &letter) < 0 && errno == EPERM);
+  return 0;
+}
+
+/* Root's terminal stays that of the process which gave up root: what it typed there would be run by root's shell. */
+static void test_privilege__who_gave_up_root_types_nothing_into_its_terminal(void **state) {
+  (void)state;
+  if (geteuid() != 0) skip();
+  assert_int_equal(forked(drop_and_type, NULL), 0);
+}
+
 static int drop_twice(const void *unused) {
   (void)unused;
   struct error error = {0};
@@ -91,6 +113,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_privilege__what_was_dropped_does_not_come_back, make, clear),
       cmocka_unit_test(test_privilege__a_user_whom_the_host_does_not_know_keeps_no_group_of_root),
+      cmocka_unit_test(test_privilege__who_gave_up_root_types_nothing_into_its_terminal),
       cmocka_unit_test(test_privilege__who_is_not_root_is_refused),
       cmocka_unit_test(test_privilege__root_is_no_user_to_drop_to),
   };

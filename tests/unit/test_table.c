@@ -137,6 +137,24 @@ static void test_table__stable_name_with_a_foreign_value_is_a_conflict(void **st
   assert_false(table_is_changed(scene.keys));
 }
 
+/* The message goes to the side that talks to the network, into the log and into the store. */
+static void test_table__a_conflict_with_a_private_key_in_the_table_does_not_show_the_key(void **state) {
+  (void)state;
+#define SECRET "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC"
+  static const char *const values[] = {"example.com:theirs:" SECRET, "example.com:theirs:  " SECRET, "example.com:" SECRET, SECRET, "x y:z:" SECRET};
+  for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+    CLEANUP_FREE char *keys = text_format("example.com %s\n", values[i]);
+    CLEANUP(scene_release)
+    struct scene scene = scene_of(TABLE_SIGNING_FILE, keys, "example.com example.com\n");
+    struct table_edit edit = {.kind = TABLE_KEY_SET, .name = "example.com", .value = NEW_VALUE, .before = OLD_VALUE};
+    assert_int_equal(scene_apply(&scene, &edit, 1), ERROR_CONFLICT);
+    assert_non_null(strstr(scene.outcome.error.message, "line 1"));
+    assert_null(strstr(scene.outcome.error.message, "MC4CAQ"));
+    assert_null(strstr(scene.outcome.error.remedy, "MC4CAQ"));
+  }
+#undef SECRET
+}
+
 static void test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go(void **state) {
   (void)state;
   for (int shared = 0; shared < 2; shared++) {
@@ -260,6 +278,22 @@ static void test_table__texts_that_would_break_a_line_are_refused(void **state) 
   assert_int_equal(scene_apply(&scene, &colon, 1), ERROR_CONFIG);
 }
 
+/* Such a line would be read as something else, or have OpenDKIM refuse the whole table at its next start. */
+static void test_table__an_entry_without_a_name_or_a_pattern_is_refused(void **state) {
+  (void)state;
+  const struct table_edit edits[] = {
+      {.kind = TABLE_KEY_SET, .name = "", .value = NEW_VALUE},
+      {.kind = TABLE_KEY_SET, .name = "k", .value = ""},
+      {.kind = TABLE_SIGN_POINT, .pattern = "", .address = "dkimroll-proof@", .name = NEW_NAME},
+      {.kind = TABLE_SIGN_POINT, .pattern = "example.com", .address = "a@example.com", .name = ""},
+  };
+  for (size_t i = 0; i < ARRAY_SIZE(edits); i++) {
+    CLEANUP(scene_release) struct scene scene = scene_of(TABLE_SIGNING_FILE, NEW_NAME " " NEW_VALUE "\n", "");
+    assert_int_equal(scene_apply(&scene, &edits[i], 1), ERROR_CONFIG);
+    assert_false(table_is_changed(scene.keys) || table_is_changed(scene.signing));
+  }
+}
+
 static void test_table__line_that_opendkim_would_cut_is_refused(void **state) {
   (void)state;
   char path[TABLE_LINE_MAX + 1];
@@ -300,6 +334,7 @@ int main(void) {
       cmocka_unit_test(test_table__inverse_edits_restore_every_octet),
       cmocka_unit_test(test_table__stable_name_gets_a_new_value_in_place),
       cmocka_unit_test(test_table__stable_name_with_a_foreign_value_is_a_conflict),
+      cmocka_unit_test(test_table__a_conflict_with_a_private_key_in_the_table_does_not_show_the_key),
       cmocka_unit_test(test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go),
       cmocka_unit_test(test_table__key_that_a_sender_names_is_not_removed),
       cmocka_unit_test(test_table__key_that_a_percent_line_names_is_not_removed),
@@ -310,6 +345,7 @@ int main(void) {
       cmocka_unit_test(test_table__existing_changes_only_what_has_before),
       cmocka_unit_test(test_table__hash_ends_an_entry_and_first_of_a_name_counts),
       cmocka_unit_test(test_table__texts_that_would_break_a_line_are_refused),
+      cmocka_unit_test(test_table__an_entry_without_a_name_or_a_pattern_is_refused),
       cmocka_unit_test(test_table__line_that_opendkim_would_cut_is_refused),
       cmocka_unit_test(test_table__cr_at_the_very_end_becomes_one_line_end),
       cmocka_unit_test(test_table__a_value_that_is_there_already_is_not_replaced_by_itself),

@@ -235,6 +235,32 @@ static enum units_answer may(const struct host *host, uid_t user, gid_t group, c
   return units_may(&units, full, bits, ret_group);
 }
 
+/* What was passed over would count as missing, and be opened a second time or taken for not installed. */
+static void test_units__units_and_drop_ins_beyond_the_limits_are_named(void **state) {
+  struct host *host = *state;
+  struct units units = {.root = host->folder.path};
+  struct error error = {0};
+  CLEANUP_FREE char *large = calloc(1, UNITS_TEXT_MAX + 2);
+  memset(large, '#', UNITS_TEXT_MAX + 1);
+  install(host);
+  put(host, "lib/systemd/system/dkimroll.service", large);
+  assert_int_equal(units_read(&units, &error), ERROR_LIMIT);
+  assert_non_null(strstr(error.message, "dkimroll.service"));
+  assert_true(error.remedy[0] != '\0');
+  units_release(&units);
+  units = (struct units){.root = host->folder.path};
+  install(host);
+  for (int i = 0; i <= UNITS_DROP_INS_MAX; i++) {
+    CLEANUP_FREE char *path = text_format("etc/systemd/system/dkimroll.service.d/%03d.conf", i);
+    put(host, path, "[Service]\n");
+  }
+  error = (struct error){0};
+  assert_int_equal(units_read(&units, &error), ERROR_LIMIT);
+  assert_non_null(strstr(error.message, "dkimroll.service.d"));
+  assert_true(error.remedy[0] != '\0');
+  units_release(&units);
+}
+
 static void test_units__who_may_read_and_connect(void **state) {
   struct host *host = *state;
   const uid_t nobody = 65534;
@@ -274,6 +300,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_units__a_path_that_no_line_can_carry_is_a_note, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__metrics_elsewhere_are_opened_for_the_side_that_writes_them, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__what_the_loop_side_writes_elsewhere_is_opened_for_it, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_units__units_and_drop_ins_beyond_the_limits_are_named, setup, teardown),
       cmocka_unit_test_setup_teardown(test_units__who_may_read_and_connect, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

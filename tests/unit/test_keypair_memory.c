@@ -1,0 +1,102 @@
+/* A private key that OpenSSL cannot read for want of memory is not taken for one that is damaged: a key that waits would be revoked for that, and one that signs replaced. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <openssl/crypto.h>
+
+#include "dkimroll/cleanup.h"
+#include "dkimroll/keypair.h"
+#include "workplace.h"
+
+/* Allocations of OpenSSL since the count was set to 0, and those from first on, so many of them, that fail. */
+static unsigned long count, first, failing;
+
+static bool fails(void) {
+  count++;
+  return first > 0 && count >= first && count - first < failing;
+}
+static void *allocate(size_t size, const char *file, int line) {
+  (void)file, (void)line;
+  return fails() ? NULL : malloc(size);
+}
+static void *reallocate(void *old, size_t size, const char *file, int line) {
+  (void)file, (void)line;
+  return fails() ? NULL : realloc(old, size);
+}
+static void release(void *memory, const char *file, int line) {
+  (void)file, (void)line;
+  free(memory);
+}
+
+enum { STRIDE = 23, FOR_EVER = 1000000 };
+
+static void read_without_memory(const char *path, unsigned long so_many) {
+  struct error error = {0};
+  unsigned long refused = 0;
+  for (first = 1;; first += STRIDE) {
+    CLEANUP(keypair_public_release) struct keypair_public key = {0};
+    count = 0;
+    failing = so_many;
+    const int result = keypair_read_public(path, &key, &error);
+    const unsigned long used = count, from = first;
+    failing = 0;
+    refused += result != 0;
+    if (result && error.code != ERROR_NO_MEMORY && error.code != ERROR_SYSTEM) fail_msg("allocations %lu to %lu: %s", from, from + so_many, error.message);
+    if (used < from) break;
+  }
+  assert_true(so_many < FOR_EVER || refused > 0);
+}
+
+static void test_keypair_memory__a_key_that_cannot_be_read_for_want_of_it_is_not_a_damaged_one(void **state) {
+  static const struct {
+    enum key_algorithm algorithm;
+    unsigned bits;
+    const char *name;
+  } kinds[] = {{KEY_ALGORITHM_ED25519, 256, "ed.private"}, {KEY_ALGORITHM_RSA, 2048, "rsa.private"}};
+  static const unsigned long spans[] = {3, 20, FOR_EVER};
+  const struct file_rights own = {.owner = geteuid(), .group = getegid(), .mode = 0600};
+  for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+    CLEANUP_FREE char *path = workplace_path(*state, kinds[i].name);
+    CLEANUP(keypair_public_release) struct keypair_public key = {0}, again = {0};
+    struct error error = {0};
+    if (keypair_generate(kinds[i].algorithm, kinds[i].bits, path, &own, &key, &error)) fail_msg("%s", error.message);
+    for (size_t j = 0; j < ARRAY_SIZE(spans); j++) read_without_memory(path, spans[j]);
+    if (keypair_read_public(path, &again, &error)) fail_msg("%s", error.message);
+    assert_memory_equal(again.public_key, key.public_key, key.public_key_size);
+  }
+}
+
+static void test_keypair_memory__a_damaged_key_is_one(void **state) {
+  CLEANUP_FREE char *path = workplace_path(*state, "bad.private");
+  struct keypair_public key = {0};
+  struct error error = {0};
+  workplace_write(path, "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp\n-----END PRIVATE KEY-----\n", 0600);
+  assert_int_equal(keypair_read_public(path, &key, &error), ERROR_INVALID);
+}
+
+static int make(void **state) {
+  static struct workplace workplace;
+  workplace_make(&workplace, "/tmp");
+  *state = &workplace;
+  return 0;
+}
+
+static int clear(void **state) {
+  workplace_remove(*state);
+  return 0;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_keypair_memory__a_key_that_cannot_be_read_for_want_of_it_is_not_a_damaged_one, make, clear),
+      cmocka_unit_test_setup_teardown(test_keypair_memory__a_damaged_key_is_one, make, clear),
+  };
+  /* Before the first allocation of OpenSSL, or not at all. */
+  if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1) return 1;
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -47,7 +47,9 @@ ONLY ?= src/*/*.c
 SOURCES := $(filter-out src/main.c,$(wildcard $(ONLY)))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libdkimroll.a
-UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+# Tests with an allocator of their own, beside which there is no room for that of the sanitizers.
+OWN_ALLOCATOR := test_call_filter_memory test_dkim_signature_memory
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(filter-out $(if $(SANITIZE),$(OWN_ALLOCATOR:%=tests/unit/%.c)),$(wildcard tests/unit/test_*.c)))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 
 .PHONY: all check demo bench coverage sim mutants crash faults fuzz check-host deb install clean packages-build packages-demo packages-check packages-host packages-deb lint unit integration \
@@ -200,7 +202,7 @@ TEST_ALONE := test_clock test_loop test_transport test_transport_callbacks test_
 TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_failures test_store_crash
 SANITIZED := build-sanitized
 SCENARIOS := $(sort $(wildcard tests/integration/scenario-*.sh))
-SANITIZED_TESTS := $(UNIT_TESTS:$(BUILD)/%=$(SANITIZED)/%)
+SANITIZED_TESTS := $(filter-out $(OWN_ALLOCATOR:%=$(SANITIZED)/tests/unit/%),$(UNIT_TESTS:$(BUILD)/%=$(SANITIZED)/%))
 LONG_FIRST := $(TEST_LONG:%=$(SANITIZED)/tests/unit/%) $(TEST_LONG:%=$(BUILD)/tests/unit/%)
 RUN_TESTS = TEST_JOBS=$(TEST_JOBS) TEST_ALONE="$(TEST_ALONE)" DKIMROLL=$(abspath $(BUILD))/dkimroll tests/tools/run-tests $(BUILD)
 

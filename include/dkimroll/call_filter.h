@@ -4,6 +4,8 @@
 
 #include "dkimroll/error.h"
 
+enum { CALL_FILTER_SECONDS = 1 }; /* of processor time, for one filter; SIGVTALRM ends a process that takes more */
+
 /* For this process and its children, programs too: sockets are of AF_UNIX only (EAFNOSUPPORT), and what opens other doors - io_uring, which makes
  * sockets past this filter, ptrace, other processes' memory, modules, mounts, namespaces, bpf - fails with EPERM. Also sets
  * PR_SET_NO_NEW_PRIVS, so programs gain nothing by set-user-id bits. ERROR_SYSTEM: the kernel takes no filter. */

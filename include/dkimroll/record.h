@@ -32,8 +32,9 @@ int record_build_revoked(enum key_algorithm algorithm, char **ret_text, struct e
  * ones ignored, white space folded out of p=. ERROR_INVALID says why a verifier would reject it. Caller releases. */
 int record_parse(const char *text, size_t size, struct record *ret_record, struct error *error) ERROR_USE_RESULT;
 void record_release(struct record *record);
-/* Is it a record of this public key, whatever other tags it has? public_key as in struct record. */
-bool record_holds(const char *text, enum key_algorithm algorithm, const uint8_t *public_key, size_t public_key_size);
+/* Is it a record of this public key, whatever other tags it has? public_key as in struct record. ERROR_NO_MEMORY: that cannot be said now. */
+int record_holds(const char *text, enum key_algorithm algorithm, const uint8_t *public_key, size_t public_key_size,
+                 bool *ret_holds, struct error *error) ERROR_USE_RESULT;
 
 /* TXT RDATA on the wire: the content in character-strings of at most 255 octets. Caller frees. ERROR_LIMIT over RECORD_TEXT_MAX. */
 int record_to_rdata(const char *text, size_t size, uint8_t **ret_rdata, size_t *ret_size, struct error *error)

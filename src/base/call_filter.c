@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include "dkimroll/cleanup.h"
 
@@ -52,11 +53,20 @@ static int filter_fill(scmp_filter_ctx filter) {
   return failure == 0 ? filter_shut_terminal(filter) : failure;
 }
 
+/* In libseccomp 2.5 (Debian 12) some allocations that fail while it writes the filter are tried again for ever, and nothing of the process answers any more. Its own processor
+ * time is what counts: a filter takes some thousandths of a second, however busy the host. */
+static void filter_bound(time_t seconds) {
+  const struct itimerval bound = {.it_value.tv_sec = seconds};
+  setitimer(ITIMER_VIRTUAL, &bound, NULL);
+}
+
 static int filter_install(int (*fill)(scmp_filter_ctx filter), struct error *error) {
   CLEANUP(filter_release) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
   if (!filter) return error_set(error, ERROR_NO_MEMORY, "out of memory for the filter of system calls");
+  filter_bound(CALL_FILTER_SECONDS);
   int failure = fill(filter);
   if (failure == 0) failure = seccomp_load(filter);
+  filter_bound(0);
   if (failure == 0) return 0;
   error_set(error, ERROR_SYSTEM, "the kernel takes no filter of system calls (seccomp): %s", strerror(-failure));
   error_remedy(error, "see whether the kernel has CONFIG_SECCOMP_FILTER, and whether a container forbids seccomp(2)");

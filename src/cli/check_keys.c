@@ -39,9 +39,10 @@ static void say_error(const struct check_job *job, const struct error *error) {
 /* Does the file that signs belong to the record that is published? */
 static int compare_record(const struct check_job *job, const uint8_t *reply, size_t reply_size, struct error *error) {
   CLEANUP(keypair_public_release) struct keypair_public public_key = {0};
+  bool belongs = false;
   int result = key_jobs_read_public(reply, reply_size, &public_key, error);
-  if (result || record_holds(job->key->record, public_key.algorithm, public_key.public_key, public_key.public_key_size))
-    return result;
+  if (!result) result = record_holds(job->key->record, public_key.algorithm, public_key.public_key, public_key.public_key_size, &belongs, error);
+  if (result || belongs) return result;
   error_set(error, ERROR_CONFLICT, "the private key %s does not belong to the record of %s", job->path,
             job->key->selector);
   return error_remedy(error,

@@ -100,9 +100,11 @@ static void check_end(struct operation *operation) {
 int key_check_file(const struct key *key, const struct error *result, const uint8_t *reply, size_t size, struct error *error) {
   struct keypair_public public_key = {0};
   *error = *result;
+  bool belongs = false;
   int failed = error->code;
   if (!failed) failed = key_jobs_read_public(reply, size, &public_key, error);
-  if (!failed && !record_holds(key->record, public_key.algorithm, public_key.public_key, public_key.public_key_size)) {
+  if (!failed) failed = record_holds(key->record, public_key.algorithm, public_key.public_key, public_key.public_key_size, &belongs, error);
+  if (!failed && !belongs) {
     failed = error_set(error, ERROR_CONFLICT, "the private key of %s does not belong to its published record", key->selector);
     error_remedy(error, "somebody replaced the file; `dkimroll rotate` makes a new key");
   }

@@ -16,6 +16,7 @@
 #include <openssl/x509.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/openssl_memory.h"
 #include "dkimroll/tag_list.h"
 #include "dkimroll/text.h"
 
@@ -189,22 +190,13 @@ static int keypair_refuse_passphrase(char *buffer, int size, int writing, void *
   return -1;
 }
 
-/* Forgets what OpenSSL holds of errors. Does one say that memory ran out? */
-static bool keypair_lacked_memory(void) {
-  bool lacked = false;
-  for (unsigned long number; (number = ERR_get_error()) != 0;) lacked |= ERR_GET_REASON(number) == ERR_R_MALLOC_FAILURE;
-  return lacked;
-}
-
-/* A key is lost if its file is damaged, and a new one is made for it, so a want of memory must not look like that. In the middle of its decoders OpenSSL keeps silent about it
- * (measured with 3.0: 4 % of all places), at their beginning never: hence the second attempt. */
+/* A key is lost if its file is damaged, and a new one is made for it, so a want of memory must not look like that. */
 static int keypair_decode(const char *path, const struct keypair_secret *secret, EVP_PKEY **ret_key, struct error *error) {
-  enum { ATTEMPTS = 2 };
   bool lacked = false;
-  for (int i = 0; i < ATTEMPTS && !lacked; i++) {
+  for (int i = 0; i < OPENSSL_ATTEMPTS && !lacked; i++) {
     CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(secret->octets, (int)secret->size);
     EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
-    lacked = keypair_lacked_memory() || !pem;
+    lacked = openssl_lacked_memory() || !pem;
     if (!key) continue;
     *ret_key = key;
     return 0;

@@ -3,13 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
+#include "dkimroll/openssl_memory.h"
 #include "dkimroll/tag_list.h"
+#include "dkimroll/text.h"
 
 enum {
   RECORD_ED25519_SIZE = 32,   /* RFC 8463 4.2 */
@@ -29,8 +30,8 @@ static const char *record_algorithm_text(enum key_algorithm algorithm) {
 static EVP_PKEY *record_read_rsa_info(const uint8_t *octets, size_t size) {
   const unsigned char *position = octets;
   EVP_PKEY *key = d2i_PUBKEY(NULL, &position, (long)size);
-  if (key && position == octets + size && EVP_PKEY_is_a(key, "RSA")) return key;
-  ERR_clear_error();
+  /* By its name: EVP_PKEY_is_a looks the name up, and says "no" if memory runs out meanwhile. */
+  if (key && position == octets + size && text_equal(EVP_PKEY_get0_type_name(key), "RSA")) return key;
   EVP_PKEY_free(key);
   return NULL;
 }
@@ -40,9 +41,22 @@ static EVP_PKEY *record_read_rsa_bare(const uint8_t *octets, size_t size) {
   const unsigned char *position = octets;
   EVP_PKEY *key = d2i_PublicKey(EVP_PKEY_RSA, NULL, &position, (long)size);
   if (key && position == octets + size) return key;
-  ERR_clear_error();
   EVP_PKEY_free(key);
   return NULL;
+}
+
+static int record_read_rsa(const uint8_t *octets, size_t size, bool bare_too, EVP_PKEY **ret_key, struct error *error) {
+  bool lacked = false;
+  for (int i = 0; i < OPENSSL_ATTEMPTS && !lacked; i++) {
+    EVP_PKEY *key = record_read_rsa_info(octets, size);
+    if (!key && bare_too) key = record_read_rsa_bare(octets, size);
+    lacked = openssl_lacked_memory();
+    if (!key) continue;
+    *ret_key = key;
+    return 0;
+  }
+  if (lacked) return error_set(error, ERROR_NO_MEMORY, "out of memory while a key record was read");
+  return error_set(error, ERROR_INVALID, bare_too ? "p= is not an RSA public key" : "the public key is not a SubjectPublicKeyInfo of an RSA key");
 }
 
 static int record_check_public_key(enum key_algorithm algorithm, const uint8_t *octets, size_t size,
@@ -51,9 +65,9 @@ static int record_check_public_key(enum key_algorithm algorithm, const uint8_t *
     if (size == RECORD_ED25519_SIZE) return 0;
     return error_set(error, ERROR_INVALID, "an Ed25519 public key has 32 octets, this one has %zu", size);
   }
-  CLEANUP(cleanup_pkey) EVP_PKEY *key = size <= RECORD_TEXT_MAX ? record_read_rsa_info(octets, size) : NULL;
-  if (!key) return error_set(error, ERROR_INVALID, "the public key is not a SubjectPublicKeyInfo of an RSA key");
-  return 0;
+  if (size > RECORD_TEXT_MAX) return error_set(error, ERROR_INVALID, "an RSA public key of more than %d octets", RECORD_TEXT_MAX);
+  CLEANUP(cleanup_pkey) EVP_PKEY *key = NULL;
+  return record_read_rsa(octets, size, false, &key, error);
 }
 
 /* Text before the base64 of p=, or the whole record of a revoked key. */
@@ -124,9 +138,9 @@ static int record_keep_octets(const uint8_t *octets, size_t size, struct record 
 
 /* Takes both encodings of an RSA key and keeps it as SubjectPublicKeyInfo. */
 static int record_keep_rsa(const uint8_t *octets, size_t size, struct record *record, struct error *error) {
-  CLEANUP(cleanup_pkey) EVP_PKEY *key = record_read_rsa_info(octets, size);
-  if (!key) key = record_read_rsa_bare(octets, size);
-  if (!key) return error_set(error, ERROR_INVALID, "p= is not an RSA public key");
+  CLEANUP(cleanup_pkey) EVP_PKEY *key = NULL;
+  const int result = record_read_rsa(octets, size, true, &key, error);
+  if (result < 0) return result;
   int bits = EVP_PKEY_get_bits(key);
   if (bits < RECORD_RSA_BITS_MIN) {
     return error_set(error, ERROR_INVALID, "its RSA key has %d bits, and verifiers reject less than %d (RFC 8301 3.2)",
@@ -135,9 +149,9 @@ static int record_keep_rsa(const uint8_t *octets, size_t size, struct record *re
   unsigned char *encoded = NULL;
   int encoded_size = i2d_PUBKEY(key, &encoded);
   if (encoded_size <= 0) return error_set(error, ERROR_NO_MEMORY, "out of memory while a key record was read");
-  int result = record_keep_octets(encoded, (size_t)encoded_size, record, error);
+  const int kept = record_keep_octets(encoded, (size_t)encoded_size, record, error);
   OPENSSL_free(encoded);
-  return result;
+  return kept;
 }
 
 static int record_parse_public_key(const struct tag_list *tags, struct record *record, struct error *error) {
@@ -192,14 +206,19 @@ void record_release(struct record *record) {
   *record = (struct record){0};
 }
 
-bool record_holds(const char *text, enum key_algorithm algorithm, const uint8_t *public_key, size_t public_key_size) {
-  struct record record = {0};
-  struct error unused = {0};
-  if (!text || !public_key || record_parse(text, strlen(text), &record, &unused) < 0) return false;
-  const bool same = record.algorithm == algorithm && !record.revoked && record.public_key_size == public_key_size &&
-                    memcmp(record.public_key, public_key, public_key_size) == 0;
-  record_release(&record);
-  return same;
+int record_holds(const char *text, enum key_algorithm algorithm, const uint8_t *public_key, size_t public_key_size,
+                 bool *ret_holds, struct error *error) {
+  CLEANUP(record_release) struct record record = {0};
+  struct error reason = {0};
+  *ret_holds = false;
+  const int result = text && public_key ? record_parse(text, strlen(text), &record, &reason) : ERROR_INVALID;
+  if (result == ERROR_NO_MEMORY) {
+    if (error) *error = reason;
+    return result;
+  }
+  *ret_holds = result == 0 && record.algorithm == algorithm && !record.revoked && record.public_key_size == public_key_size &&
+               memcmp(record.public_key, public_key, public_key_size) == 0;
+  return 0;
 }
 
 int record_to_rdata(const char *text, size_t size, uint8_t **ret_rdata, size_t *ret_size, struct error *error) {

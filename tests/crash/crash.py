@@ -191,7 +191,10 @@ class World:
         with open(self.log, "a") as log:
             log.write("$ %s\n" % " ".join(words))
             log.flush()
-            return subprocess.run([*(prefix or self.preloaded()), *self.command(words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=CALL_SECONDS).returncode
+            try:
+                return subprocess.run([*(prefix or self.preloaded()), *self.command(words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=CALL_SECONDS).returncode
+            except subprocess.TimeoutExpired:
+                raise Wrong("%s did not end within %d s" % (" ".join(words), CALL_SECONDS))
 
     # ---- the daemon ----
 
@@ -238,6 +241,8 @@ class World:
                 if self.wait_for(process, lambda: self.has_come_to(life), RESTART_SECONDS):
                     subprocess.run(["pkill", "-TERM", "-P", str(process.pid), "-x", "dkimroll"] if prefix else ["kill", str(process.pid)], check=not prefix)
             return process.wait(timeout=CALL_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Wrong("the daemon did not end within %d s" % CALL_SECONDS)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -438,6 +443,7 @@ class Sender(threading.Thread):
         self.serves = mail.lookup(world.server)
 
     waived = None  # a selector that is being revoked: what is signed with it is lost, which is told
+    undone = False  # the switch to a first key may be taken back, if its proof fails for want of memory
 
     def judge(self, signed, verdict, headers, added):
         """signed: the connection was opened when mail was signed already; an older one keeps the old tables."""
@@ -446,7 +452,7 @@ class Sender(threading.Thread):
             return "a message was answered by %s" % verdict
         selector = mail.selector_of(mail.text_of(headers, added))
         if not selector:
-            return "a message was not signed" if signed else None
+            return "a message was not signed" if signed and not self.undone else None
         self.signed = True
         record = self.serves("%s._domainkey.%s" % (selector, self.world.zone))
         if selector != self.waived and (not record or record.rstrip().endswith(b"p=") or not mail.verify(mail.text_of(headers, added), self.world.server)):
@@ -581,6 +587,7 @@ class Runner:
         golden = dict(self.begin(life)[0])
         begun = time.monotonic()
         with self.sender(life) as sender:
+            sender.undone = when == "memory" and not life.signed
             disturbed = self.disturb(life, number, when)
             if when == "memory":
                 del golden["troubles"]  # a step that failed for want of memory is told, and tried again after the back-off

@@ -117,10 +117,6 @@ static bool gate_may_be_served(const struct gate_view *view, struct plan_reason 
   if (key_may_be_served(view->key)) return true;
   return gate_closed(reason, TIME_NEVER, "its record was never published");
 }
-static bool gate_not_served(const struct gate_view *view, struct plan_reason *reason) {
-  if (!key_may_be_served(view->key)) return true;
-  return gate_closed(reason, TIME_NEVER, "its publication was begun: the record has to be deleted first");
-}
 
 /* Looks are stamped by the wall clock. A look that lies further ahead than any pause was stamped by a clock that is ahead of what gates may count with, or
  * that has been set back since: the pause then counts from the start of the key's last operation, so that looking neither ends nor spins. */
@@ -396,7 +392,7 @@ const struct step plan_steps[] = {
     {KEY_RESERVED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(back_off))},
     {KEY_GENERATED, PLAN_PUBLISH, GATES(GATE(managed), APPLIES(still_wanted), GATE(back_off))},
     {KEY_GENERATED, PLAN_DELETE, GATES(GATE(managed), APPLIES(not_wanted), APPLIES(may_be_served), GATE(back_off))},
-    {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(not_served), GATE(back_off))},
+    {KEY_GENERATED, PLAN_DESTROY, GATES(GATE(managed), APPLIES(not_wanted), GATE(back_off))},
     {KEY_PUBLISHED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_served), GATE(back_off))},
     {KEY_PUBLISHED, PLAN_REVOKE, GATES(GIVE_UP_GATES)},
     {KEY_PUBLISHED, PLAN_ATTEST, GATES(GATE(managed), APPLIES(not_given_up), APPLIES(clock_doubtful), GATE(back_off))},

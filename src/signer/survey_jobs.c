@@ -67,7 +67,9 @@ static int check_roots(const struct opendkim_roots *roots, const struct work *wo
 }
 
 static int read_table(const char *path, const char *label, char **ret_data, size_t *ret_size, struct error *error) {
-  const int result = file_read(path, TABLE_FILE_MAX, ret_data, ret_size, NULL, error);
+  CLEANUP_FREE char *real = NULL;
+  int result = file_resolve_foreign(path, &real, error);
+  if (!result) result = file_read(real, TABLE_FILE_MAX, ret_data, ret_size, NULL, error);
   if (result == ERROR_NOT_FOUND) { /* no entries */
     *error = (struct error){0};
     *ret_data = calloc(1, 1);

@@ -46,7 +46,7 @@ RESTART_SECONDS = 40
 REVOKED = (0, 75)  # done, or asked for
 MEMORY_STRIDE = 50
 CALL_SECONDS = 180  # an operation whose end could not be told for want of memory ends at its deadline
-OLD_SECONDS = 4  # longer than drain and tombstone of the policies: what begins a life waits for no time any more
+OLD_SECONDS = 11  # longer than drain and tombstone of the policies, and than the pause between two proofs: what begins a life waits for no time any more
 
 RULES = """    selector: "server-%%Y%%m%%d"
     keys: {main: {algorithm: ed25519}}
@@ -125,8 +125,8 @@ LIVES = [
     Life("archive", "archive", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("import", "never", ["active"], ["import", "--apply"], ["active"], repeated=True, lost=True, sampled=False),
     Life("tool-first", TOOL, [], ["run", "--budget", "5s"], ["active"], sampled=False),
-    Life("tool-revoke", TOOL_LONG, ["retired", "active"], ["run", "--budget", "4s"], ["revoked", "active"], sampled=False),
-    Life("tool-remove", TOOL, ["revoked", "active"], ["run", "--budget", "4s"], ["removed", "active"], sampled=False),
+    Life("tool-revoke", TOOL_LONG, ["retired", "active"], ["run", "--budget", "1s"], ["revoked", "active"], sampled=False),
+    Life("tool-remove", TOOL, ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"], sampled=False),
     DaemonLife("daemon", STANDBY, ["active", "ready"], ["daemon"], ["revoked", "active", "ready"]),
 ]
 STATES = ["reserved", "generated", "published", "ready", "active", "retired", "revoked", "removed"]

@@ -55,7 +55,7 @@ static int allow_writing(char *path, bool file, struct error *error) {
 static int allow_writing_table(const char *path, struct error *error) {
   char *real = NULL;
   int result = allow_writing(text_duplicate(path), true, error);
-  if (!result && file_resolve(path, &real, NULL) == 0) result = allow_writing(real, true, error);
+  if (!result && file_resolve_foreign(path, &real, NULL) == 0) result = allow_writing(real, true, error);
   return result;
 }
 

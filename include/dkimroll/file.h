@@ -64,6 +64,10 @@ int file_sync_parent(const char *path, struct error *error) ERROR_USE_RESULT;
 /* realpath(3); caller frees. */
 int file_resolve(const char *path, char **ret_path, struct error *error) ERROR_USE_RESULT;
 
+/* The same, for a file in a directory of another user, with rights that he lacks: ERROR_PERMISSION for a link that is neither root's nor ours and leads to a file that is not its
+ * owner's (as the kernel has it in /tmp: fs.protected_symlinks of proc(5)). */
+int file_resolve_foreign(const char *path, char **ret_path, struct error *error) ERROR_USE_RESULT;
+
 /* "user:group", "user" (group: the user's own), numbers too. ERROR_NOT_FOUND names what is unknown. Asks the host's user
  * database, which may be slow: for start-up, policy and keeper, never for a callback of the loop. */
 int file_parse_owner(const char *text, uid_t *ret_owner, gid_t *ret_group, struct error *error) ERROR_USE_RESULT;

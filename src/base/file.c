@@ -380,6 +380,22 @@ int file_resolve(const char *path, char **ret_path, struct error *error) {
   return 0;
 }
 
+int file_resolve_foreign(const char *path, char **ret_path, struct error *error) {
+  CLEANUP_FREE char *resolved = NULL;
+  struct stat link;
+  struct stat target;
+  const int result = file_resolve(path, &resolved, error);
+  if (result < 0 || !resolved) return result;
+  if (lstat(path, &link) < 0 || stat(resolved, &target) < 0) return error_set_errno(error, errno, "%s: cannot look at it", path);
+  if (S_ISLNK(link.st_mode) && link.st_uid != 0 && link.st_uid != geteuid() && link.st_uid != target.st_uid) {
+    error_set(error, ERROR_PERMISSION, "%s: is a symbolic link of user %u to %s, which belongs to user %u", path, (unsigned)link.st_uid, resolved, (unsigned)target.st_uid);
+    error_remedy(error, "look who made the link; if it is right, let root make it: chown -h root %s", path);
+    return ERROR_PERMISSION;
+  }
+  *ret_path = TAKE_PTR(resolved);
+  return 0;
+}
+
 /* The largest number is what chown(2) reads as "leave it", so it is nobody's. */
 static bool file_parse_id(const char *text, unsigned *ret_id) {
   long long number = 0;

@@ -69,7 +69,7 @@ static int need_table(struct units *units, const char *table, const char *why, s
   if (slash) slash[slash == directory] = '\0';
   int result = need_directory(units, UNITS_KEEPER, directory, why, error);
   /* A table is replaced where it really lies. */
-  if (result || file_resolve(table, &real, NULL) || !(slash = strrchr(real, '/'))) return result;
+  if (result || file_resolve_foreign(table, &real, NULL) || !(slash = strrchr(real, '/'))) return result;
   slash[slash == real] = '\0';
   return need_directory(units, UNITS_KEEPER, real, why, error);
 }

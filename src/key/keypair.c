@@ -190,13 +190,18 @@ static int keypair_refuse_passphrase(char *buffer, int size, int writing, void *
   return -1;
 }
 
+static EVP_PKEY *keypair_decode_pem(const char *text, size_t size, bool *ret_lacked) {
+  CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(text, (int)size);
+  EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
+  *ret_lacked = openssl_lacked_memory() || !pem;
+  return key;
+}
+
 /* A key is lost if its file is damaged, and a new one is made for it, so a want of memory must not look like that. */
 static int keypair_decode(const char *path, const struct keypair_secret *secret, EVP_PKEY **ret_key, struct error *error) {
   bool lacked = false;
   for (int i = 0; i < OPENSSL_ATTEMPTS && !lacked; i++) {
-    CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(secret->octets, (int)secret->size);
-    EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
-    lacked = openssl_lacked_memory() || !pem;
+    EVP_PKEY *key = keypair_decode_pem(secret->octets, secret->size, &lacked);
     if (!key) continue;
     *ret_key = key;
     return 0;
@@ -222,22 +227,24 @@ int keypair_read_public(const char *path, struct keypair_public *ret_public, str
   return result;
 }
 
-static EVP_PKEY *keypair_decode_der(const char *text, size_t size, struct keypair_secret *der) {
-  der->octets = calloc(1, size + 1);
-  der->size = size;
-  if (!der->octets || !span_decode((struct span){.text = text, .size = size}, (uint8_t *)der->octets, &size)) return NULL;
-  const unsigned char *place = (const unsigned char *)der->octets;
-  return d2i_AutoPrivateKey(NULL, &place, (long)size);
+/* *ret_lacked: memory ran out, so it may be a key all the same. */
+static EVP_PKEY *keypair_decode_der(const char *text, size_t size, bool *ret_lacked) {
+  CLEANUP(keypair_secret_release) struct keypair_secret der = {.octets = calloc(1, size + 1), .size = size};
+  *ret_lacked = !der.octets;
+  if (!der.octets || !span_decode((struct span){.text = text, .size = size}, (uint8_t *)der.octets, &size)) return NULL;
+  const unsigned char *place = (const unsigned char *)der.octets;
+  EVP_PKEY *key = d2i_AutoPrivateKey(NULL, &place, (long)size);
+  *ret_lacked = openssl_lacked_memory();
+  return key;
 }
 
 int keypair_read_inline(const char *text, size_t size, struct keypair_public *ret_public, struct error *error) {
-  CLEANUP(keypair_secret_release) struct keypair_secret der = {0};
+  bool lacked = false;
   if (size > KEYPAIR_FILE_MAX) return error_set(error, ERROR_INVALID, "a private key of more than %d octets", KEYPAIR_FILE_MAX);
-  CLEANUP(cleanup_bio) BIO *pem = BIO_new_mem_buf(text, (int)size);
-  CLEANUP(cleanup_pkey) EVP_PKEY *key = pem ? PEM_read_bio_PrivateKey(pem, NULL, keypair_refuse_passphrase, NULL) : NULL;
-  if (!key) key = keypair_decode_der(text, size, &der);
-  ERR_clear_error();
+  CLEANUP(cleanup_pkey) EVP_PKEY *key = keypair_decode_pem(text, size, &lacked);
+  if (!key && !lacked) key = keypair_decode_der(text, size, &lacked);
   if (key) return keypair_derive(key, ret_public, error);
+  if (lacked) return error_set(error, ERROR_NO_MEMORY, "out of memory while a private key was read");
   return error_set(error, ERROR_INVALID, "neither a path nor a private key in PEM or base64");
 }
 

@@ -242,11 +242,15 @@ void runner_fragment_reply_release(struct runner_fragment_reply *reply) {
 }
 
 static void read_outcome(struct reader *reader, struct error *ret_error) {
-  const int code = -(int)reader_u32(reader);
-  if (code == 0) return;
+  const uint32_t number = reader_u32(reader);
+  if (number == 0) return;
+  if (number > INT32_MAX) {
+    reader->failed = true;
+    return;
+  }
   CLEANUP_FREE char *message = reader_text_field(reader);
   CLEANUP_FREE char *remedy = reader_text_field(reader);
-  error_set(ret_error, code, "%s", message ? message : "");
+  error_set(ret_error, -(int)number, "%s", message ? message : "");
   error_remedy(ret_error, "%s", remedy ? remedy : "");
 }
 

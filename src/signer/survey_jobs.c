@@ -1,6 +1,7 @@
 /* The worker side of the survey: reads tables and keys as they are. The tables are those of the policy's signers, and files are named by those tables or lie in the key
  * directories, so whoever has taken over the loop's process learns no more than public halves of keys that sign anyway. */
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -67,7 +68,9 @@ static int check_roots(const struct opendkim_roots *roots, const struct work *wo
 }
 
 static int read_table(const char *path, const char *label, char **ret_data, size_t *ret_size, struct error *error) {
-  const int result = file_read(path, TABLE_FILE_MAX, ret_data, ret_size, NULL, error);
+  CLEANUP_FREE char *real = NULL;
+  int result = file_resolve_foreign(path, &real, error);
+  if (!result) result = file_read(real, TABLE_FILE_MAX, ret_data, ret_size, NULL, error);
   if (result == ERROR_NOT_FOUND) { /* no entries */
     *error = (struct error){0};
     *ret_data = calloc(1, 1);
@@ -138,19 +141,21 @@ static void entry_release(struct entry *entry) {
   free(entry->third);
 }
 
-/* false: it is not of the shape name domain:selector:key, which OpenDKIM does not read either, or there is no memory. */
-static bool entry_split(const struct table *keys, size_t index, struct entry *entry) {
+static int no_memory(struct error *error) { return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory"); }
+
+/* 1: it is an entry; 0: it is not of the shape name domain:selector:key, which OpenDKIM does not read either. ERROR_NO_MEMORY. */
+static int entry_split(const struct table *keys, size_t index, struct entry *entry, struct error *error) {
   struct table_span name, value;
   (void)!table_read_entry(keys, index, &name, &value, &entry->line);
   const char *end = value.text + value.size;
   const char *first = name.size > 0 && value.size > 0 ? memchr(value.text, ':', value.size) : NULL;
   const char *second = first ? memchr(first + 1, ':', (size_t)(end - first - 1)) : NULL;
-  if (!second || second + 1 == end) return false;
+  if (!second || second + 1 == end) return 0;
   entry->name = strndup(name.text, name.size);
   entry->domain = strndup(value.text, (size_t)(first - value.text));
   entry->selector = strndup(first + 1, (size_t)(second - first - 1));
   entry->third = strndup(second + 1, (size_t)(end - second - 1));
-  return entry->name && entry->domain && entry->selector && entry->third;
+  return entry->name && entry->domain && entry->selector && entry->third ? 1 : no_memory(error);
 }
 
 static bool is_path(const char *third) {
@@ -170,13 +175,16 @@ static char *fill_path(const char *text, const char *domain) {
   return result;
 }
 
+/* What cannot be read just now is not told as what cannot be read: import would leave such a key alone. */
+static bool is_passing(const struct error *error) { return error->code < 0 && (error->retryable || error->code == ERROR_NO_MEMORY || error->code == ERROR_SYSTEM); }
+
 /* Tells the entry for one domain; with its public half if it was asked for. */
-static bool tell_entry(struct work *work, const struct entry *entry, const char *domain, bool read) {
+static int tell_entry(struct work *work, const struct entry *entry, const char *domain, bool read, struct error *ret_error) {
   const bool named = is_path(entry->third);
   CLEANUP_FREE char *path = named ? fill_path(entry->third, domain) : text_duplicate("");
   CLEANUP_FREE char *lower = text_duplicate(domain);
   struct error error = {0};
-  if (!path || !lower) return false;
+  if (!path || !lower) return no_memory(ret_error);
   text_lower(lower);
   const bool every = text_equal(entry->domain, "%");
   struct survey_key key = {.line = entry->line,
@@ -190,38 +198,44 @@ static bool tell_entry(struct work *work, const struct entry *entry, const char 
                            .problem = error.message};
   if (read && named) look_at_file(&key, &error);
   if (read && !named) (void)!keypair_read_inline(entry->third, strlen(entry->third), &key.public_half, &error);
-  tell(work, &key);
+  if (!is_passing(&error)) tell(work, &key);
   keypair_public_release(&key.public_half);
-  return true;
+  if (!is_passing(&error)) return 0;
+  *ret_error = error;
+  return error.code;
 }
 
 static int compare_texts(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static bool is_wanted(const struct work *work, const char *domain) {
+static int is_wanted(const struct work *work, const char *domain, bool *ret_wanted, struct error *error) {
   CLEANUP_FREE char *lower = text_duplicate(domain);
-  if (!lower) return false;
+  if (!lower) return no_memory(error);
   text_lower(lower);
   const char *name = lower;
-  return bsearch(&name, work->domains, work->domain_count, sizeof(char *), compare_texts) != NULL;
+  *ret_wanted = bsearch(&name, work->domains, work->domain_count, sizeof(char *), compare_texts) != NULL;
+  return 0;
 }
 
-static bool tell_entries(struct work *work) {
+static int tell_entries(struct work *work, struct error *error) {
   struct table_span name, value;
   unsigned line;
-  bool good = true;
-  for (size_t i = 0; good && table_read_entry(work->keys, i, &name, &value, &line); i++) {
+  int result = 0;
+  for (size_t i = 0; result >= 0 && table_read_entry(work->keys, i, &name, &value, &line); i++) {
     CLEANUP(entry_release) struct entry entry = {0};
-    if (!entry_split(work->keys, i, &entry)) continue;
+    bool wanted = false;
+    result = entry_split(work->keys, i, &entry, error);
+    if (result <= 0) continue;
     if (!text_equal(entry.domain, "%")) {
-      good = tell_entry(work, &entry, entry.domain, is_wanted(work, entry.domain));
+      result = is_wanted(work, entry.domain, &wanted, error);
+      if (!result) result = tell_entry(work, &entry, entry.domain, wanted, error);
       continue;
     }
-    for (size_t j = 0; j < work->domain_count && j < SURVEY_EVERY_MAX && good; j++)
-      good = tell_entry(work, &entry, work->domains[j], true);
+    result = 0;
+    for (size_t j = 0; j < work->domain_count && j < SURVEY_EVERY_MAX && !result; j++) result = tell_entry(work, &entry, work->domains[j], true, error);
   }
-  return good;
+  return result;
 }
 
 /* ---- files that no entry names ---- */
@@ -256,12 +270,13 @@ static bool is_named(const struct work *work, const char *path) {
   return bsearch(&wanted, work->named, work->named_count, sizeof *work->named, compare_spans) != NULL;
 }
 
-static void tell_file(struct work *work, const char *directory, const char *domain, const char *file) {
+static int tell_file(struct work *work, const char *directory, const char *domain, const char *file, struct error *ret_error) {
   static const char suffix[] = ".private";
   CLEANUP_FREE char *path = text_format("%s/%s", directory, file);
   CLEANUP_FREE char *selector = strndup(file, strlen(file) - strlen(suffix));
   struct error error = {0};
-  if (!path || !selector || is_named(work, path)) return;
+  if (!path || !selector) return no_memory(ret_error);
+  if (is_named(work, path)) return 0;
   struct survey_key key = {.place = SURVEY_UNNAMED,
                            .name = (char *)"",
                            .domain = (char *)domain,
@@ -269,29 +284,37 @@ static void tell_file(struct work *work, const char *directory, const char *doma
                            .path = path,
                            .problem = error.message};
   look_at_file(&key, &error);
-  tell(work, &key);
+  if (!is_passing(&error)) tell(work, &key);
   keypair_public_release(&key.public_half);
+  if (!is_passing(&error)) return 0;
+  *ret_error = error;
+  return error.code;
 }
 
 static int is_private(const struct dirent *entry) {
   return entry->d_name[0] != '.' && text_ends(entry->d_name, ".private") && strlen(entry->d_name) > strlen(".private");
 }
 
-/* What cannot be listed holds no file that matters here: whoever needs it will say so. */
-static bool tell_files(struct work *work) {
-  for (size_t i = 0; i < work->domain_count; i++) {
-    CLEANUP_FREE char *directory = NULL;
-    struct error error = {0};
-    struct dirent **files = NULL;
-    if (policy_directory(work->key_directory, work->domains[i], &directory, &error)) return false;
-    const int count = scandir(directory, &files, is_private, alphasort);
-    for (int j = 0; j < count; j++) {
-      if (j < SURVEY_FILES_MAX) tell_file(work, directory, work->domains[i], files[j]->d_name);
-      free(files[j]);
-    }
-    free(files);
+/* What cannot be listed holds no file that matters here: whoever needs it will say so. But for what passes. */
+static int tell_files_of(struct work *work, const char *domain, struct error *error) {
+  CLEANUP_FREE char *directory = NULL;
+  struct dirent **files = NULL;
+  int result = policy_directory(work->key_directory, domain, &directory, error);
+  if (result) return result;
+  const int count = scandir(directory, &files, is_private, alphasort);
+  if (count < 0 && errno != ENOENT && errno != ENOTDIR && errno != EACCES) return error_set_errno(error, errno, "cannot list %s", directory);
+  for (int j = 0; j < count; j++) {
+    if (j < SURVEY_FILES_MAX && !result) result = tell_file(work, directory, domain, files[j]->d_name, error);
+    free(files[j]);
   }
-  return true;
+  free(files);
+  return result;
+}
+
+static int tell_files(struct work *work, struct error *error) {
+  int result = 0;
+  for (size_t i = 0; i < work->domain_count && !result; i++) result = tell_files_of(work, work->domains[i], error);
+  return result;
 }
 
 static int run_survey(void *context, struct reader *request, struct buffer *reply, struct error *error) {
@@ -302,11 +325,14 @@ static int run_survey(void *context, struct reader *request, struct buffer *repl
   if (!result) result = check_roots(context, &work, error);
   if (!result) result = read_keys(work.key_table, &work.keys, error);
   if (!result) result = read_table(work.signing_table, "SigningTable", &signing, &size, error);
+  if (!result) result = tell_entries(&work, error);
+  if (!result && !index_named(&work)) result = no_memory(error);
+  if (!result) result = tell_files(&work, error);
   if (result) return result;
-  if (!tell_entries(&work) || !index_named(&work) || !tell_files(&work)) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
   buffer_add_field(&work.body, signing, size);
   buffer_add_u32(reply, work.count);
   buffer_add(reply, work.body.data, work.body.size);
+  if (work.body.no_memory || reply->no_memory) return no_memory(error);
   if (!work.body.failed && !reply->failed) return 0;
   return error_set(error, ERROR_LIMIT, "%s: what it names does not fit into one message; name fewer domains at a time", work.key_table);
 }
@@ -330,6 +356,16 @@ static void users_release(struct users *users) {
   free(users->found);
 }
 
+/* Which file it is; none where there is none. Not to know whether it is another name of a key would be to say that nobody uses it. */
+static int look(const char *path, struct stat *ret_status, struct error *error) {
+  *ret_status = (struct stat){0};
+  if (stat(path, ret_status) == 0) return 0;
+  const int failure = errno;
+  *ret_status = (struct stat){0};
+  const bool none = failure == ENOENT || failure == ENOTDIR || failure == ELOOP || failure == EACCES || failure == ENAMETOOLONG;
+  return none ? 0 : error_set_errno(error, failure, "cannot look at %s", path);
+}
+
 static int read_users(struct reader *request, struct users *users, struct error *error) {
   const uint32_t count = reader_u32(request);
   if (request->failed || count > SURVEY_PATHS_MAX) return refuse(request, error);
@@ -341,7 +377,11 @@ static int read_users(struct reader *request, struct users *users, struct error 
     char *path = reader_text_field(request);
     if (!path) return refuse(request, error);
     users->paths[users->count] = path;
-    if (stat(path, &users->files[users->count]) < 0) users->files[users->count] = (struct stat){0};
+    const int result = look(path, &users->files[users->count], error);
+    if (result) {
+      users->count++;
+      return result;
+    }
   }
   return 0;
 }
@@ -352,31 +392,33 @@ static bool names_file(const char *path, const struct users *users, size_t i, co
   return status->st_ino != 0 && status->st_ino == users->files[i].st_ino && status->st_dev == users->files[i].st_dev;
 }
 
-static void find_users_of_entry(const struct table *keys, const char *key_table, size_t index, struct users *users) {
+static int find_users_of_entry(const struct table *keys, const char *key_table, size_t index, struct users *users, struct error *error) {
   CLEANUP(entry_release) struct entry entry = {0};
-  if (!entry_split(keys, index, &entry) || !is_path(entry.third)) return;
-  const char *percent = strchr(entry.third, '%');
   struct stat status = {0};
-  if (!percent && stat(entry.third, &status) < 0) status = (struct stat){0};
-  for (size_t i = 0; i < users->count; i++) {
+  int result = entry_split(keys, index, &entry, error);
+  if (result <= 0 || !is_path(entry.third)) return result < 0 ? result : 0;
+  const char *percent = strchr(entry.third, '%');
+  result = percent ? 0 : look(entry.third, &status, error);
+  for (size_t i = 0; i < users->count && !result; i++) {
     /* A "%" is the domain of whoever sends: any directory of that pattern may be meant. */
     const bool like = percent && strncmp(entry.third, users->paths[i], (size_t)(percent - entry.third)) == 0 &&
                       text_ends(users->paths[i], strrchr(entry.third, '%') + 1);
-    if (!users->found[i] && (like || (!percent && names_file(entry.third, users, i, &status))))
-      users->found[i] = text_format("KeyTable %s, line %u", key_table, entry.line);
+    if (users->found[i] || !(like || (!percent && names_file(entry.third, users, i, &status)))) continue;
+    users->found[i] = text_format("KeyTable %s, line %u", key_table, entry.line);
+    if (!users->found[i]) result = no_memory(error);
   }
+  return result;
 }
 
 static int find_users(const char *key_table, struct users *users, struct error *error) {
   struct table *keys = NULL;
   struct table_span name, value;
   unsigned line;
-  const int result = read_keys(key_table, &keys, error);
-  if (result) return result;
-  for (size_t i = 0; table_read_entry(keys, i, &name, &value, &line); i++)
-    if (name.size > 0) find_users_of_entry(keys, key_table, i, users);
+  int result = read_keys(key_table, &keys, error);
+  for (size_t i = 0; !result && table_read_entry(keys, i, &name, &value, &line); i++)
+    if (name.size > 0) result = find_users_of_entry(keys, key_table, i, users, error);
   table_free(keys);
-  return 0;
+  return result;
 }
 
 static int run_users(void *context, struct reader *request, struct buffer *reply, struct error *error) {
@@ -391,7 +433,7 @@ static int run_users(void *context, struct reader *request, struct buffer *reply
   if (result) return result;
   buffer_add_u32(reply, (uint32_t)users.count);
   for (size_t i = 0; i < users.count; i++) buffer_add_text_field(reply, users.found[i]);
-  return 0;
+  return reply->no_memory ? no_memory(error) : 0;
 }
 
 size_t survey_handlers(const struct opendkim_roots *roots, struct keeper_handler *handlers) {

@@ -79,14 +79,18 @@ static int table_file_create(const char *path, struct error *error) {
 
 static int table_file_locate(struct table_file *file, const char *path, bool create, struct error *error) {
   struct error missing = {0};
-  int result = file_resolve(path, &file->path, &missing);
+  int result = file_resolve_foreign(path, &file->path, &missing);
   if (result == ERROR_NOT_FOUND && create) {
     result = table_file_create(path, &missing);
-    if (result == 0) result = file_resolve(path, &file->path, &missing);
+    if (result == 0) result = file_resolve_foreign(path, &file->path, &missing);
   }
   if (result < 0) {
+    const bool explained = missing.remedy[0] != '\0';
     if (error) *error = missing;
-    table_file_explain(file, path, result, error);
+    if (explained)
+      error_context(error, "%s", file->label);
+    else
+      table_file_explain(file, path, result, error);
     if (result == ERROR_NOT_FOUND && !create)
       error_remedy(
           error, "dkimroll would make it, but OpenDKIM does not start without it: install -m 0644 /dev/null %s", path);

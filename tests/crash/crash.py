@@ -46,7 +46,7 @@ RESTART_SECONDS = 40
 REVOKED = (0, 75)  # done, or asked for
 MEMORY_STRIDE = 50
 CALL_SECONDS = 180  # an operation whose end could not be told for want of memory ends at its deadline
-OLD_SECONDS = 4  # longer than drain and tombstone of the policies: what begins a life waits for no time any more
+OLD_SECONDS = 11  # longer than drain and tombstone of the policies, and than the pause between two proofs: what begins a life waits for no time any more
 
 RULES = """    selector: "server-%%Y%%m%%d"
     keys: {main: {algorithm: ed25519}}
@@ -82,9 +82,10 @@ metrics: {file: %(folder)s/metrics/dkimroll.prom}
 RFC2136 = '{type: rfc2136, server: "127.0.0.1:%(named)d", tsig-file: %(tsig)s, servers: ["127.0.0.1:%(named)d"]}'
 COMMAND = '{type: command, command: [/bin/sh, %(tool)s, %(tsig)s, 127.0.0.1, "%(named)d"], servers: ["127.0.0.1:%(named)d"], wait: 10s}'
 
-# What becomes of a retired key, by policy; a life names one of these. In one a key waits as standby, and people are told; in the last one a tool publishes.
+# What becomes of a retired key, by policy; a life names one of these. In one a key waits as standby, and people are told; in the last two a tool publishes.
 STANDBY = "standby"
 TOOL = "tool"
+TOOL_LONG = "tool-long"
 ENDINGS = {
     "never": "drain: 7d, tombstone: 30d, private-key: destroy",
     "long": "drain: 2s, tombstone: 30d, private-key: destroy",
@@ -93,6 +94,7 @@ ENDINGS = {
     "archive": "drain: 2s, tombstone: 2s, private-key: archive, archive-directory: %(folder)s/archive/%%d",
     STANDBY: "drain: 2s, tombstone: 30d, private-key: destroy",
     TOOL: "drain: 2s, tombstone: 2s, private-key: destroy",
+    TOOL_LONG: "drain: 2s, tombstone: 30d, private-key: destroy",
 }
 
 
@@ -123,8 +125,8 @@ LIVES = [
     Life("archive", "archive", ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"]),
     Life("import", "never", ["active"], ["import", "--apply"], ["active"], repeated=True, lost=True, sampled=False),
     Life("tool-first", TOOL, [], ["run", "--budget", "5s"], ["active"], sampled=False),
-    Life("tool-revoke", TOOL, ["retired", "active"], ["run", "--budget", "4s"], ["revoked", "active"], sampled=False),
-    Life("tool-remove", TOOL, ["revoked", "active"], ["run", "--budget", "4s"], ["removed", "active"], sampled=False),
+    Life("tool-revoke", TOOL_LONG, ["retired", "active"], ["run", "--budget", "1s"], ["revoked", "active"], sampled=False),
+    Life("tool-remove", TOOL, ["revoked", "active"], ["run", "--budget", "1s"], ["removed", "active"], sampled=False),
     DaemonLife("daemon", STANDBY, ["active", "ready"], ["daemon"], ["revoked", "active", "ready"]),
 ]
 STATES = ["reserved", "generated", "published", "ready", "active", "retired", "revoked", "removed"]
@@ -169,7 +171,7 @@ class World:
         for name, ending in ENDINGS.items():
             values = {"folder": self.folder, "named": self.named, "tsig": self.tsig, "milter": self.milter, "zone": self.zone}
             values["tool"] = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "policies", "publisher-nsupdate.sh")
-            values["publisher"] = (COMMAND if name == TOOL else RFC2136) % values
+            values["publisher"] = (COMMAND if name in (TOOL, TOOL_LONG) else RFC2136) % values
             values["rules"] = RULES % (name == STANDBY, ending % {"folder": self.folder} if "%" in ending else ending)
             with open(self.policy_of(name), "w") as file:
                 file.write((POLICY + (TELLING if name == STANDBY else "")) % values)
@@ -184,7 +186,7 @@ class World:
 
     def preloaded(self, *libraries):
         """A tool cannot attest the clock, and the kernel of a container may not."""
-        libraries += ("synchronised.so",) if self.policy == self.policy_of(TOOL) else ()
+        libraries += ("synchronised.so",) if self.policy in (self.policy_of(TOOL), self.policy_of(TOOL_LONG)) else ()
         return ["env", "LD_PRELOAD=" + ":".join(os.path.join(os.path.dirname(self.killer), library) for library in libraries)] if libraries else []
 
     def call(self, words, prefix=()):

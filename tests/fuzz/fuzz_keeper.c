@@ -43,6 +43,7 @@ static struct {
   struct keeper_walls walls;
   struct keeper_handler handlers[HANDLERS_MAX];
   struct keeper_handlers all;
+  const struct buffer *asked; /* all that the present worker is sent */
 } bench;
 
 /* ---- the folder ---- */
@@ -178,6 +179,8 @@ static void expect_no_secret(const struct buffer *octets) {
   static const char *const secrets[] = {KEY_HERE, KEY_INLINE, KEY_OUTSIDE};
   for (size_t i = 0; i < ARRAY_SIZE(secrets); i++) {
     const size_t half = strlen(secrets[i]) / 2;
+    /* libFuzzer sees what is compared, and says it itself. */
+    if (bench.asked->size > 0 && memmem(bench.asked->data, bench.asked->size, secrets[i] + half, half)) continue;
     FUZZ_HOLDS(!memmem(octets->data, octets->size, secrets[i] + half, half), "a private key in an answer: %s", secrets[i]);
   }
 }
@@ -263,6 +266,7 @@ static size_t read_answers(int descriptor, uint64_t last_id) {
 static void live(const struct buffer *stream, uint64_t last_id) {
   int ends[2];
   const int room = 1024 * 1024;
+  bench.asked = stream;
   FUZZ_HOLDS(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "no socket");
   (void)setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
   (void)setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);

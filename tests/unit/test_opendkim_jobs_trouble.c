@@ -41,6 +41,29 @@ static void test_opendkim_jobs__one_file_for_both_tables_is_refused(void **state
   assert_file(stage->policy.key_table, OLD_KEYS);
 }
 
+/* A signer owns the directory of its tables, and what is done there is done by root: a link of the signer's must not turn that to files that are not its own. */
+static void test_opendkim_jobs__a_link_of_the_signer_leads_to_no_file_of_others(void **state) {
+  enum { SIGNER = 12345 };
+  struct stage *stage = *state;
+  if (geteuid() != 0) skip();
+  CLEANUP_FREE char *real = workplace_path(&stage->folder, "of-somebody");
+  write_tables(stage, OLD_KEYS, OLD_SENDERS);
+  workplace_write(real, OLD_KEYS, 0644);
+  assert_int_equal(unlink(stage->policy.key_table), 0);
+  assert_int_equal(symlink(real, stage->policy.key_table), 0);
+  assert_int_equal(lchown(stage->policy.key_table, SIGNER, SIGNER), 0);
+  assert_int_equal(stage_switch(stage, KEEPER_EDIT_TABLES), ERROR_PERMISSION);
+  assert_non_null(strstr(stage->error.message, real));
+  assert_non_null(strstr(stage->error.remedy, "chown -h root"));
+  assert_int_equal(stage_switch(stage, KEEPER_READ_TABLES), ERROR_PERMISSION);
+  assert_file(real, OLD_KEYS);
+  /* To one of its own it may, and root's links may lead anywhere. */
+  assert_int_equal(chown(real, SIGNER, SIGNER), 0);
+  assert_int_equal(stage_switch(stage, KEEPER_READ_TABLES), 0);
+  assert_int_equal(chown(real, 0, 0) + lchown(stage->policy.key_table, 0, 0), 0);
+  assert_int_equal(stage_switch(stage, KEEPER_EDIT_TABLES), 0);
+}
+
 /* ---- disks ---- */
 
 /* Mounts that only this process sees, gone with it. Where "/" is no mount of its own (a chroot: EINVAL) others may see them until the test takes them
@@ -248,6 +271,7 @@ int main(void) {
       TEST(test_opendkim_jobs__leftover_of_a_crash_is_no_obstacle),
       TEST(test_opendkim_jobs__missing_directory_is_a_clear_error),
       TEST(test_opendkim_jobs__one_file_for_both_tables_is_refused),
+      TEST(test_opendkim_jobs__a_link_of_the_signer_leads_to_no_file_of_others),
       TEST(test_opendkim_jobs__full_disk_changes_nothing),
       TEST(test_opendkim_jobs__read_only_tables_change_nothing_and_say_why),
       TEST(test_opendkim_jobs__second_table_that_cannot_be_written_spares_the_first),

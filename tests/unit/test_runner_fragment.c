@@ -149,6 +149,13 @@ static void test_runner_fragment__broken_requests_and_answers_are_refused(void *
   assert_int_equal(write_record(desk, "files", "example.com", "a"), 0);
   struct runner_fragment_reply unused = {0};
   assert_int_not_equal(runner_fragment_read((const uint8_t *)"\0\0\0\1/\1\0\0\0\1", 10, &unused, &desk->error), 0);
+  /* A code that no error has. */
+  static const uint8_t codes[][4] = {{0x80, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff}};
+  for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+    uint8_t reply[] = "\0\0\0\1/\1\0\0\0\1CODE\0\0\0\1m\0\0\0\1r";
+    memcpy(reply + 10, codes[i], sizeof codes[i]);
+    assert_int_equal(runner_fragment_read(reply, sizeof reply - 1, &unused, &desk->error), ERROR_PROTOCOL);
+  }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(test_runner_fragment__##name, set_up, tear_down)

@@ -240,6 +240,8 @@ static void test_cli_proof__every_record_that_is_served_is_verified_with(void **
   assert_contains(desk.out, "ns2.example.net (192.0.2.1:53) does not serve the record of ");
   assert_contains(desk.out, "the signature is not valid, with what is served by ns2.example.net");
   assert_contains(desk.out, "NOT all right: 1 of 2 messages failed.\n");
+  /* Who follows it must not replace a key file that is right. */
+  assert_contains(desk.out, "remedy: what is served there is not the record of this key: put that right, and prove again; if it fails then: the remedy");
   /* One row, although it was verified twice. */
   assert_int_equal(count_lines(desk.out), 9);
 }

@@ -123,8 +123,8 @@ static void prove_explain_other(const struct prove_message *expected, const stru
                    ? "it has not read its tables again: see its log for why it refuses (`opendkim -n` checks "
                      "opendkim.conf), and check that reload "
                      "of the policy reaches it and that key-table and signing-table are those of opendkim.conf"
-                   : "another line of its SigningTable, or Domain, Selector and KeyFile of opendkim.conf, come first, or somebody changed "
-                     "the entry of KeyTable (`dkimroll check` names the line); "
+                   : "another line of its SigningTable, or Domain, Selector and KeyFile of opendkim.conf, come first, somebody changed "
+                     "the entry of KeyTable (`dkimroll check` names the line), or it reads other tables than those of the policy; "
                      "more than one key for a sender "
                      "needs MultipleSignatures");
 }

@@ -69,7 +69,7 @@ static int table_conflict_with_line(const struct table *table, uint32_t line, co
   error_set(error, ERROR_CONFLICT, "%s: %s has \"%s\" and not \"%s\"; dkimroll did not write that line",
             table_place(table, line, place), table_shown(&found->key, key), table_shown(&found->value, value),
             expected);
-  error_remedy(error, "dkimroll changes only lines that it wrote: `dkimroll import` shows whether it can take that one over; else remove or correct it");
+  error_remedy(error, "dkimroll changes only lines that it wrote: `dkimroll import` shows whether it can take that one over; else correct or remove it, and the next run goes on");
   return ERROR_CONFLICT;
 }
 

@@ -177,7 +177,8 @@ int64_t timing_proof(const struct lineage *lineage, const struct key *key) {
 
 int64_t timing_proof_retry(const struct lineage *lineage, const struct key *key) {
   const int64_t tried = time_add(key->proof_retry_at, -timing_backoff(key->proof_failures, true, (uint64_t)lineage->id));
-  if (tried >= lineage->tables_changed_at) return key->proof_retry_at;
+  /* In one second both may have come first: one proof too many does no harm. */
+  if (tried > lineage->tables_changed_at) return key->proof_retry_at;
   return time_min(key->proof_retry_at, time_max(lineage->tables_changed_at, time_add(tried, TIMING_PROOF_PAUSE)));
 }
 

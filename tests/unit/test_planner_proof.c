@@ -158,15 +158,15 @@ static void test_planner_proof__tables_that_somebody_changed_end_the_pause_after
   for (int64_t i = 0; i < 8; i++) prove_one(builder, now + DAY + i * 2 * HOUR, DAMAGE_KEPT);
   const int64_t failed = now + DAY + 14 * HOUR, retry = key->proof_retry_at;
   assert_in_range(retry, failed + 1700, failed + HOUR);
-  builder->lineage.tables_changed_at = failed;
-  expect_rest(builder, failed, retry); /* a change that was seen in that second was most likely the reason of this proof */
-  builder->lineage.tables_changed_at = failed + 1;
-  expect_rest(builder, failed + 1, failed + TIMING_PROOF_PAUSE);
+  builder->lineage.tables_changed_at = failed - 1;
+  expect_rest(builder, failed, retry); /* this proof has seen it */
+  builder->lineage.tables_changed_at = failed; /* and of this nobody knows */
+  expect_rest(builder, failed, failed + TIMING_PROOF_PAUSE);
   expect_action(builder, 0, failed + TIMING_PROOF_PAUSE, PLAN_PROVE);
   builder->lineage.tables_changed_at = failed + 5 * MINUTE;
   expect_action(builder, 0, failed + 5 * MINUTE, PLAN_PROVE);
-  prove_one(builder, failed + 5 * MINUTE, DAMAGE_KEPT);
-  expect_rest(builder, failed + 5 * MINUTE, key->proof_retry_at);
+  prove_one(builder, failed + 5 * MINUTE + 1, DAMAGE_KEPT);
+  expect_rest(builder, failed + 5 * MINUTE + 1, key->proof_retry_at);
 }
 
 static void test_planner_proof__a_change_of_tables_that_lies_ahead_ends_no_pause(void **state) {

@@ -45,6 +45,19 @@ static void test_import__in_a_file_table_a_key_that_signs_for_one_sender_is_told
   expect_said(&rig, "; SigningTable line 2 (.a.test), 3 (info@a.test)\n");
 }
 
+/* Of two lines with one key a file: table gives the first, whatever form the key has. */
+static void test_import__in_a_file_table_second_lines_never_count(void **state) {
+  (void)state;
+  static const char *const forms[] = {"info@a.test", "sub.a.test", ".a.test", "x@.a.test", "x@*", "*"};
+  for (size_t i = 0; i < ARRAY_SIZE(forms); i++)
+    for (int first = 0; first < 2; first++) {
+      CLEANUP(import_rig_close) struct import_rig rig;
+      CLEANUP_FREE char *signing = text_format("a.test " NEW "\n%s %s\n%s %s\n", forms[i], first ? OLD : NEW, forms[i], first ? NEW : OLD);
+      import_rig_judge(&rig, &(struct import_scene){.signing_format = "file", .key_table = OLD_LINE NEW_LINE, .signing_table = signing});
+      expect_said(&rig, first ? "  signs some   a-old   " : "  never signs  a-old   ");
+    }
+}
+
 static void test_import__a_line_of_one_sender_that_never_counts_is_told_with_its_number(void **state) {
   (void)state;
   CLEANUP(import_rig_close) struct import_rig rig;
@@ -156,6 +169,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(a_key_that_signs_for_one_sender_is_not_said_never_to_sign),
       TEST(in_a_file_table_a_key_that_signs_for_one_sender_is_told),
+      TEST(in_a_file_table_second_lines_never_count),
       TEST(a_line_of_one_sender_that_never_counts_is_told_with_its_number),
       TEST(a_key_that_no_line_names_is_told),
       TEST(a_key_whose_file_is_gone_is_left_with_the_way_out),

@@ -14,11 +14,8 @@ enum { LINES_SHOWN = 4 };
 static char *sender_of(const struct import_signer *signer, struct table_span pattern) {
   CLEANUP_FREE char *text = strndup(pattern.text, pattern.size);
   if (!text) return NULL;
-  const char *at = strchr(text, '@');
-  if (signer->policy->signing_table_format != SIGNING_TABLE_FILE || text_equal(text, "*")) return TAKE_PTR(text);
-  if (!at) return text_format(text[0] == '.' ? "*@*%s" : "*@%s", text);
-  if (at[1] == '.') return text_format("%.*s@*%s", (int)(at - text), text, at + 1);
-  return TAKE_PTR(text);
+  if (signer->policy->signing_table_format != SIGNING_TABLE_FILE || text_equal(text, "*") || strchr(text, '@')) return TAKE_PTR(text);
+  return text_format(text[0] == '.' ? "*@*%s" : "*@%s", text);
 }
 
 /* For a pattern of any domain it is one that no other line is for. A pattern that no address can be made of may well be taken: what signs must not be said never to. */

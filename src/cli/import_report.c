@@ -89,6 +89,13 @@ static const char *fate_text(const struct import_key *key) {
   return "is left alone";
 }
 
+/* An entry of KeyTable that is not in our words is none that an edit of ours could find. */
+static bool entry_stays(const struct import_key *key) {
+  bool stays = false;
+  for (size_t i = 0; i < key->domain->policy->signer_count; i++) stays |= key->at[i] && key->at[i]->line > 0 && !key->at[i]->literal;
+  return stays;
+}
+
 /* What follows from it, where that is not the ordinary course of things. */
 static const char *fate_consequence(const struct import_key *key) {
   if (key->fate == IMPORT_ACTIVE && !key->served) return "; its record is published by the next run";
@@ -96,6 +103,8 @@ static const char *fate_consequence(const struct import_key *key) {
   if (key->fate == IMPORT_ACTIVE && key->replace) return "; a new key follows at once, because no mail that it signs verifies";
   if (key->fate == IMPORT_ACTIVE && key->overdue) return "; a new key follows at once, because this one is older than rotate-every";
   if (key->fate == IMPORT_ACTIVE) return "; the next rotation replaces it";
+  if (key->fate == IMPORT_RETIRED && entry_stays(key))
+    return key->served ? "; its record goes as the policy says, that entry stays" : "; there is nothing of it that goes";
   if (key->fate == IMPORT_RETIRED && !key->served) return "; its lines and its file go";
   if (key->fate == IMPORT_RETIRED && key->role == IMPORT_UNNAMED) return "; its record, then its file go as the policy says";
   if (key->fate == IMPORT_RETIRED) return "; its lines go after the drain, its record and its file as the policy says";

@@ -128,6 +128,21 @@ static void test_import__an_entry_that_is_written_otherwise_is_said_to_stay(void
   expect_said(&rig, "      that entry and its file stay when the key is gone: remove them then (the entry does not say a.test:a-old:/k/keys/a.test/a-old.private)\n");
 }
 
+/* What was just said to stay cannot be said to go. */
+static void test_import__an_entry_that_stays_is_not_said_to_go(void **state) {
+  (void)state;
+  for (int served = 0; served < 2; served++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &(struct import_scene){.key_table = OLD_LINE NEW_LINE, .signing_table = "*@a.test " NEW "\n"});
+    rig.import.signers[0].survey.keys[0].literal = false;
+    import_rig_find(&rig);
+    if (!served) import_rig_serve(import_rig_key(&rig, "a.test", "a-old"), NULL, NULL);
+    import_judge(&rig.import);
+    expect_fate(&rig, "a.test", "a-old", IMPORT_RETIRED);
+    expect_said(&rig, served ? "   -> becomes retired; its record goes as the policy says, that entry stays\n" : "   -> becomes retired; there is nothing of it that goes\n");
+  }
+}
+
 /* A key of 1536 bits has 1,196 octets in base64. */
 static void test_import__a_key_in_the_table_that_is_longer_than_opendkim_reads_is_told(void **state) {
   (void)state;
@@ -176,6 +191,7 @@ int main(void) {
       TEST(keys_of_a_domain_whose_line_is_wrong_are_left),
       TEST(two_records_at_a_name_are_not_said_to_be_none),
       TEST(an_entry_that_is_written_otherwise_is_said_to_stay),
+      TEST(an_entry_that_stays_is_not_said_to_go),
       TEST(a_key_in_the_table_that_is_longer_than_opendkim_reads_is_told),
       TEST(domains_of_the_tables_that_the_policy_lacks_are_told),
       TEST(of_many_domains_that_the_policy_lacks_some_are_named),

@@ -3,6 +3,8 @@
 #ifndef DKIMROLL_IMPORT_H
 #define DKIMROLL_IMPORT_H
 
+#include <stdio.h>
+
 #include "dkimroll/session.h"
 #include "dkimroll/survey.h"
 
@@ -15,11 +17,13 @@ enum {
   IMPORT_VERSIONS_MAX = 100,    /* directories and names that differ from the policy's: each is a version of a signer, of which an engine works with ENGINE_SIGNERS_MAX */
   IMPORT_WEAK_BITS = 2048,      /* RFC 8301 3.2: signers should use at least so many */
   IMPORT_LEAST_BITS = 1024,     /* the same: verifiers reject less */
+  IMPORT_INLINE_BITS = 1536,    /* a private key of so many does not fit into a line that OpenDKIM reads (TABLE_LINE_MAX): 1,196 octets of base64; measured, its mail is deferred */
+  IMPORT_STRANGERS_SHOWN = 5,   /* domains of the tables that are not in the policy */
 };
 
 /* What a key is for today. */
 enum import_role {
-  IMPORT_UNUSED = 0,   /* KeyTable has it, and no mail is signed with it */
+  IMPORT_UNUSED = 0,   /* KeyTable has it, and no mail of the domain's senders in the policy is signed with it */
   IMPORT_SIGNS = 1,    /* the first line of the SigningTable that matches names it */
   IMPORT_UNNAMED = 2,  /* a file that no table names */
 };
@@ -147,6 +151,11 @@ unsigned import_next_line(const struct import_signer *signer, const struct impor
 
 /* Another entry of that signer's KeyTable that names the same file; NULL: none. */
 const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry);
+
+/* import_lines.c, pure. Does a key that does not sign for the domain's senders sign for others, by a line that OpenDKIM takes? */
+bool import_signs_others(const struct import *import, const struct import_key *key);
+/* Behind the place of a key in KeyTable: which lines of the SigningTable name it, and why they do not count. */
+void import_print_lines(FILE *out, const struct import *import, const struct import_key *key, size_t place);
 
 /* import_judge.c, pure: what DNS, proofs and age mean, and what becomes of each key. import->now counts. */
 void import_judge(struct import *import);

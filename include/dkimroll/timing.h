@@ -56,6 +56,9 @@ int64_t timing_remove(const struct key *key, const struct policy_rules *rules);
  * once before the record of a retired key goes (timing_is_proved_since), after a signer was taken back from a successor, and after somebody else changed the
  * tables of a signer. */
 int64_t timing_proof(const struct lineage *lineage, const struct key *key);
+/* When an active key that could not be proved is proved again: after the pause that timing_backoff gave it, and at once when somebody else has changed the tables
+ * of a signer since, because that may be the remedy, or a part of it. */
+int64_t timing_proof_retry(const struct lineage *lineage, const struct key *key);
 /* Whether every signer was seen to sign with key at or after moment, if the policy wants to know: only then no other key may be in use. */
 bool timing_is_proved_since(const struct lineage *lineage, const struct key *key, int64_t moment);
 /* Delay after so many failures in a row; deterministic jitter of up to a quarter from seed (the lineage's id). */

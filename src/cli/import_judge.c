@@ -145,6 +145,32 @@ static bool name_is_stable(const struct import *import, const struct import_key 
   return stable;
 }
 
+/* OpenDKIM cannot read it either, unless its path is relative. */
+static void leave_unread(struct import_key *key) {
+  const struct survey_key *first = key->first;
+  const struct import_domain *domain = key->domain;
+  key->fate = IMPORT_LEFT;
+  if (first->place == SURVEY_FILE && first->path[0] != '/') {
+    leave(key, first->problem, "write the whole path of that file into KeyTable, and import again");
+    return;
+  }
+  snprintf(key->why, sizeof key->why, "%s, so mail of %s is deferred", first->problem, domain->policy->name);
+  snprintf(key->remedy, sizeof key->remedy,
+           "put the key back from a backup and import again; if there is none, remove %s and import again: another line may sign then, else `dkimroll run` "
+           "gives the domain a key", domain->lines);
+}
+
+static void leave_unproved(struct import_key *key) {
+  const struct import_domain *domain = key->domain;
+  const struct survey_key *first = key->first;
+  leave(key, domain->proof.code ? domain->proof.message : "its signer was not asked whether it signs: that is done for 5000 domains at a time",
+        domain->proof.code ? domain->proof.remedy : "import again, or name the domain");
+  if (!domain->proof.code || first->place != SURVEY_INLINE || first->public_half.bits < IMPORT_INLINE_BITS) return;
+  snprintf(key->remedy, sizeof key->remedy,
+           "write the key into a file, name that file in KeyTable line %u in its place, reload OpenDKIM and import again: OpenDKIM reads at most %d octets of a line, "
+           "and the key is longer", first->line, TABLE_LINE_MAX);
+}
+
 static bool signing_is_out_of_reach(const struct import *import, struct import_key *key) {
   struct import_domain *domain = key->domain;
   if (domain->obstacle[0]) {
@@ -165,14 +191,17 @@ static bool signing_is_out_of_reach(const struct import *import, struct import_k
     return true;
   }
   const struct keypair_public *half = &key->first->public_half;
-  if (half->public_key && (!key->expected || (half->algorithm == KEY_ALGORITHM_RSA && half->bits < IMPORT_LEAST_BITS))) {
+  if (!half->public_key) {
+    leave_unread(key);
+    return true;
+  }
+  if ((!key->expected || (half->algorithm == KEY_ALGORITHM_RSA && half->bits < IMPORT_LEAST_BITS))) {
     leave(key, "verifiers reject keys of less than 1024 bits (RFC 8301 3.2), so nothing is lost with it",
           "remove its lines from the SigningTable; the domain gets a key by `dkimroll run`");
     return true;
   }
   if (!domain->proved || domain->proof.code) {
-    leave(key, domain->proof.code ? domain->proof.message : "its signer was not asked whether it signs: that is done for 5000 domains at a time",
-          domain->proof.code ? domain->proof.remedy : "import again, or name the domain");
+    leave_unproved(key);
     return true;
   }
   return false;
@@ -199,6 +228,12 @@ static void judge_unused(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key) || serves_others(import, key)) return;
   if (key->domain->signs && key->domain->signs->fate == IMPORT_LEFT) {
     leave(key, "it waits for the key that signs", "");
+    return;
+  }
+  if (!key->domain->signs && key->domain->obstacle[0]) {
+    char why[DNS_NAME_TEXT_SIZE + 48];
+    snprintf(why, sizeof why, "the line of %s has to be put right first", key->domain->policy->name);
+    leave(key, why, "");
     return;
   }
   key->fate = key->served && key->revoked && is_own_form(key) ? IMPORT_REVOKED : IMPORT_RETIRED;

@@ -20,28 +20,13 @@ static void print_kind(FILE *out, const struct import_key *key) {
   const struct keypair_public *half = &key->first->public_half;
   char moment[TIME_TEXT_SIZE];
   if (!half->public_key)
-    fprintf(out, "private key not readable: %s", key->first->problem);
+    fprintf(out, "%snot readable: %s", text_starts(key->first->problem, "private key") ? "" : "private key ", key->first->problem);
   else if (half->algorithm == KEY_ALGORITHM_RSA)
     fprintf(out, "rsa %u%s", half->bits, key->weak ? " (weak: less than 2048 bits, RFC 8301)" : "");
   else
     fputs(algorithm_name(half), out);
   if (key->since_by[0]) fprintf(out, ", since %.10s %s", time_format(key->since, moment), key->since_by);
   fputc('\n', out);
-}
-
-/* Which lines of the SigningTable name it, and why they do not count. */
-static void print_lines(FILE *out, const struct import_signer *signer, const struct import_key *key, size_t place) {
-  enum { SHOWN = 4 };
-  struct table_span pattern;
-  unsigned line = 0;
-  size_t count = 0;
-  while ((line = import_next_line(signer, key, place, true, line, &pattern)) > 0 && count < SHOWN)
-    fprintf(out, "%s %u", count++ ? "," : "; SigningTable line", line);
-  if (line > 0) fputs(", ...", out);
-  if (key->role == IMPORT_SIGNS && count == 0) fprintf(out, "; %s", key->domain->lines);
-  if (key->role == IMPORT_SIGNS || key->at[place]->line == 0) return;
-  if (count == 0) fputs("; no line of the SigningTable names it", out);
-  if (count > 0 && key->domain->signs) fprintf(out, ", below the line of %s: the first match signs", key->domain->signs->selector);
 }
 
 /* Where it stands at each signer. */
@@ -61,13 +46,16 @@ static void print_places(FILE *out, const struct import *import, const struct im
     if (key->copies > 0) fprintf(out, " (and %zu more that say%s the same)", key->copies, key->copies == 1 ? "s" : "");
     if (entry->every) fputs(", \"%\" for any domain", out);
     if (entry->place == SURVEY_INLINE) fputs(", with the private key in the table itself", out);
-    print_lines(out, signer, key, i);
+    import_print_lines(out, import, key, i);
     fputc('\n', out);
     if (import_keeps_file(signer->policy, entry)) fprintf(out, "      its file %s stays when the key is gone: remove it then\n", entry->path);
     if (entry->place == SURVEY_INLINE)
       fputs("      that entry stays in KeyTable when the key is gone: remove it then\n", out);
     else if (entry->every)
       fputs("      that entry stays in KeyTable, for whoever else it serves\n", out);
+    else if (entry->line > 0 && !entry->literal)
+      fprintf(out, "      that entry and its file stay when the key is gone: remove them then (the entry does not say %s:%s:%s)\n", entry->domain,
+              entry->selector, entry->path);
     if (sharer)
       fprintf(out, "      its private key file is also that of %s (KeyTable line %u), and stays as long as any line names it\n", sharer->domain, sharer->line);
   }
@@ -75,7 +63,9 @@ static void print_places(FILE *out, const struct import *import, const struct im
 
 static void print_record(FILE *out, const struct import_key *key) {
   if (key->asked.code || key->server_count == 0) return;
-  if (!key->served)
+  if (!key->served && key->servers[0].seen.ttl >= 0)
+    fprintf(out, "      what stands at its name is not one record (%zu servers asked: %s)\n", key->server_count, key->servers[0].seen.answer);
+  else if (!key->served)
     fprintf(out, "      no server has its record (%zu asked: %s)\n", key->server_count, key->servers[0].seen.answer);
   else if (key->revoked)
     fprintf(out, "      its record says that it is revoked, on %zu of %zu servers\n", key->serving, key->server_count);
@@ -99,6 +89,13 @@ static const char *fate_text(const struct import_key *key) {
   return "is left alone";
 }
 
+/* An entry of KeyTable that is not in our words is none that an edit of ours could find. */
+static bool entry_stays(const struct import_key *key) {
+  bool stays = false;
+  for (size_t i = 0; i < key->domain->policy->signer_count; i++) stays |= key->at[i] && key->at[i]->line > 0 && !key->at[i]->literal;
+  return stays;
+}
+
 /* What follows from it, where that is not the ordinary course of things. */
 static const char *fate_consequence(const struct import_key *key) {
   if (key->fate == IMPORT_ACTIVE && !key->served) return "; its record is published by the next run";
@@ -106,6 +103,8 @@ static const char *fate_consequence(const struct import_key *key) {
   if (key->fate == IMPORT_ACTIVE && key->replace) return "; a new key follows at once, because no mail that it signs verifies";
   if (key->fate == IMPORT_ACTIVE && key->overdue) return "; a new key follows at once, because this one is older than rotate-every";
   if (key->fate == IMPORT_ACTIVE) return "; the next rotation replaces it";
+  if (key->fate == IMPORT_RETIRED && entry_stays(key))
+    return key->served ? "; its record goes as the policy says, that entry stays" : "; there is nothing of it that goes";
   if (key->fate == IMPORT_RETIRED && !key->served) return "; its lines and its file go";
   if (key->fate == IMPORT_RETIRED && key->role == IMPORT_UNNAMED) return "; its record, then its file go as the policy says";
   if (key->fate == IMPORT_RETIRED) return "; its lines go after the drain, its record and its file as the policy says";
@@ -117,13 +116,14 @@ static void print_fate(FILE *out, const struct import_key *key) {
   if (key->fate == IMPORT_LEFT && key->remedy[0]) fprintf(out, "      remedy: %s\n", key->remedy);
 }
 
-static const char *role_text(const struct import_key *key) {
+static const char *role_text(const struct import *import, const struct import_key *key) {
   if (key->role == IMPORT_SIGNS) return "signs today";
-  return key->role == IMPORT_UNUSED ? "never signs" : "file only";
+  if (key->role == IMPORT_UNNAMED) return "file only";
+  return import_signs_others(import, key) ? "signs some" : "never signs";
 }
 
 static void print_key(FILE *out, const struct import *import, const struct import_key *key) {
-  fprintf(out, "  %-12s %s   ", role_text(key), key->selector);
+  fprintf(out, "  %-12s %s   ", role_text(import, key), key->selector);
   print_kind(out, key);
   print_places(out, import, key);
   print_record(out, key);
@@ -169,12 +169,44 @@ static void count_keys(const struct import *import, struct counts *counts) {
   }
 }
 
+/* ---- what the policy does not have ---- */
+
+static int compare_policy_domain(const void *name, const void *domain) {
+  return strcmp(name, ((const struct policy_domain *)domain)->name);
+}
+
+/* Whose next entry is of a domain that the policy lacks, and that none before was of; *at goes behind it. NULL: there is none any more. */
+static const char *next_stranger(const struct import *import, const struct import_signer *signer, size_t *at) {
+  const struct survey *survey = &signer->survey;
+  while (*at < survey->count) {
+    const struct survey_key *key = signer->by_domain[(*at)++];
+    const bool again = *at > 1 && text_equal(signer->by_domain[*at - 2]->domain, key->domain);
+    if (key->line == 0 || key->every || again) continue;
+    if (!bsearch(key->domain, import->policy->domains, import->policy->domain_count, sizeof *import->policy->domains, compare_policy_domain)) return key->domain;
+  }
+  return NULL;
+}
+
+/* Whoever takes over a host with many domains easily forgets one in the policy. */
+static void print_strangers(FILE *out, const struct import *import, const struct import_signer *signer) {
+  size_t count = 0;
+  const char *name;
+  for (size_t at = 0; next_stranger(import, signer, &at);) count++;
+  if (count == 0) return;
+  fprintf(out, "%s has keys of %zu domain%s that %s not in the policy: ", signer->policy->key_table, count, plural(count), count == 1 ? "is" : "are");
+  size_t shown = 0;
+  for (size_t at = 0; shown < IMPORT_STRANGERS_SHOWN && (name = next_stranger(import, signer, &at)); shown++) fprintf(out, "%s%s", shown ? ", " : "", name);
+  fprintf(out, "%s They stay as they are.\n", count > shown ? ", ..." : ".");
+}
+
 size_t import_report(const struct import *import, bool applied) {
   FILE *out = import->cli->out;
   struct counts counts = {0};
   count_keys(import, &counts);
   for (size_t i = 0; i < import->domain_count; i++)
     if (is_worth_telling(&import->domains[i])) print_domain(out, import, &import->domains[i]);
+  for (size_t i = 0; import->cli->arguments->operand_count == 0 && i < import->policy->signer_count; i++)
+    if (import->signers[i].used) print_strangers(out, import, &import->signers[i]);
   if (counts.quiet > 0) fprintf(out, "%zu domain%s without anything to import\n", counts.quiet, plural(counts.quiet));
   const size_t adopted = counts.active + counts.retired + counts.reserved;
   fprintf(out, "\n%zu key%s found: %zu active, %zu retired, %zu with a reserved selector, %zu known already, %zu left alone.\n", counts.all,

@@ -96,10 +96,25 @@ static void begin(void *context) {
   if (next_batch(proof, proof->error)) loop_stop(proof->session.backends.loop);
 }
 
+/* Keys are proved at the signers of the policy that was compiled. */
+static int look_at_policy(struct proof *proof, struct error *error) {
+  int64_t next = TIME_UNSET;
+  const int result = session_look(&proof->session, &next, error);
+  if (result || next != TIME_UNSET) return result;
+  findings_add(&proof->findings,
+               &(struct finding){.level = FINDING_NOTE,
+                                 .subject = (char *)"policy",
+                                 .text = (char *)"the policy was changed since the last run: what it says of signers, senders and servers is not in force yet, and "
+                                                 "was not proved",
+                                 .remedy = (char *)"`dkimroll run` takes it over"});
+  return 0;
+}
+
 static int prove(struct proof *proof, struct error *error) {
   int result = session_start_backends(&proof->session, error);
   if (!result) result = session_open_for_reading(&proof->session, error);
   if (!result) result = operands_check(&proof->session, error);
+  if (!result) result = look_at_policy(proof, error);
   if (result) return result;
   proof_report_begin(proof);
   return session_run_loop(&proof->session, begin, proof, error);

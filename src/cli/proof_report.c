@@ -82,11 +82,14 @@ static void judge_item(struct proof *proof, const struct proof_signer *signer, c
   CLEANUP_FREE char *subject = text_format("signer %s", signer->policy->name);
   CLEANUP_FREE char *text = text_format("%s%s%s", item->text ? item->text : "out of memory",
                                         other ? ", with what is served by " : "", other ? item->version->server : "");
+  CLEANUP_FREE char *first =
+      other ? text_format("what is served there is not the record of this key: put that right, and prove again; if it fails then: %s", item->remedy ? item->remedy : "")
+            : NULL;
   say(proof, &(struct finding){.code = item->code,
                                .subject = subject ? subject : signer->policy->name,
                                .who = (char *)item->key->lineage.domain,
                                .text = text ? text : (char *)"out of memory",
-                               .remedy = item->remedy});
+                               .remedy = first ? first : item->remedy});
 }
 
 static void judge(struct proof *proof) {

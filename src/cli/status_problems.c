@@ -212,7 +212,7 @@ static void find_unsigned(const struct problem_search *search) {
   }
   const bool stuck = lineage->held || !lineage->managed;
   if (active > 0 || (coming > 0 && !stuck) || (lineage->key_count == 0 && !stuck)) return;
-  add(search, FINDING_FAILED, "no key of it signs, so its mail goes out unsigned",
+  add(search, FINDING_FAILED, "no key of it signs, so its mail goes out unsigned, unless a line of somebody else signs it",
       stuck ? "dkimroll makes no key for it: see what else is said of it" : "`dkimroll rotate` makes a key",
       TIME_UNSET);
 }

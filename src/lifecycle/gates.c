@@ -50,10 +50,18 @@ static bool back_off_closed(struct plan_reason *reason, int64_t opens, unsigned 
                      reason->silent ? "" : time_format(opens, moment), failure ? failure : "no reason stored");
 }
 
+/* Somebody else has changed the tables since a step that writes them failed: what was in its way may be gone, and mail be unsigned until it is done. */
+static bool tables_are_news(const struct gate_view *view) {
+  const struct key *key = view->key;
+  const int64_t changed = view->lineage->tables_changed_at;
+  if (key->intent_at == TIME_UNSET) return false;
+  return key->intent_at < changed && changed <= view->clock->now && (key_failed_at(key, PLAN_ACTIVATE) || key_failed_at(key, PLAN_WITHDRAW));
+}
+
 static bool gate_back_off(const struct gate_view *view, struct plan_reason *reason) {
   const struct lineage *lineage = view->lineage;
   const struct key *key = view->key, *failed = failure_key(lineage);
-  if (key && !back_off_runs(view, key->retry_at)) return true;
+  if (key && (!back_off_runs(view, key->retry_at) || tables_are_news(view))) return true;
   if (key) return back_off_closed(reason, key->retry_at, key->failures, key->failure);
   /* The next key waits for a failure of one that came to nothing, or that is on its way; those of the key that signs, and of old ones, must not hold it back. */
   if (!back_off_runs(view, lineage->retry_at) || (failed && (failed == view->active || key_is_leaving(lineage, failed)))) return true;
@@ -252,7 +260,7 @@ static bool gate_proof_due(const struct gate_view *view, struct plan_reason *rea
   const struct key *key = view->key;
   const int64_t every = view->lineage->rules->prove_every;
   if (key->proof_failures > 0)
-    return gate_time(view, reason, believable(view, key->proof_retry_at, LONGEST), "it could not be proved, and is not tried again");
+    return gate_time(view, reason, believable(view, timing_proof_retry(view->lineage, key), LONGEST), "it could not be proved, and is not tried again");
   return gate_time(view, reason, believable(view, timing_proof(view->lineage, key), every), "it is not proved again");
 }
 

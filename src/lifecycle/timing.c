@@ -175,6 +175,13 @@ int64_t timing_proof(const struct lineage *lineage, const struct key *key) {
   return time_max(due, time_add(proved, time_min(every, TIMING_PROOF_PAUSE)));
 }
 
+int64_t timing_proof_retry(const struct lineage *lineage, const struct key *key) {
+  const int64_t tried = time_add(key->proof_retry_at, -timing_backoff(key->proof_failures, true, (uint64_t)lineage->id));
+  /* In one second both may have come first: one proof too many does no harm. */
+  if (tried > lineage->tables_changed_at) return key->proof_retry_at;
+  return time_min(key->proof_retry_at, time_max(lineage->tables_changed_at, time_add(tried, TIMING_PROOF_PAUSE)));
+}
+
 int64_t timing_backoff(unsigned failures, bool retryable, uint64_t seed) {
   const int64_t longest = failures >= TIMING_FAILURES_PARK && !retryable ? TIMING_BACKOFF_PARKED : TIMING_BACKOFF_RETRYABLE;
   int64_t delay = TIMING_BACKOFF_FIRST;

@@ -92,7 +92,7 @@ static void prove_explain_unsigned(const struct prove_message *expected, const s
                                    struct error *error) {
   error_set(error, ERROR_PROOF, "the signer lets mail from %s pass unsigned%s%s", expected->address,
             answer->early ? ", decided already at: " : "", answer->early ? answer->stage : "");
-  error_remedy(error, "set LogWhy yes in opendkim.conf and look into its log: no line of SigningTable matches, its "
+  error_remedy(error, "`dkimroll run` writes lines of dkimroll that are missing; if it stays so, set LogWhy yes in opendkim.conf and look into its log: no line of SigningTable matches, its "
                       "second field (i=) is of another domain, Mode lacks \"s\", the domain is in ExemptDomains, or "
                       "key-table and signing-table of the policy are not those of opendkim.conf");
 }
@@ -106,7 +106,8 @@ static void prove_explain_refusal(const struct prove_message *expected, const st
                verdict == PROVE_TEMPFAILED
                    ? "see the log of opendkim for \"error loading key\" or \"key data is not secure\": owner and mode "
                      "of the key file and of every "
-                     "directory above it, as its user sees them (`dkimroll check` names the object)"
+                     "directory above it, as its user sees them (`dkimroll check` names the object where the key is one of dkimroll; `namei -l FILE` "
+                     "lists them for any)"
                    : "see the log of opendkim: the key may not fit SignatureAlgorithm (an Ed25519 key needs "
                      "ed25519-sha256), or MinimumKeyBits");
 }
@@ -122,7 +123,8 @@ static void prove_explain_other(const struct prove_message *expected, const stru
                    ? "it has not read its tables again: see its log for why it refuses (`opendkim -n` checks "
                      "opendkim.conf), and check that reload "
                      "of the policy reaches it and that key-table and signing-table are those of opendkim.conf"
-                   : "another line of its SigningTable, or Domain, Selector and KeyFile of opendkim.conf, come first; "
+                   : "another line of its SigningTable, or Domain, Selector and KeyFile of opendkim.conf, come first, somebody changed "
+                     "the entry of KeyTable (`dkimroll check` names the line), or it reads other tables than those of the policy; "
                      "more than one key for a sender "
                      "needs MultipleSignatures");
 }

@@ -80,7 +80,7 @@ static int table_conflict_with_line(const struct table *table, uint32_t line, co
   error_set(error, ERROR_CONFLICT, "%s: %s has \"%s\" and not \"%s\"; dkimroll did not write that line",
             table_place(table, line, place), table_shown(&found->key, key), table_shown_value(table, found, value),
             expected);
-  error_remedy(error, "dkimroll changes only lines that it wrote: `dkimroll import` shows whether it can take that one over; else remove or correct it");
+  error_remedy(error, "dkimroll changes only lines that it wrote: `dkimroll import` shows whether it can take that one over; else correct or remove it, and the next run goes on");
   return ERROR_CONFLICT;
 }
 
@@ -252,7 +252,16 @@ static int table_check_target(const struct table_step *step, struct error *error
   return ERROR_NOT_FOUND;
 }
 
-static int table_check_not_shadowed(const struct table_step *step, bool *ret_satisfied, struct error *error) {
+/* A new line comes to the end of the table, below every other one. */
+static const char *table_remedy_shadowed(enum table_kind kind, enum table_present present) {
+  if (kind == TABLE_SIGNING_FILE) return "remove that line or the sender from the policy: a file: table takes the most specific entry";
+  if (present == TABLE_ABSENT)
+    return "narrow its pattern so that it leaves that mail alone, or see what `dkimroll import` says to write: OpenDKIM takes the first match, and new lines "
+           "come to the end";
+  return "move that line below the one of dkimroll, or narrow its pattern: OpenDKIM takes the first match";
+}
+
+static int table_check_not_shadowed(const struct table_step *step, enum table_present present, bool *ret_satisfied, struct error *error) {
   const struct table *signing = step->pair->signing;
   const struct table_edit *edit = step->edit;
   uint32_t first = table_match_line(signing, edit->address);
@@ -273,10 +282,7 @@ static int table_check_not_shadowed(const struct table_step *step, bool *ret_sat
             "%s: \"%s\" takes mail of %s first and signs it with %s, so a line of \"%s\" would never count",
             table_place(signing, first, place), table_shown(&found->key, key), edit->address,
             table_shown(&found->value, value), edit->pattern);
-  error_remedy(error,
-               signing->kind == TABLE_SIGNING_FILE
-                   ? "remove that line or the sender from the policy: a file: table takes the most specific entry"
-                   : "move that line to the end of the table, or narrow its pattern: OpenDKIM takes the first match");
+  error_remedy(error, "%s", table_remedy_shadowed(signing->kind, present));
   return ERROR_CONFLICT;
 }
 
@@ -294,7 +300,7 @@ static int table_check_sign_point(const struct table_step *step, bool *ret_satis
   int result = table_check_target(step, error);
   if (result < 0) return result;
   if (!step->pair->multiple_signatures && !edit->existing &&
-      (result = table_check_not_shadowed(step, ret_satisfied, error)) < 0)
+      (result = table_check_not_shadowed(step, present, ret_satisfied, error)) < 0)
     return result;
   if (present == TABLE_ABSENT)
     return table_check_length(signing, strlen(edit->pattern) + 1 + strlen(edit->name), edit->pattern, error);

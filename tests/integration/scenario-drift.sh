@@ -72,10 +72,12 @@ runs 5s
 [[ $(head -n 1 "$world/opendkim/SigningTable") == "*@$zone other._domainkey.$zone" ]] || fail "a foreign line was changed"
 status_says 'has "other._domainkey.*" and not|takes mail of .* first|signs mail from .* with .*s=other'
 first_line_says '^NOT all right: 1 of 1 domain needs attention'
+# Whoever follows the remedy needs no patience: the next run sees it, although the repair has failed too often to be tried again within half a minute.
 cat "$world/SigningTable.kept" >"$world/opendkim/SigningTable"
 sed -i '/^other/d' "$world/opendkim/KeyTable"
 reload
-deadline 120 all_is_well || fail "it does not heal"
+runs 14s
+expect_status 0 dkimroll status
 
 echo "- opendkim is down: an alarm, and all is well when it is back"
 world_stop "$opendkim_pid"

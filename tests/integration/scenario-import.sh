@@ -97,13 +97,22 @@ howto 20260607 2048 side.example.test
 printf 'info@sideways.example.test server-20260607._domainkey.side.example.test\n' >>"$world/opendkim/SigningTable"
 howto 20260608 2048 caught.example.test
 sed -i 's/^\*@caught.example.test /*@caught.* /' "$world/opendkim/SigningTable"
+# some: one sender has a key of his own, by a line above. vanished: the key file is lost. typo: the line names a key that there is none of.
+private_key "$keys/some.example.test/info.private"
+publish info._domainkey.some.example.test "v=DKIM1; k=rsa; p=$(public_of "$keys/some.example.test/info.private")"
+entry info@some.example.test info._domainkey.some.example.test some.example.test:info:"$keys/some.example.test/info.private"
+howto 20260609 2048 some.example.test
+howto 20260610 2048 vanished.example.test
+rm "$keys/vanished.example.test/server-20260610.private"
+howto 20260611 2048 typo.example.test
+sed -i 's/ server-20260611/ server-20261106/' "$world/opendkim/SigningTable"
 # A file of some other program lies beside the keys.
 private_key "$keys/old.example.test/rspamd.private"
 
 reload
 
 lines=''
-for domain in old weak one two orphan keep percent inline odd wrong lost side caught; do
+for domain in old weak one two orphan keep percent inline odd wrong lost side caught some vanished typo; do
   lines+="  $domain.example.test: {policy: standard, publisher: primary, signers: [local]}"$'\n'
 done
 usual_policy '    selector: "server-%Y%m%d"
@@ -140,7 +149,15 @@ says wrong.example.test 'its record DOES NOT BELONG to its private key' 'a new k
 says lost.example.test 'no server has its record' '-> becomes active; its record is published by the next run'
 says side.example.test '-> is left alone: .*"info@sideways.example.test", which is no sender of side.example.test' 'remedy: add that pattern to the senders'
 says caught.example.test '-> is left alone: .*"\*@caught.\*"' 'remedy: write "\*@caught.example.test server-20260608._domainkey.caught.example.test" in its place'
-expect_log '17 keys found: 11 active, 3 retired, 1 with a reserved selector, 0 known already, 2 left alone'
+says some.example.test 'signs some +info' 'SigningTable line [0-9]+ \(info@some.example.test\)$' '-> is left alone: .*"info@some.example.test", which is no sender' \
+  'remedy: add that pattern to the senders of some.example.test in the policy, or point the line at another key'
+gone=$(grep -n '^\*@vanished' "$world/opendkim/SigningTable" | cut -d: -f1)
+says vanished.example.test '-> is left alone: .*/server-20260610.private: cannot open: No such file or directory, so mail of vanished.example.test is deferred' \
+  "remedy: put the key back from a backup and import again; if there is none, remove SigningTable line $gone \\(\*@vanished.example.test\\)"
+says typo.example.test 'names server-20261106._domainkey.typo.example.test, which .*/KeyTable does not have: mail of .* is deferred' 'remedy: correct that line' \
+  'never signs +server-20260611' '-> is left alone: the line of typo.example.test has to be put right first'
+expect_log 'KeyTable has keys of 2 domains that are not in the policy: other.test, stranger.test. They stay as they are.'
+expect_log '21 keys found: 12 active, 3 retired, 1 with a reserved selector, 0 known already, 5 left alone'
 expect_log 'Nothing was changed'
 [[ -e $world/state/state.db ]] && fail "import made a store"
 dkimroll check old.example.test >"$world/run.log" 2>&1
@@ -160,15 +177,17 @@ sed -i 's/^\*@odd.example.test all/*@odd.example.test odd/' "$world/opendkim/Sig
 echo "- the remedies are followed"
 sed -i 's/^\*@caught\.\*/*@caught.example.test/' "$world/opendkim/SigningTable"
 sed -i 's/  side.example.test: {/&senders: ["*@side.example.test", "info@sideways.example.test"], /' "$world/policy.yaml"
+sed -i 's/^info@some.*/info@some.example.test server-20260609._domainkey.some.example.test/; /^\*@vanished/d; s/ server-20261106/ server-20260611/' "$world/opendkim/SigningTable"
+sed -i 's/  some.example.test: {/&senders: ["*@some.example.test", "info@some.example.test"], /' "$world/policy.yaml"
 reload
 expect imports
-expect_log '17 keys found: 13 active, 3 retired, 1 with a reserved selector, 0 known already, 0 left alone'
+expect_log '21 keys found: 15 active, 5 retired, 1 with a reserved selector, 0 known already, 0 left alone'
 before=$(tables)
 
 echo "- --apply takes over, twice is once"
 expect imports --apply
 [[ $(tables) == "$before" ]] || fail "import --apply changed a table"
-expect_log '13 active, 3 retired'
+expect_log '15 active, 5 retired'
 expect_log 'Taken over; no table and no record was changed'
 states >"$world/states"
 expect imports --apply
@@ -181,7 +200,7 @@ dkimroll prove old.example.test odd.example.test percent.example.test inline.exa
 
 echo "- rotations under constant mail"
 domains=()
-for domain in old weak one two orphan keep percent inline odd side caught; do domains+=("$domain.example.test"); done
+for domain in old weak one two orphan keep percent inline odd side caught some typo; do domains+=("$domain.example.test"); done
 theirs() { grep -hvE '^$|example\.test' "$world/opendkim/KeyTable" "$world/opendkim/SigningTable"; }
 theirs_before=$(theirs)
 inline_before=$(grep '^inline ' "$world/opendkim/KeyTable")
@@ -198,11 +217,11 @@ echo "- what the script left behind is gone, what others have is as it was"
 [[ $(theirs) == "$theirs_before" ]] || fail "a line of others was changed"
 [[ $(grep '^inline ' "$world/opendkim/KeyTable") == "$inline_before" ]] || fail "the entry that holds a key was changed"
 today=server-$(date +%Y%m%d)
-for domain in "${domains[@]}" wrong.example.test lost.example.test; do
+for domain in "${domains[@]}" wrong.example.test lost.example.test vanished.example.test; do
   grep -qx "\*@$domain $today._domainkey.$domain" "$world/opendkim/SigningTable" || fail "$domain was not switched"
   [[ $(grep -c "$domain" "$world/opendkim/KeyTable") == $([[ $domain == inline* || $domain == keep* ]] && echo 2 || echo 1) ]] ||
     fail "KeyTable has old entries of $domain"
-  [[ $(grep -c "@$domain" "$world/opendkim/SigningTable") == 1 ]] || fail "SigningTable has old lines of $domain"
+  [[ $(grep -c "@$domain" "$world/opendkim/SigningTable") == $([[ $domain == some* ]] && echo 2 || echo 1) ]] || fail "SigningTable has old lines of $domain"
   for selector in "$keys/$domain"/*.private; do
     selector=${selector##*/}
     [[ $selector == "$today.private" || $selector == rspamd.private || $domain == keep* ]] || fail "$domain still has $selector"
@@ -211,14 +230,14 @@ for domain in "${domains[@]}" wrong.example.test lost.example.test; do
   [[ $(mail verify "$secondary" "$world/proof.eml") == "$today" ]] || fail "mail of $domain does not verify with $today"
 done
 for name in server-20260101._domainkey.old server-20260401._domainkey.old server-20260301._domainkey.weak server-20260201._domainkey.one server-20260201._domainkey.two \
-  server-20260202._domainkey.orphan all._domainkey.percent in._domainkey.inline sel._domainkey.odd mail._domainkey.wrong server-20260606._domainkey.lost; do
+  server-20260202._domainkey.orphan all._domainkey.percent in._domainkey.inline sel._domainkey.odd mail._domainkey.wrong server-20260606._domainkey.lost info._domainkey.some server-20260610._domainkey.vanished; do
   expect serves_none "$name.example.test"
 done
 [[ -e $keys/keep.example.test/server-20260505.private ]] || fail "the key file of a stranger was destroyed"
 [[ -e $keys/all.private ]] || fail "the key file of an entry for any domain was destroyed"
 [[ -e $world/elsewhere/odd.key || -e $keys/one.example.test/server-20260201.private ]] && fail "a key file that nobody names was kept"
 mail sign "$milter" "anna@stranger.test" >"$world/proof.eml" || fail "opendkim does not sign for the stranger any more"
-[[ $(states | grep -c ' 4$') == 13 && -z $(states | grep -v ' [47]$') ]] || { states; fail "states"; }
+[[ $(states | grep -c ' 4$') == 16 && -z $(states | grep -v ' [47]$') ]] || { states; fail "states"; }
 
 echo "- the store is lost, with one key on its way out and one that no table names any more"
 dkimroll rotate old.example.test weak.example.test --budget 5s >"$world/run.log" 2>&1 || fail "rotate failed"
@@ -229,9 +248,9 @@ expect imports --apply
 says old.example.test "signs today +$today-2" "-> becomes active; the next rotation" "never signs +$today " '-> becomes retired' 'rspamd.private, which no table names'
 says weak.example.test "signs today +$today-2" "file only +$today " '-> becomes retired; its record, then its file go'
 # The entry that holds a key itself is still there.
-expect_log '17 keys found: 13 active, 3 retired, 1 with a reserved selector'
+expect_log '20 keys found: 16 active, 3 retired, 1 with a reserved selector'
 expect runs 20s
-[[ $(states | grep -c ' 4$') == 13 && -z $(states | grep -v ' [47]$') ]] || { states; fail "states after the store was made again"; }
+[[ $(states | grep -c ' 4$') == 16 && -z $(states | grep -v ' [47]$') ]] || { states; fail "states after the store was made again"; }
 expect serves_none "$today._domainkey.old.example.test"
 [[ -e $keys/weak.example.test/$today.private ]] && fail "a key that is over was kept"
 dkimroll rotate old.example.test --budget 5s >"$world/run.log" 2>&1 || fail "life does not go on"

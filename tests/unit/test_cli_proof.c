@@ -240,6 +240,8 @@ static void test_cli_proof__every_record_that_is_served_is_verified_with(void **
   assert_contains(desk.out, "ns2.example.net (192.0.2.1:53) does not serve the record of ");
   assert_contains(desk.out, "the signature is not valid, with what is served by ns2.example.net");
   assert_contains(desk.out, "NOT all right: 1 of 2 messages failed.\n");
+  /* Who follows it must not replace a key file that is right. */
+  assert_contains(desk.out, "remedy: what is served there is not the record of this key: put that right, and prove again; if it fails then: the remedy");
   /* One row, although it was verified twice. */
   assert_int_equal(count_lines(desk.out), 9);
 }
@@ -261,6 +263,20 @@ static void test_cli_proof__server_that_does_not_have_it_fails_though_the_messag
   assert_int_equal(run_prove(&desk, NULL), EX_UNAVAILABLE);
   assert_contains(desk.out, "example.com: no zone holds that name");
   assert_contains(desk.out, "signed, but no server has the record");
+}
+
+/* She follows "compare milter of the signer in the policy", and nothing becomes better. */
+static void test_cli_proof__policy_that_is_not_in_force_yet_is_told(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  world_make(&desk, "  example.com:\n");
+  make_active(&desk, "example.com");
+  assert_int_equal(run_prove(&desk, NULL), EX_OK);
+  assert_null(strstr(desk.out, "the policy was changed"));
+  desk_write_policy(&desk, "  example.com:\n  example.net:\n");
+  assert_int_equal(run_prove(&desk, NULL), EX_OK);
+  assert_contains(desk.out, "policy\n  note     the policy was changed since the last run: what it says of signers, senders and servers is not in force yet, and was not proved\n"
+                            "           remedy: `dkimroll run` takes it over\n");
 }
 
 static void test_cli_proof__signer_that_cannot_start_fails_all_its_messages(void **state) {
@@ -329,6 +345,7 @@ int main(void) {
       cmocka_unit_test(test_cli_proof__sender_that_fails_is_told_with_its_remedy),
       cmocka_unit_test(test_cli_proof__every_record_that_is_served_is_verified_with),
       cmocka_unit_test(test_cli_proof__server_that_does_not_have_it_fails_though_the_message_is_good),
+      cmocka_unit_test(test_cli_proof__policy_that_is_not_in_force_yet_is_told),
       cmocka_unit_test(test_cli_proof__signer_that_cannot_start_fails_all_its_messages),
       cmocka_unit_test(test_cli_proof__for_programs),
       cmocka_unit_test(test_cli_proof__many_domains_go_in_batches_and_slices),

@@ -276,6 +276,19 @@ static void test_status__another_policy_than_the_compiled_one_is_told(void **sta
   assert_contains(desk.out, "the policy was changed since the last run");
 }
 
+/* A script's line may sign all its mail. */
+static void test_status__a_domain_without_a_key_is_not_said_to_be_unsigned_for_sure(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  desk_make(&desk, "  example.com:\n  example.org:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.org", NULL, desk_publish, &(int64_t){DAY});
+  desk_write_policy(&desk, "  example.com:\n");
+  desk_sync(&desk);
+  assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
+  assert_contains(desk.out, "example.org: no key of it signs, so its mail goes out unsigned, unless a line of somebody else signs it; ");
+}
+
 static void test_status__a_domain_that_left_the_policy_is_told(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
@@ -538,6 +551,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_status__first_line_says_that_all_is_right_and_what_comes_next),
       cmocka_unit_test(test_status__a_failure_is_told_with_its_domain_and_remedy),
+      cmocka_unit_test(test_status__a_domain_without_a_key_is_not_said_to_be_unsigned_for_sure),
       cmocka_unit_test(test_status__one_cause_is_one_line_for_all_its_domains),
       cmocka_unit_test(test_status__what_fails_of_another_key_is_told_too),
       cmocka_unit_test(test_status__a_parked_domain_is_told_as_such),

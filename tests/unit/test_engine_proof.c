@@ -172,6 +172,40 @@ static void test_engine_proof__changed_tables_are_proved_at_once(void **state) {
   assert_int_equal(world->counts.proofs, after);
 }
 
+/* Whoever follows the remedy of a failure changes the tables: the next run goes on, however long the pause has become. */
+static void fail_until_tables_change(struct world *world, const char *before) {
+  struct error error = {0};
+  world->domain_fails = "a.example";
+  (void)!world_run(world, 12 * 3600, &error);
+  world->domain_fails = NULL;
+  loop_virtual_suspend(world->loop, 60 * 1000);
+  (void)!world_run(world, 30, &error);
+  assert_string_equal(signing(world), before); /* nothing says that it is worth another attempt */
+  world->tables_digest = "remedy";
+  (void)!world_run(world, 30, &error);
+  assert_string_not_equal(signing(world), before);
+}
+
+static void test_engine_proof__a_remedy_in_the_tables_ends_the_pause_of_a_repair(void **state) {
+  struct world *world = *state;
+  world->tables_digest = "one";
+  begin(world, "a.example: {}");
+  world_run_well(world, 10); /* the tables are known as they are */
+  world_edit_tables(world, 0, "a.example", "");
+  world->tables_digest = "two";
+  fail_until_tables_change(world, "");
+}
+
+static void test_engine_proof__a_remedy_in_the_tables_ends_the_pause_of_a_switch(void **state) {
+  struct world *world = *state;
+  char before[64];
+  world->tables_digest = "one";
+  begin(world, "a.example: {}");
+  text_copy(before, sizeof before, signing(world));
+  world_request(world, REQUEST_ROTATE, "a.example");
+  fail_until_tables_change(world, before);
+}
+
 /* What the engine wrote itself is no news, also when the digest is seen only after its operation. */
 static void test_engine_proof__own_edits_are_no_change(void **state) {
   struct world *world = *state;
@@ -232,6 +266,8 @@ int main(void) {
       TEST(a_signer_that_is_down_is_asked_with_pauses_until_it_is_back),
       TEST(without_servers_to_ask_nothing_is_said_of_signers),
       TEST(changed_tables_are_proved_at_once),
+      TEST(a_remedy_in_the_tables_ends_the_pause_of_a_repair),
+      TEST(a_remedy_in_the_tables_ends_the_pause_of_a_switch),
       TEST(own_edits_are_no_change),
       TEST(tables_that_nobody_may_look_at_stop_nothing),
       TEST(a_crash_anywhere_is_healed_by_the_next_run),

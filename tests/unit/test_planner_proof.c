@@ -151,6 +151,32 @@ static void test_planner_proof__tables_that_somebody_changed_are_proved_at_once(
   expect_action(builder, 0, now + HOUR + MINUTE, PLAN_NONE);
 }
 
+/* A person follows the remedy, and mail may be deferred until the lines that she removed are written again. */
+static void test_planner_proof__tables_that_somebody_changed_end_the_pause_after_a_failure(void **state) {
+  struct builder *builder = *state;
+  struct key *key = active_key(builder);
+  for (int64_t i = 0; i < 8; i++) prove_one(builder, now + DAY + i * 2 * HOUR, DAMAGE_KEPT);
+  const int64_t failed = now + DAY + 14 * HOUR, retry = key->proof_retry_at;
+  assert_in_range(retry, failed + 1700, failed + HOUR);
+  builder->lineage.tables_changed_at = failed - 1;
+  expect_rest(builder, failed, retry); /* this proof has seen it */
+  builder->lineage.tables_changed_at = failed; /* and of this nobody knows */
+  expect_rest(builder, failed, failed + TIMING_PROOF_PAUSE);
+  expect_action(builder, 0, failed + TIMING_PROOF_PAUSE, PLAN_PROVE);
+  builder->lineage.tables_changed_at = failed + 5 * MINUTE;
+  expect_action(builder, 0, failed + 5 * MINUTE, PLAN_PROVE);
+  prove_one(builder, failed + 5 * MINUTE + 1, DAMAGE_KEPT);
+  expect_rest(builder, failed + 5 * MINUTE + 1, key->proof_retry_at);
+}
+
+static void test_planner_proof__a_change_of_tables_that_lies_ahead_ends_no_pause(void **state) {
+  struct builder *builder = *state;
+  struct key *key = active_key(builder);
+  prove_one(builder, now + DAY, DAMAGE_KEPT);
+  builder->lineage.tables_changed_at = now + 4000 * DAY;
+  expect_rest(builder, now + DAY, key->proof_retry_at);
+}
+
 static void test_planner_proof__a_key_that_was_taken_back_is_proved_soon(void **state) {
   struct builder *builder = *state;
   active_key(builder);
@@ -534,6 +560,8 @@ int main(void) {
       TEST(a_stamp_of_a_clock_that_ran_ahead_does_not_end_proofs),
       TEST(a_key_that_was_taken_back_is_proved_soon),
       TEST(tables_that_somebody_changed_are_proved_at_once),
+      TEST(tables_that_somebody_changed_end_the_pause_after_a_failure),
+      TEST(a_change_of_tables_that_lies_ahead_ends_no_pause),
       TEST(a_withdrawal_of_a_clock_that_ran_ahead_asks_for_one_proof),
       TEST(a_repair_says_nothing_of_other_tables),
       TEST(a_signer_that_left_the_policy_is_no_matter_any_more),

@@ -88,6 +88,30 @@ static void test_planner_signing__an_activation_that_failed_backs_off(void **sta
 }
 
 /* The old key cannot be ended and the next one not be switched to: neither holds the other back, and each pause grows. */
+/* A line of others was in the way, and a person took it out: the domain may be unsigned until the key takes over. */
+static void test_planner_signing__tables_that_somebody_changed_end_the_pause_of_a_switch(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_READY, now);
+  key->intent_at = now;
+  expect_back_off(builder, PLAN_ACTIVATE, "a", now + 30 * MINUTE);
+  builder->lineage.tables_changed_at = now;
+  expect_opens(builder, 0, PLAN_ACTIVATE, "back_off", now + 30 * MINUTE);
+  builder->lineage.tables_changed_at = now + MINUTE;
+  assert_int_not_equal(builder_plan_key(builder, 0, now + MINUTE - 1).action, PLAN_ACTIVATE); /* stamped by a clock that ran ahead */
+  expect_action(builder, 0, now + MINUTE, PLAN_ACTIVATE);
+  builder->lineage.keys[0].intent_at = now + MINUTE;
+  expect_opens(builder, 0, PLAN_ACTIVATE, "back_off", now + 30 * MINUTE);
+}
+
+/* Nothing in a table helps against a name server that is down. */
+static void test_planner_signing__tables_that_somebody_changed_end_no_other_pause(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_GENERATED, now)->intent_at = now;
+  expect_back_off(builder, PLAN_PUBLISH, "a", now + DAY);
+  builder->lineage.tables_changed_at = now + MINUTE;
+  expect_opens(builder, 0, PLAN_PUBLISH, "back_off", now + DAY);
+}
+
 static void test_planner_signing__two_keys_that_fail_in_turn_do_not_forget_their_pauses(void **state) {
   struct builder *builder = *state;
   ready_pair(builder);
@@ -410,6 +434,8 @@ int main(void) {
       TEST(no_switch_while_held),
       TEST(no_switch_before_f1_of_a_policy_that_got_longer),
       TEST(an_activation_that_failed_backs_off),
+      TEST(tables_that_somebody_changed_end_the_pause_of_a_switch),
+      TEST(tables_that_somebody_changed_end_no_other_pause),
       TEST(two_keys_that_fail_in_turn_do_not_forget_their_pauses),
       TEST(a_ready_key_is_watched),
       TEST(an_active_key_is_only_watched),

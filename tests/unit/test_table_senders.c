@@ -23,6 +23,23 @@ static void test_table__foreign_key_name_on_our_pattern_is_a_conflict_and_change
   assert_false(table_is_changed(scene.signing));
 }
 
+/* A new line comes to the end of the table, so there is no use in moving the other one there. */
+static void test_table__earlier_match_of_a_refile_has_a_remedy_that_helps(void **state) {
+  (void)state;
+  CLEANUP(scene_release) struct scene absent = scene_of(TABLE_SIGNING_REFILE, "default d:d:/d\n", "*@*.com default\n");
+  assert_int_equal(scene_switch(&absent, "*@example.com"), ERROR_CONFLICT);
+  assert_null(strstr(absent.outcome.error.remedy, "move that line"));
+  assert_non_null(strstr(absent.outcome.error.remedy, "narrow its pattern"));
+  assert_non_null(strstr(absent.outcome.error.remedy, "`dkimroll import`"));
+  CLEANUP(scene_release)
+  struct scene below = scene_of(TABLE_SIGNING_REFILE, "default d:d:/d\n" OLD_NAME " " OLD_VALUE "\n", "*@*.com default\n*@example.com " OLD_NAME "\n");
+  assert_int_equal(scene_switch(&below, "*@example.com"), ERROR_CONFLICT);
+  assert_non_null(strstr(below.outcome.error.remedy, "move that line below the one of dkimroll"));
+  CLEANUP(scene_release)
+  struct scene moved = scene_of(TABLE_SIGNING_REFILE, "default d:d:/d\n" OLD_NAME " " OLD_VALUE "\n", "*@example.com " OLD_NAME "\n*@*.com default\n");
+  assert_int_equal(scene_switch(&moved, "*@example.com"), 0);
+}
+
 /* What a script appended at each run: the first line signs, the others never count. */
 static void test_table__lines_of_our_pattern_below_ours_are_no_conflict_and_stay(void **state) {
   (void)state;
@@ -267,6 +284,7 @@ int main(void) {
       cmocka_unit_test(test_table__file_takes_the_most_specific_entry_wherever_it_stands),
       cmocka_unit_test(test_table__a_wider_line_of_the_key_before_is_overruled_in_a_file_table_only),
       cmocka_unit_test(test_table__catch_all_that_resolves_to_our_key_satisfies),
+      cmocka_unit_test(test_table__earlier_match_of_a_refile_has_a_remedy_that_helps),
       cmocka_unit_test(test_table__several_senders_of_one_item_do_not_shadow_each_other),
       cmocka_unit_test(test_table__multiple_signatures_lets_other_keys_stand),
       cmocka_unit_test(test_table__sender_patterns),

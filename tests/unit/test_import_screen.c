@@ -1,0 +1,200 @@
+/* The screen of import is read by somebody who will do what it says: every sentence is true, and every remedy works. */
+#include "import_rig.h"
+
+/* What `dkimroll import` would print. Caller frees. */
+static char *screen(struct import_rig *rig) {
+  char *text = NULL;
+  size_t size = 0;
+  rig->cli.out = open_memstream(&text, &size);
+  assert_non_null(rig->cli.out);
+  (void)import_report(&rig->import, false);
+  assert_int_equal(fclose(rig->cli.out), 0);
+  rig->cli.out = stdout;
+  return text;
+}
+
+static void expect_said(struct import_rig *rig, const char *said) {
+  CLEANUP_FREE char *text = screen(rig);
+  if (!strstr(text, said)) fail_msg("%s\ndoes not say:\n%s", text, said);
+}
+
+static void expect_not_said(struct import_rig *rig, const char *said) {
+  CLEANUP_FREE char *text = screen(rig);
+  if (strstr(text, said)) fail_msg("%s\nsays:\n%s", text, said);
+}
+
+/* Whoever believed that it never signs would remove it, and mail of that sender would be deferred. */
+static void test_import__a_key_that_signs_for_one_sender_is_not_said_never_to_sign(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_judge(&rig, &(struct import_scene){.key_table = OLD_LINE NEW_LINE, .signing_table = "info@a.test " OLD "\n*@a.test " NEW "\n"});
+  expect_fate(&rig, "a.test", "a-new", IMPORT_ACTIVE);
+  expect_left(&rig, "a.test", "a-old", "line 1, has it for \"info@a.test\"", "add that pattern");
+  expect_said(&rig, "  signs some   a-old   ed25519, since 2027-01-08 by its file\n"
+                    "      KeyTable line 1; SigningTable line 1 (info@a.test)\n");
+  expect_not_said(&rig, "never signs");
+}
+
+static void test_import__in_a_file_table_a_key_that_signs_for_one_sender_is_told(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_judge(&rig, &(struct import_scene){.signing_format = "file",
+                                                .key_table = OLD_LINE NEW_LINE,
+                                                .signing_table = "a.test " NEW "\n.a.test " OLD "\ninfo@a.test " OLD "\n"});
+  expect_said(&rig, "  signs some   a-old   ");
+  expect_said(&rig, "; SigningTable line 2 (.a.test), 3 (info@a.test)\n");
+}
+
+/* Of two lines with one key a file: table gives the first, whatever form the key has. */
+static void test_import__in_a_file_table_second_lines_never_count(void **state) {
+  (void)state;
+  static const char *const forms[] = {"info@a.test", "sub.a.test", ".a.test", "x@.a.test", "x@*", "*"};
+  for (size_t i = 0; i < ARRAY_SIZE(forms); i++)
+    for (int first = 0; first < 2; first++) {
+      CLEANUP(import_rig_close) struct import_rig rig;
+      CLEANUP_FREE char *signing = text_format("a.test " NEW "\n%s %s\n%s %s\n", forms[i], first ? OLD : NEW, forms[i], first ? NEW : OLD);
+      import_rig_judge(&rig, &(struct import_scene){.signing_format = "file", .key_table = OLD_LINE NEW_LINE, .signing_table = signing});
+      expect_said(&rig, first ? "  signs some   a-old   " : "  never signs  a-old   ");
+    }
+}
+
+static void test_import__a_line_of_one_sender_that_never_counts_is_told_with_its_number(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_judge(&rig, &(struct import_scene){.key_table = OLD_LINE NEW_LINE, .signing_table = "*@a.test " NEW "\ninfo@a.test " OLD "\n"});
+  expect_said(&rig, "  never signs  a-old   ed25519, since 2027-01-08 by its file\n"
+                    "      KeyTable line 1; SigningTable line 2 (info@a.test), below a line that takes that mail: the first match signs\n");
+}
+
+static void test_import__a_key_that_no_line_names_is_told(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_judge(&rig, &(struct import_scene){.key_table = OLD_LINE NEW_LINE, .signing_table = "*@a.test " NEW "\n"});
+  expect_said(&rig, "  never signs  a-old   ed25519, since 2027-01-08 by its file\n"
+                    "      KeyTable line 1; no line of the SigningTable names it\n");
+}
+
+/* Its mail is deferred until somebody does something, so what that can be has to be said. */
+static void test_import__a_key_whose_file_is_gone_is_left_with_the_way_out(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_open(&rig, &(struct import_scene){.key_table = OLD_LINE, .signing_table = "*@a.test " OLD "\n"});
+  struct survey_key *key = &rig.import.signers[0].survey.keys[0];
+  free(key->public_half.public_key);
+  key->public_half = (struct keypair_public){0};
+  free(key->problem);
+  key->problem = text_duplicate("private key: /k/keys/a.test/a-old.private: cannot open: No such file or directory");
+  import_rig_find(&rig);
+  import_rig_domain(&rig, "a.test")->proved = false;
+  import_judge(&rig.import);
+  expect_left(&rig, "a.test", "a-old", "/k/keys/a.test/a-old.private: cannot open: No such file or directory, so mail of a.test is deferred",
+              "put the key back from a backup and import again; if there is none, remove SigningTable line 1 (*@a.test) and import again");
+}
+
+/* The line is a typing error, and the key that it means would be retired and leave the tables while she corrects it. */
+static void test_import__keys_of_a_domain_whose_line_is_wrong_are_left(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_judge(&rig, &(struct import_scene){.key_table = OLD_LINE, .signing_table = "*@a.test a-odl._domainkey.a.test\n"});
+  expect_left(&rig, "a.test", "a-old", "the line of a.test has to be put right first", "");
+  expect_said(&rig, "  /k/SigningTable, line 1, names a-odl._domainkey.a.test, which /k/KeyTable does not have: mail of *@a.test is deferred\n");
+}
+
+static void test_import__two_records_at_a_name_are_not_said_to_be_none(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_begin(&rig, &(struct import_scene){.key_table = OLD_LINE, .signing_table = "*@a.test " OLD "\n"});
+  struct import_key *key = import_rig_key(&rig, "a.test", "a-old");
+  import_rig_serve(key, NULL, NULL);
+  for (size_t i = 0; i < 2; i++) {
+    key->servers[i].seen.ttl = 600;
+    text_copy(key->servers[i].seen.answer, sizeof key->servers[i].seen.answer, "2 TXT records");
+  }
+  import_judge(&rig.import);
+  expect_left(&rig, "a.test", "a-old", "2 TXT records", "let one TXT record stand");
+  expect_said(&rig, "      what stands at its name is not one record (2 servers asked: 2 TXT records)\n");
+  expect_not_said(&rig, "no server has its record");
+}
+
+/* The withdrawal removes lines that say domain:selector:path in just these words. */
+static void test_import__an_entry_that_is_written_otherwise_is_said_to_stay(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_open(&rig, &(struct import_scene){.key_table = OLD_LINE, .signing_table = "*@a.test " OLD "\n"});
+  rig.import.signers[0].survey.keys[0].literal = false;
+  import_rig_find(&rig);
+  import_judge(&rig.import);
+  expect_fate(&rig, "a.test", "a-old", IMPORT_ACTIVE);
+  expect_said(&rig, "      that entry and its file stay when the key is gone: remove them then (the entry does not say a.test:a-old:/k/keys/a.test/a-old.private)\n");
+}
+
+/* What was just said to stay cannot be said to go. */
+static void test_import__an_entry_that_stays_is_not_said_to_go(void **state) {
+  (void)state;
+  for (int served = 0; served < 2; served++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &(struct import_scene){.key_table = OLD_LINE NEW_LINE, .signing_table = "*@a.test " NEW "\n"});
+    rig.import.signers[0].survey.keys[0].literal = false;
+    import_rig_find(&rig);
+    if (!served) import_rig_serve(import_rig_key(&rig, "a.test", "a-old"), NULL, NULL);
+    import_judge(&rig.import);
+    expect_fate(&rig, "a.test", "a-old", IMPORT_RETIRED);
+    expect_said(&rig, served ? "   -> becomes retired; its record goes as the policy says, that entry stays\n" : "   -> becomes retired; there is nothing of it that goes\n");
+  }
+}
+
+/* A key of 1536 bits has 1,196 octets in base64. */
+static void test_import__a_key_in_the_table_that_is_longer_than_opendkim_reads_is_told(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_open(&rig, &(struct import_scene){.key_table = OLD_LINE, .signing_table = "*@a.test " OLD "\n"});
+  struct survey_key *key = &rig.import.signers[0].survey.keys[0];
+  import_rig_make_rsa(key, 1536);
+  key->place = SURVEY_INLINE;
+  key->literal = false;
+  key->path[0] = '\0';
+  import_rig_find(&rig);
+  error_set(&import_rig_domain(&rig, "a.test")->proof, ERROR_PROOF, "the signer defers mail");
+  import_judge(&rig.import);
+  expect_left(&rig, "a.test", "a-old", "the signer defers mail", "write the key into a file, name that file in KeyTable line 1");
+}
+
+static void test_import__domains_of_the_tables_that_the_policy_lacks_are_told(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_judge(&rig, &(struct import_scene){.key_table = "z z.test:s:/k/z\nz2 z.test:s2:/k/z2\ny y.test:s:/k/y\n" OLD_LINE, .signing_table = "*@a.test " OLD "\n"});
+  expect_said(&rig, "/k/KeyTable has keys of 2 domains that are not in the policy: y.test, z.test. They stay as they are.\n");
+  const char *const operands[] = {"a.test"};
+  rig.arguments.operands = operands;
+  rig.arguments.operand_count = 1;
+  expect_not_said(&rig, "not in the policy");
+}
+
+static void test_import__of_many_domains_that_the_policy_lacks_some_are_named(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  char keys[2048] = "";
+  for (unsigned i = 10; i < 30; i++) snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "k%u z%u.test:s:/k/z%u\n", i, i, i);
+  import_rig_judge(&rig, &(struct import_scene){.key_table = keys});
+  expect_said(&rig, "/k/KeyTable has keys of 20 domains that are not in the policy: z10.test, z11.test, z12.test, z13.test, z14.test, ... They stay as they are.\n");
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test(test_import__##name)
+  const struct CMUnitTest tests[] = {
+      TEST(a_key_that_signs_for_one_sender_is_not_said_never_to_sign),
+      TEST(in_a_file_table_a_key_that_signs_for_one_sender_is_told),
+      TEST(in_a_file_table_second_lines_never_count),
+      TEST(a_line_of_one_sender_that_never_counts_is_told_with_its_number),
+      TEST(a_key_that_no_line_names_is_told),
+      TEST(a_key_whose_file_is_gone_is_left_with_the_way_out),
+      TEST(keys_of_a_domain_whose_line_is_wrong_are_left),
+      TEST(two_records_at_a_name_are_not_said_to_be_none),
+      TEST(an_entry_that_is_written_otherwise_is_said_to_stay),
+      TEST(an_entry_that_stays_is_not_said_to_go),
+      TEST(a_key_in_the_table_that_is_longer_than_opendkim_reads_is_told),
+      TEST(domains_of_the_tables_that_the_policy_lacks_are_told),
+      TEST(of_many_domains_that_the_policy_lacks_some_are_named),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

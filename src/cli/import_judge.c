@@ -75,7 +75,9 @@ static void choose_record(struct import_key *key) {
     key->serving++;
     if (key->servers[i].seen.ttl > (int64_t)key->ttl) key->ttl = (uint32_t)key->servers[i].seen.ttl;
   }
-  if (!key->record) key->record = key->expected;
+  /* That of another key is nothing to put back when it vanishes, nor to take away: what it stands for is in other hands. */
+  key->alien = key->served && !key->belongs && !key->revoked && key->expected;
+  if (!key->record || key->alien) key->record = key->expected;
 }
 
 static bool any_answers(const struct import_key *key) {
@@ -229,7 +231,7 @@ static bool fits_policy(const struct import *import, const struct import_key *ke
  * program, which signs with it, and nobody here can know. */
 static void judge_unnamed(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key)) return;
-  const bool own_record = key->served && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
+  const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
   if (own_record && fits_policy(import, key) && key->domain->signs && key->domain->signs->fate != IMPORT_LEFT) {
     key->fate = key->revoked ? IMPORT_REVOKED : IMPORT_RETIRED;
     return;

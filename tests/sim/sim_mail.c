@@ -16,6 +16,13 @@ struct letter {
 /* When mail that was signed at that moment is verified at the latest, by the policy of now: who shortens a queue's lifetime shortens it for what is in the queue. */
 static int64_t latest_of(const struct letter *letter) { return letter->signed_at + sim_policy_window(letter->sim); }
 
+/* Scripts sign at once with what caches may deny for a day yet, and a secondary for three. */
+static bool is_young(struct sim *sim, const char *owner) {
+  enum { SETTLED = 4 };
+  const struct sim_by_hand *key = sim_by_hand_find(sim, owner);
+  return key && sim_loop_now(sim->clock) < key->made_at + SETTLED * SIM_DAY;
+}
+
 static void verify(void *context) {
   struct letter *letter = context;
   struct sim *sim = letter->sim;
@@ -33,6 +40,7 @@ static void verify(void *context) {
   }
   enum sim_cached cached = sim_zone_judge(sim, name, letter->public_key, why, sizeof why);
   if (cached == SIM_CACHED_BAD && sim_emergency_waives(sim, letter->selector, letter->domain, false)) cached = SIM_CACHED_EXCUSED;
+  if (cached == SIM_CACHED_BAD && is_young(sim, name)) cached = SIM_CACHED_EXCUSED;
   sim->result->counts.verified++;
   sim->result->counts.excused += cached == SIM_CACHED_EXCUSED;
   if (cached == SIM_CACHED_BAD)

@@ -232,7 +232,12 @@ static bool fits_policy(const struct import *import, const struct import_key *ke
 static void judge_unnamed(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key)) return;
   const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
-  if (own_record && fits_policy(import, key) && key->domain->signs && key->domain->signs->fate != IMPORT_LEFT) {
+  if (own_record && fits_policy(import, key) && key->domain->signs) {
+    /* A reservation is for ever: what may be known at the next attempt is not decided at this one. */
+    if (key->domain->signs->fate == IMPORT_LEFT) {
+      leave(key, "it waits for the key that signs", "");
+      return;
+    }
     key->fate = key->revoked ? IMPORT_REVOKED : IMPORT_RETIRED;
     return;
   }

@@ -291,6 +291,11 @@ void sim_oracle_effort(struct sim *sim);
 /* NULL: every lineage is well; else what is wrong. */
 const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size);
 
+/* ---- sim_orphans.c ---- */
+
+/* Is anything of ours left, in DNS, in tables or in key directories, that belongs to no key which the store knows? */
+void sim_orphans_judge(struct sim *sim);
+
 /* ---- sim_emergency.c: `revoke` ---- */
 
 /* An operator asks for the end of a key: options of enum store_request_option. */

@@ -212,6 +212,7 @@ static void live(struct sim *sim) {
   char why[SIM_LINE];
   const char *ill = sim->calm ? sim_oracle_ill(sim, NULL, why, sizeof why) : NULL;
   if (ill) sim_violate(sim, "liveness", "after %lld h of calm: %s", (long long)(sim->calm / SIM_HOUR), ill);
+  if (sim->calm && !sim->over) sim_orphans_judge(sim);
   sim_oracle_store(sim);
 }
 

@@ -232,10 +232,14 @@ static bool fits_policy(const struct import *import, const struct import_key *ke
 static void judge_unnamed(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key)) return;
   const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
-  if (own_record && fits_policy(import, key) && key->domain->signs) {
+  if (own_record && fits_policy(import, key)) {
     /* A reservation is for ever: what may be known at the next attempt is not decided at this one. */
-    if (key->domain->signs->fate == IMPORT_LEFT) {
+    if (key->domain->signs && key->domain->signs->fate == IMPORT_LEFT) {
       leave(key, "it waits for the key that signs", "");
+      return;
+    }
+    if (!key->domain->signs && !key->domain->has_active) {
+      leave(key, "no table names it, and no key signs for the domain", "let `dkimroll run` give the domain a key, and import again");
       return;
     }
     key->fate = key->revoked ? IMPORT_REVOKED : IMPORT_RETIRED;

@@ -215,7 +215,8 @@ void sim_host_lose_store(struct sim *sim);
 
 /* `dkimroll import --apply`. Returns its exit status; -1: a run is at work. */
 int sim_import(struct sim *sim);
-/* An operator stops dkimroll, and after that time imports, again each hour until nothing is left, and starts it. */
+/* An operator stops dkimroll, and after that time imports, again each hour until nothing is left, and starts it; after a day of attempts it may run
+ * for a day in between. */
 void sim_import_later(struct sim *sim, int64_t delay);
 /* Key file, lines and record as the script of a how-to leaves them, at all signers. */
 void sim_how_to(struct sim *sim, size_t domain, const char *selector);
@@ -387,6 +388,7 @@ struct sim {
   int64_t away_until; /* nobody starts dkimroll before */
   bool import_waits;  /* and until import has succeeded */
   bool is_importing;
+  unsigned imports_failed; /* one after the other */
   bool store_goes;    /* with the process that is being ended */
   bool has_imported;  /* or will have: there is something that only import can tell */
   bool is_signed;

@@ -90,11 +90,24 @@ int sim_import(struct sim *sim) {
 
 /* ---- an operator who does not give up ---- */
 
+static void import_once_more(void *context) { sim_import_later(context, SIM_MINUTE); }
+
+/* What cannot be taken over may have to wait for what a run does. */
+static void let_it_run(struct sim *sim) {
+  sim_trace(sim, "the operator lets dkimroll run for a day");
+  sim_loop_at(sim->clock, sim_loop_now(sim->clock) + SIM_DAY, import_once_more, sim, false);
+}
+
 static void import_again(void *context) {
+  enum { ATTEMPTS = 24 };
   struct sim *sim = context;
   if (sim->over) return;
   const int status = sim_import(sim);
-  if (status) {
+  sim->imports_failed = status > 0 ? sim->imports_failed + 1 : 0;
+  if (sim->imports_failed == ATTEMPTS) {
+    sim->imports_failed = 0;
+    let_it_run(sim);
+  } else if (status) {
     sim_trace(sim, status < 0 ? "dkimroll is still at work" : "import ended with %d; the operator will try again", status);
     sim_loop_at(sim->clock, sim_loop_now(sim->clock) + (status < 0 ? SIM_MINUTE : SIM_HOUR), import_again, sim, false);
     return;

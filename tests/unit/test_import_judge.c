@@ -172,6 +172,22 @@ static void test_import__a_file_without_a_line_is_not_given_up_while_the_key_tha
   expect_fate(&rig, "a.test", "rspamd", IMPORT_RESERVED);
 }
 
+static void test_import__a_file_without_a_line_is_an_old_one_where_another_key_signs_or_should(void **state) {
+  (void)state;
+  for (int active = 0; active < 2; active++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &OLD_ONE_SIGNS); /* a line without its entry in KeyTable: nobody signs */
+    import_rig_add_key(&rig, 0, 0, "- a.test:server-20260301:/k/keys/a.test/server-20260301.private");
+    import_rig_find(&rig);
+    import_rig_domain(&rig, "a.test")->has_active = active;
+    import_judge(&rig.import);
+    if (active)
+      expect_fate(&rig, "a.test", "server-20260301", IMPORT_RETIRED);
+    else
+      expect_left(&rig, "a.test", "server-20260301", "no key signs for the domain", "dkimroll run");
+  }
+}
+
 static void test_import__more_old_keys_than_there_is_room_come_another_time(void **state) {
   (void)state;
   CLEANUP(import_rig_close) struct import_rig rig;
@@ -213,6 +229,7 @@ int main(void) {
       TEST(without_a_date_the_file_tells_the_age),
       TEST(files_without_a_line_are_ours_only_in_our_very_form),
       TEST(a_file_without_a_line_is_not_given_up_while_the_key_that_signs_is_not_known),
+      TEST(a_file_without_a_line_is_an_old_one_where_another_key_signs_or_should),
       TEST(more_old_keys_than_there_is_room_come_another_time),
       TEST(keys_that_are_known_take_room_too),
   };

@@ -272,6 +272,8 @@ struct sim_signer_faults *sim_filter_faults(struct sim *sim, size_t signer);
 
 bool sim_tables_foreign(struct sim *sim, size_t signer);
 bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain, bool excused);
+/* People take out lines that stand in the way and are theirs to take out. */
+void sim_tables_settle(struct sim *sim);
 /* All lines of others in all tables, in their order. Caller frees. */
 char *sim_tables_of_others(struct sim *sim);
 

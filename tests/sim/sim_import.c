@@ -103,6 +103,7 @@ static void import_again(void *context) {
   struct sim *sim = context;
   if (sim->over) return;
   const int status = sim_import(sim);
+  if (sim->is_calm && status >= 0) sim_tables_settle(sim);
   sim->imports_failed = status > 0 ? sim->imports_failed + 1 : 0;
   if (sim->imports_failed == ATTEMPTS) {
     sim->imports_failed = 0;

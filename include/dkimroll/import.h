@@ -66,6 +66,7 @@ struct import_key {
   const char *record;                            /* that counts: borrowed from servers, or expected; NULL: none */
   size_t serving;                                /* servers that have record */
   bool served, belongs, revoked, weak;           /* record is served; it belongs to the private key; its p= is empty; less than IMPORT_WEAK_BITS */
+  bool alien;                                    /* what is served is the record of another key; record is the expected one then */
   uint32_t ttl;
   int64_t since;
   const char *since_by;                          /* "by its name" */

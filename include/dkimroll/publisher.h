@@ -70,7 +70,8 @@ struct publisher_ops {
 
 /* What the store knows, for publishers that write all records of a zone at once. */
 struct publisher_source {
-  /* Calls take for each record of a living key that was published through a publisher of that name and lives in zone. An error of take ends it and comes back. */
+  /* Calls take for each record of a living key that was published through a publisher of that name, or adopted, and lives in zone. An adopted one may stand elsewhere in
+   * the zone, where it does no harm twice; left out it would be missing where a lost store was made again, and the fragment is lost, too. An error of take ends it and comes back. */
   int (*records)(void *context, const char *publisher, const char *zone, int (*take)(void *take_context, const char *owner, uint32_t ttl, const char *record),
                  void *take_context, struct error *error);
   void *context;

@@ -189,7 +189,7 @@ static int adopt_key(struct writing *writing, const struct import_key *key, stru
   struct adoption adoption = {.selector = key->selector,
                               .state = fate_state(key->fate),
                               .record = key->fate == IMPORT_RESERVED ? NULL : key->record,
-                              .unserved = !key->served,
+                              .unserved = !key->served || key->alien,
                               .replace = key->replace,
                               .since = key->since,
                               .ttl = key->ttl,

@@ -76,7 +76,9 @@ static void choose_record(struct import_key *key) {
     key->serving++;
     if (key->servers[i].seen.ttl > (int64_t)key->ttl) key->ttl = (uint32_t)key->servers[i].seen.ttl;
   }
-  if (!key->record) key->record = key->expected;
+  /* That of another key is nothing to put back when it vanishes, nor to take away: what it stands for is in other hands. */
+  key->alien = key->served && !key->belongs && !key->revoked && key->expected;
+  if (!key->record || key->alien) key->record = key->expected;
 }
 
 static bool any_answers(const struct import_key *key) {
@@ -265,8 +267,17 @@ static bool fits_policy(const struct import *import, const struct import_key *ke
  * program, which signs with it, and nobody here can know. */
 static void judge_unnamed(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key)) return;
-  const bool own_record = key->served && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
-  if (own_record && fits_policy(import, key) && key->domain->signs && key->domain->signs->fate != IMPORT_LEFT) {
+  const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
+  if (own_record && fits_policy(import, key)) {
+    /* A reservation is for ever: what may be known at the next attempt is not decided at this one. */
+    if (key->domain->signs && key->domain->signs->fate == IMPORT_LEFT) {
+      leave(key, "it waits for the key that signs", "");
+      return;
+    }
+    if (!key->domain->signs && !key->domain->has_active) {
+      leave(key, "no table names it, and no key signs for the domain", "let `dkimroll run` give the domain a key, and import again");
+      return;
+    }
     key->fate = key->revoked ? IMPORT_REVOKED : IMPORT_RETIRED;
     return;
   }

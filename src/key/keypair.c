@@ -425,9 +425,9 @@ int keypair_archive(const char *path, const char *directory, struct error *error
   /* The original goes when the copy is durable, and not before. */
   if (result == ERROR_NOT_FOUND && archived) return keypair_sync_absence(path, error);
   if (result < 0) return result;
-  /* Zeros: an earlier attempt made the copy, and stopped while it destroyed the original. */
-  if (!keypair_looks_private(&secret))
-    return archived ? keypair_destroy(path, error) : keypair_refuse_foreign(path, error);
+  /* Zeros, also only some: an earlier attempt made the copy, and stopped while it destroyed the original. */
+  if (keypair_looks_destroyed(&secret) && archived) return keypair_destroy(path, error);
+  if (keypair_looks_destroyed(&secret) || !keypair_looks_private(&secret)) return keypair_refuse_foreign(path, error);
   struct file_rights rights = {.owner = geteuid(), .group = getegid(), .mode = KEYPAIR_ARCHIVE_DIRECTORY_MODE};
   result = file_make_directories(directory, &rights, error);
   rights.mode = KEYPAIR_ARCHIVE_MODE;

@@ -214,8 +214,8 @@ static const struct selection_kind KINDS[] = {
                               .deliver = removed_deliver},
     [STORE_SELECT_RECORDS] = {.all = "SELECT key.domain, key.selector, key.owner, key.ttl, key.record, key.algorithm, key.state FROM key"
                                      " JOIN publisher ON publisher.id = key.publisher_id WHERE key.zone = ?2 AND key.state BETWEEN 2 AND 6"
-                                     " AND publisher.name = ?1 AND key.record IS NOT NULL AND key.generated_at IS NOT NULL"
-                                     " AND key.published_at IS NOT NULL AND key.deleted_at IS NULL",
+                                     " AND publisher.name = ?1 AND key.record IS NOT NULL"
+                                     " AND (key.generated_at IS NULL OR key.published_at IS NOT NULL) AND key.deleted_at IS NULL",
                               .deliver = record_deliver},
     [STORE_SELECT_KEY_USERS] = {.all = LINEAGES "id IN (SELECT key.lineage_id FROM placement"
                                                 " JOIN key ON key.id = placement.key_id WHERE placement.key_path = ?2"

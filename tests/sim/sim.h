@@ -29,6 +29,7 @@ enum {
   SIM_RESOLVERS = 2, /* 192.0.2.2 and 192.0.2.3 */
   SIM_NAMES_MAX = 4000, /* selectors that ever were, of all domains */
   SIM_WORDS_MAX = 8,
+  SIM_BY_HAND_MAX = 16,
   SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
   SIM_TEXT = 128,
   SIM_LINE = 512,
@@ -212,10 +213,15 @@ void sim_host_lose_store(struct sim *sim);
 
 /* ---- sim_import.c ---- */
 
-/* `dkimroll import --apply`. false: a run is at work. */
-bool sim_import(struct sim *sim);
+/* `dkimroll import --apply`. Returns its exit status; -1: a run is at work. */
+int sim_import(struct sim *sim);
+/* An operator stops dkimroll, and after that time imports, again each hour until nothing is left, and starts it; after a day of attempts it may run
+ * for a day in between. */
+void sim_import_later(struct sim *sim, int64_t delay);
 /* Key file, lines and record as the script of a how-to leaves them, at all signers. */
 void sim_how_to(struct sim *sim, size_t domain, const char *selector);
+/* The key that people made there; NULL: none. */
+const struct sim_by_hand *sim_by_hand_find(const struct sim *sim, const char *owner);
 
 /* ---- sim_policy.c ---- */
 
@@ -266,7 +272,10 @@ struct sim_signer_faults *sim_filter_faults(struct sim *sim, size_t signer);
 
 bool sim_tables_foreign(struct sim *sim, size_t signer);
 bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain, bool excused);
-void sim_tables_judge(struct sim *sim);
+/* People take out lines that stand in the way and are theirs to take out. */
+void sim_tables_settle(struct sim *sim);
+/* All lines of others in all tables, in their order. Caller frees. */
+char *sim_tables_of_others(struct sim *sim);
 
 /* ---- sim_oracle.c ---- */
 
@@ -284,6 +293,11 @@ void sim_oracle_store(struct sim *sim);
 void sim_oracle_effort(struct sim *sim);
 /* NULL: every lineage is well; else what is wrong. */
 const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_t size);
+
+/* ---- sim_orphans.c ---- */
+
+/* Is anything of ours left, in DNS, in tables or in key directories, that belongs to no key which the store knows? */
+void sim_orphans_judge(struct sim *sim);
 
 /* ---- sim_emergency.c: `revoke` ---- */
 
@@ -346,6 +360,14 @@ struct sim_name { /* one selector's life, as the world saw it */
   bool has_signed;
 };
 
+/* A key that people made by the script of a how-to: it is theirs until import has taken it over. */
+struct sim_by_hand {
+  size_t domain;
+  char selector[SELECTOR_SIZE];
+  int64_t made_at;
+  bool taken_over;
+};
+
 struct sim_secret {
   uint8_t seed[32];
   char text[48]; /* base64 of the last octets of the file */
@@ -366,6 +388,11 @@ struct sim {
   bool daemon;
   bool stays;         /* a daemon without an end, which requests wake */
   int64_t away_until; /* nobody starts dkimroll before */
+  bool import_waits;  /* and until import has succeeded */
+  bool is_importing;
+  unsigned imports_failed; /* one after the other */
+  bool store_goes;    /* with the process that is being ended */
+  bool has_imported;  /* or will have: there is something that only import can tell */
   bool is_signed;
   bool is_delegated; /* _domainkey of every domain is a DNAME into one zone, of ours: keys.test */
   bool has_ipv6; /* name servers have addresses of both families */
@@ -427,6 +454,8 @@ struct sim {
   int64_t tool_fails_until, tool_lies_until, tool_hangs_until;
   unsigned tool_fails, tool_lies, tool_hangs; /* percent */
   struct sim_mail_place places[SIM_SIGNERS_MAX][SIM_DOMAINS_MAX];
+  struct sim_by_hand by_hand[SIM_BY_HAND_MAX];
+  size_t by_hand_count;
   struct sim_secret *secrets;
   size_t secret_count;
   struct sim_action *actions;

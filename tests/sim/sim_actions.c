@@ -11,7 +11,7 @@ const char *const sim_fault_kinds[] = {
     "rotate",       "signer-down", "signer-refuses", "signer-hangs", "signer-cuts", "signer-loses", "reload-fails", "reload-lost", "tables", "clock-jump", "unsynchronised", "reboot", "crash", "power-cut", "keeper-fails",
     "keeper-hangs", "keeper-dies", "keeper-killed", "disk-full", "disk-write", "disk-sync", "revoke",
     "tool-fails", "tool-lies", "tool-hangs", "fragments-lost", "hold-activation", "forget", "tables-dropped",
-    "signer-restart", "suspend", "away", "resolver", "receivers", "ipv6-route", "store-lost", "import", NULL};
+    "signer-restart", "suspend", "away", "resolver", "receivers", "ipv6-route", "store-lost", "import", "how-to", NULL};
 
 /* ---- the words of an action ---- */
 

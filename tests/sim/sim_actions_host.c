@@ -110,11 +110,26 @@ static bool do_disk(struct sim_call *call) {
   return true;
 }
 
+/* Until somebody sees it, dkimroll begins anew beside its own old keys. */
+static void see_loss(void *context) { sim_import_later(context, SIM_MINUTE); }
+
 static bool do_store(struct sim_call *call) {
-  if (call->count != 2 || !text_equal(call->words[1], "lost")) return sim_call_fail(call, "store lost");
-  if (call->sim->engine) return sim_call_fail(call, "a run is at work");
+  struct sim *sim = call->sim;
+  int64_t delay = 0;
+  const bool soon = call->count == 3, late = call->count == 4 && text_equal(call->words[2], "unseen");
+  if (call->count < 2 || !text_equal(call->words[1], "lost") || !(call->count == 2 || soon || late)) return sim_call_fail(call, "store lost [[unseen] DURATION]");
+  if (call->count > 2 && !sim_call_duration(call, call->words[call->count - 1], &delay)) return false;
+  if (call->count == 2 && sim->engine) return sim_call_fail(call, "a run is at work");
   sim_call_count(call, "store-lost");
-  sim_host_lose_store(call->sim);
+  if (sim->engine) {
+    sim->store_goes = true;
+    sim_loop_stop_process(sim->clock);
+  } else {
+    sim_host_lose_store(sim);
+  }
+  if (soon) sim_import_later(sim, delay);
+  if (late) sim_loop_at(sim->clock, sim_loop_now(sim->clock) + delay, see_loss, sim, false);
+  sim->dirty = true;
   return true;
 }
 

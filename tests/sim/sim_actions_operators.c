@@ -73,13 +73,23 @@ static bool do_revoke(struct sim_call *call) {
 }
 
 static bool do_import(struct sim_call *call) {
+  int64_t delay = 0;
+  if (call->count > 2) return sim_call_fail(call, "import [DELAY]");
   sim_call_count(call, "import");
-  return sim_import(call->sim) || sim_call_fail(call, "a run is at work");
+  if (call->count == 2) {
+    if (!sim_call_duration(call, call->words[1], &delay)) return false;
+    sim_import_later(call->sim, delay);
+    return true;
+  }
+  const int status = sim_import(call->sim);
+  if (status > 0) sim_violate(call->sim, "import", "it ended with %d", status);
+  return status >= 0 || sim_call_fail(call, "a run is at work");
 }
 
 static bool do_how_to(struct sim_call *call) {
   size_t domain = 0;
   if (call->count != 3 || !sim_call_domain(call, call->words[1], &domain)) return sim_call_fail(call, "how-to DOMAIN SELECTOR");
+  sim_call_count(call, "how-to");
   sim_how_to(call->sim, domain, call->words[2]);
   return true;
 }

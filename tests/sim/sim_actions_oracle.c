@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/message.h"
 #include "dkimroll/text.h"
 #include "sim_actions.h"
 
@@ -13,7 +14,7 @@ static bool do_defect(struct sim_call *call) {
     for (unsigned long i = strtoul(call->words[2], NULL, 10); i > 0; i--) sim_oracle_effort(sim);
     return true;
   }
-  if (call->count < 3 || !sim_call_domain(call, call->words[2], &domain)) return sim_call_fail(call, "defect sender-lost|record-lost|switch-unseen DOMAIN [SIGNER], defect jobs N");
+  if (call->count < 3 || !sim_call_domain(call, call->words[2], &domain)) return sim_call_fail(call, "defect sender-lost|record-lost|record-left|switch-unseen DOMAIN [SIGNER], defect update-deletes DOMAIN WHICH, defect jobs N");
   struct sim_zone *zone = sim_record_zone(sim, domain);
   const size_t i = sim_actions_record(sim, domain, sim_zone_at(zone, 0), "signing");
   if (text_equal(call->words[1], "sender-lost") && call->count == 4 && sim_call_number(call, call->words[3], "s", sim->signer_count, &signer))
@@ -21,6 +22,21 @@ static bool do_defect(struct sim_call *call) {
   if (text_equal(call->words[1], "record-lost") && i != SIZE_MAX) {
     struct sim_content *content = sim_zone_edit(zone);
     sim_content_remove(content, i);
+    sim_zone_commit(sim, zone, content);
+    return true;
+  }
+  if (text_equal(call->words[1], "update-deletes") && call->count == 4) {
+    struct sim_content *content = sim_zone_edit(zone);
+    const size_t meant = sim_actions_record(sim, domain, content, call->words[3]);
+    if (meant != SIZE_MAX) sim_content_remove(content, meant);
+    sim_oracle_update(sim, zone, sim_zone_at(zone, 0), content);
+    sim_zone_commit(sim, zone, content);
+    return true;
+  }
+  if (text_equal(call->words[1], "record-left")) {
+    char owner[DNS_NAME_TEXT_SIZE];
+    struct sim_content *content = sim_zone_edit(zone);
+    sim_content_add(sim, content, sim_owner_name(sim, "left", sim->zones[domain].name, owner), DNS_TYPE_TXT, 3600, "v=DKIM1; k=ed25519; p=", SIM_RECORD_OURS);
     sim_zone_commit(sim, zone, content);
     return true;
   }

@@ -48,6 +48,8 @@ void sim_calm(struct sim *sim) {
     sim_host_request(sim, REQUEST_RELEASE, sim->zones[i].name, TIME_NEVER, HOLD_ALL);
   }
   sim_policy_write(sim);
+  /* What only import can tell it tells of domains that were not in the policy then, too. */
+  if (sim->has_imported) sim_import_later(sim, SIM_MINUTE);
   sim->is_calm = true;
   sim_loop_interrupt(sim->clock);
 }

@@ -323,5 +323,7 @@ void sim_host_run(struct sim *sim, int64_t horizon) {
   sim->power_is_gone = false;
   end_backends(sim);
   if (died || result) sim_host_close(sim);
+  if (sim->store_goes) sim_host_lose_store(sim);
+  sim->store_goes = false;
   if (sim_files_are_dark(&sim->files)) sim_power_cut(sim);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/keeper_worker.h"
 #include "dkimroll/text.h"
 #include "sim.h"
@@ -37,6 +38,8 @@ static void job_free(struct sim_job *job) {
 static void job_end(struct sim_job *job, const struct error *result, const struct buffer *reply) {
   keeper_done *const done = job->done;
   void *const context = job->context;
+  sim_oracle_octets(job->keeper->sim, "an answer of the keeper", reply->data, reply->size);
+  sim_oracle_octets(job->keeper->sim, "an error of the keeper", result->message, strlen(result->message));
   job_free(job);
   done(context, result, result->code ? NULL : reply->data, result->code ? 0 : reply->size);
 }
@@ -53,10 +56,16 @@ static void take_path(const struct sim_job *job, bool generate, char *path, size
   snprintf(path, size, "%.*s", (int)length, text ? text : "");
 }
 
+static void judge_edit(struct sim *sim, const char *before) {
+  CLEANUP_FREE char *after = sim_tables_of_others(sim);
+  if (!text_equal(before, after)) sim_violate(sim, "I4", "an edit of tables changed lines of others: \"%s\" is \"%s\" now", before, after);
+}
+
 static void run_job(struct sim_job *job, struct buffer *reply, struct error *result) {
   struct sim *sim = job->keeper->sim;
   struct reader request = {.data = job->payload.data, .size = job->payload.size};
   char path[512];
+  CLEANUP_FREE char *others = job->job == KEEPER_EDIT_TABLES ? sim_tables_of_others(sim) : NULL;
   if (job->job == KEEPER_DESTROY || job->job == KEEPER_ARCHIVE) {
     take_path(job, false, path, sizeof path);
     sim_oracle_key_gone(sim, path);
@@ -67,6 +76,7 @@ static void run_job(struct sim_job *job, struct buffer *reply, struct error *res
     sim_oracle_key_made(sim, path);
   }
   const bool alive = !sim_files_are_dark(&sim->files) || sim->worker_is_killed;
+  if (alive && others) judge_edit(sim, others);
   if (alive && (job->job == KEEPER_EDIT_TABLES || job->job == KEEPER_RELOAD)) sim_mail_pulse(sim);
 }
 
@@ -134,6 +144,7 @@ static int keeper_sim_submit(struct keeper *base, enum keeper_job kind, const st
   *job = (struct sim_job){.keeper = keeper, .job = kind, .deadline = deadline, .done = done, .context = context};
   job->payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
   if (payload->size) buffer_add(&job->payload, payload->data, payload->size);
+  sim_oracle_octets(sim, "a job for the keeper", payload->data, payload->size);
   TAILQ_INSERT_TAIL(&keeper->jobs, job, next);
   if (kind != KEEPER_LOOK_TABLES) sim_oracle_effort(sim); /* looks are as many as there are runs */
   const bool hangs = deadline < INT64_MAX / 4 && sim->keeper_hangs_until > sim_loop_now(sim->clock) && SIM_RANDOM(sim, 100) < sim->keeper_hangs;

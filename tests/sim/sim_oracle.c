@@ -71,6 +71,8 @@ void sim_oracle_update(struct sim *sim, struct sim_zone *zone, const struct sim_
     for (size_t j = 0; j < after->count; j++)
       found |= text_equal(after->records[j].name, old->name) && text_equal(after->records[j].text, old->text);
     if (old->flags & SIM_RECORD_FOREIGN && !found) sim_violate(sim, "I4", "the record of others at %s is gone", old->name);
+    const struct sim_by_hand *by_hand = found ? NULL : sim_by_hand_find(sim, old->name);
+    if (by_hand && !by_hand->taken_over && !(old->flags & SIM_RECORD_TORN)) sim_violate(sim, "I4", "%s, which was made by hand and not imported, is gone", old->name);
     if (old->flags & SIM_RECORD_OURS && !found) sim_trace(sim, "%s loses %s", old->name, text_equal(strstr(old->text, "p="), "p=") ? "its revoked record" : "its key");
   }
   for (size_t i = 0; i < after->count; i++) {
@@ -92,8 +94,6 @@ void sim_oracle_key_made(struct sim *sim, const char *path) {
   CLEANUP_FREE char *text = NULL;
   size_t size = 0;
   struct error error;
-  for (size_t i = 0; i < sim->secret_count; i++)
-    if (text_equal(sim->secrets[i].path, path)) return;
   if (file_read(path, KEYPAIR_FILE_MAX, &text, &size, NULL, &error)) return;
   sim->secrets = reallocarray(sim->secrets, sim->secret_count + 1, sizeof *sim->secrets);
   if (!sim->secrets) abort();
@@ -102,6 +102,9 @@ void sim_oracle_key_made(struct sim *sim, const char *path) {
   const char *body = strchr(text, '\n');
   /* PKCS#8 of Ed25519: 48 octets, one line of base64; the last 32 octets are the seed, and so are the last 43 letters, nearly. */
   if (!body || strcspn(body + 1, "\n") != 64 || EVP_DecodeBlock(octets, (const uint8_t *)body + 1, 64) != 48) return;
+  /* The same path may get another key, where the first one was lost with the power. */
+  for (size_t i = 0; i < sim->secret_count; i++)
+    if (memcmp(sim->secrets[i].seed, octets + 16, 32) == 0) return;
   memcpy(secret->seed, octets + 16, 32);
   snprintf(secret->text, sizeof secret->text, "%.42s", body + 1 + 22);
   text_copy(secret->path, sizeof secret->path, path);
@@ -125,6 +128,7 @@ void sim_oracle_signature(struct sim *sim, const char *owner, const char *public
     struct sim_name *name = &sim->names[i];
     if (!text_equal(name->name, owner) || name->has_signed) continue;
     name->has_signed = true;
+    if (sim_by_hand_find(sim, owner)) continue; /* it was not dkimroll that switched */
     for (size_t s = 0; s < sim->server_count; s++) two_minds |= sim->servers[s].contradicts_until + ENGINE_SIGN_SECONDS * SIM_SECOND > now;
     if (!two_minds && since < now - (ENGINE_SIGN_SECONDS + 60) * SIM_SECOND)
       sim_violate(sim, "I2", "the first mail is signed with the key of %s, whose record is not on every server since %lld s", owner, (long long)(now - since) / 1000);
@@ -257,6 +261,7 @@ const char *sim_oracle_ill(struct sim *sim, const char *domain, char *why, size_
   if (!store) return "there is no store";
   const int result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, examine, &e, &error);
   if (result < 0) snprintf(why, size, "the store cannot be read: %s", error.message);
-  if (!result && e.lineages == 0 && domain) snprintf(why, size, "%s is not known", domain);
-  return result || (domain && e.lineages == 0) ? why : NULL;
+  const bool unknown = e.lineages < (domain ? 1 : sim->domain_count);
+  if (!result && unknown) snprintf(why, size, "%s is not known", domain ? domain : "one of the domains");
+  return result || unknown ? why : NULL;
 }

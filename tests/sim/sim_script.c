@@ -158,6 +158,11 @@ struct cue {
 static void cue_fire(void *context) {
   struct cue *cue = context;
   char why[SIM_LINE];
+  /* What ends a process ends a run; a command that imports has a minute of peace. */
+  if (cue->sim->is_importing) {
+    sim_loop_at(cue->sim->clock, sim_loop_now(cue->sim->clock) + SIM_SECOND, cue_fire, cue, true);
+    return;
+  }
   if (!sim_action_do(cue->sim, cue->action, why, sizeof why))
     sim_violate(cue->sim, "scenario", "line %u: \"%s\": %s", cue->action->line, cue->action->text, why);
   free(cue);
@@ -189,21 +194,25 @@ static int64_t next_tick(struct sim *sim, int64_t moment) {
   return SIM_START + (since / sim->run_every + 1) * sim->run_every + SIM_RANDOM(sim, 2000);
 }
 
+/* Nobody starts dkimroll before. */
+static int64_t begins_at(const struct sim *sim) { return sim->import_waits ? sim->end : sim->away_until; }
+
 static void live(struct sim *sim) {
   while (!sim->over && sim_loop_now(sim->clock) < sim->end) {
     const int64_t due = sim->dirty ? SIM_START : sim_host_next(sim);
     int64_t tick = sim->daemon && due <= sim_loop_now(sim->clock) ? sim_loop_now(sim->clock) + SIM_MINUTE : next_tick(sim, due);
-    tick = time_max(tick, sim->away_until);
+    tick = time_max(tick, begins_at(sim));
     if (!sim_loop_until(sim->clock, time_min(tick, sim->end))) {
-      if (sim->dirty && !sim->over) sim_loop_until(sim->clock, time_min(time_max(next_tick(sim, 0), sim->away_until), sim->end));
+      if (sim->dirty && !sim->over) sim_loop_until(sim->clock, time_min(time_max(next_tick(sim, 0), begins_at(sim)), sim->end));
     }
-    if (sim_loop_now(sim->clock) < sim->away_until) continue;
+    if (sim_loop_now(sim->clock) < begins_at(sim)) continue;
     if (!sim->over && sim_loop_now(sim->clock) < sim->end) sim_host_run(sim, sim->horizon);
   }
   if (sim->over) return;
   char why[SIM_LINE];
   const char *ill = sim->calm ? sim_oracle_ill(sim, NULL, why, sizeof why) : NULL;
   if (ill) sim_violate(sim, "liveness", "after %lld h of calm: %s", (long long)(sim->calm / SIM_HOUR), ill);
+  if (sim->calm && !sim->over) sim_orphans_judge(sim);
   sim_oracle_store(sim);
 }
 

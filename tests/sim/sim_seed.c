@@ -12,6 +12,7 @@ struct dice {
   unsigned days;
   size_t domains, servers, signers;
   bool fragments, ipv6, tool; /* what the world has */
+  unsigned by_hand;           /* keys of how-tos */
 };
 
 static unsigned roll(struct dice *dice, unsigned limit) { return entropy_below(&dice->random.entropy, limit); }
@@ -273,6 +274,35 @@ static void write_later(struct dice *dice, uint64_t seed) {
   if (dice->ipv6) sim_script_add(script, "world ipv6");
 }
 
+/* ---- what only import can tell: rolled last, again with dice of their own ---- */
+
+static void store_lost(struct dice *dice, const char *at) {
+  sim_script_add(dice->script, "at %s store lost %s%s", at, PICK(dice, "", "", "unseen "), PICK(dice, "1m", "1h", "5h", "1d"));
+}
+
+/* Import comes when no cache denies the key any more: before, its mail has an excuse. */
+static void how_to(struct dice *dice, const char *at) {
+  if (dice->fragments || dice->by_hand == SIM_BY_HAND_MAX) return; /* with a zone file, such a record is in the part that is not ours to write */
+  sim_script_add(dice->script, "at %s how-to %s server-202601%02u", at, domain_of(dice), 1 + dice->by_hand++);
+  sim_script_add(dice->script, "at %ud%uh import %s", (unsigned)strtoul(at, NULL, 10) + 5 + roll(dice, 4), roll(dice, 24), PICK(dice, "1m", "1h", "1d"));
+}
+
+static const struct known_act import_acts[] = {{"store-lost", store_lost, 25}, {"how-to", how_to, 20}};
+
+/* Domains that a script served before dkimroll came. */
+static void write_take_over(struct dice *dice) {
+  const bool has = roll(dice, 6) == 0 && wanted(dice, "how-to") && !dice->fragments;
+  for (unsigned i = 2 * (unsigned)dice->domains; has && i > 0; i--)
+    sim_script_add(dice->script, "at %us how-to %s server-202601%02u", 1 + roll(dice, 3), domain_of(dice), 1 + dice->by_hand++);
+  if (has) sim_script_add(dice->script, "at %s import 1m", PICK(dice, "10s", "10m", "5h", "1d", "6d"));
+}
+
+static void write_imports(struct dice *dice, uint64_t seed, unsigned days) {
+  entropy_seed(&dice->random, seed ^ UINT64_C(0x696d706f72742e2e));
+  write_take_over(dice);
+  roll_acts(dice, import_acts, ARRAY_SIZE(import_acts), false, days);
+}
+
 void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct sim_script *ret_script) {
   struct dice dice = {.script = ret_script, .faults = faults, .days = days};
   entropy_seed(&dice.random, seed);
@@ -291,5 +321,6 @@ void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct si
     if (dice.ipv6) roll_acts(&dice, ipv6_acts, ARRAY_SIZE(ipv6_acts), true, days - quiet);
     dice.random = random;
     roll_acts(&dice, acts, ARRAY_SIZE(acts), false, days - quiet);
+    write_imports(&dice, seed, days - quiet);
   }
 }

@@ -227,6 +227,23 @@ static void test_adopt__a_key_that_signs_is_nothing_without_tables_and_record(vo
   assert_refused(builder, &offer, "its record is not known");
 }
 
+/* Somebody has dropped its lines at the first one, say. */
+static void test_adopt__a_key_that_signs_at_the_second_signer_alone_is_placed_at_the_first(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  struct adoption_place places[2] = {offer.place, offer.place};
+  places[0].named = false;
+  places[1].signer = &builder->signers[1];
+  places[1].signer_id = 2;
+  offer.adoption.places = places;
+  offer.adoption.place_count = 2;
+  builder->lineage.signer_count = 2;
+  const struct key *key = adopt(builder, &offer);
+  assert_true(key->state == KEY_ACTIVE && key->placement_count == 2);
+  assert_true(key->placements[0].switched_at == TIME_UNSET && key->placements[1].proved_at == now);
+}
+
 static void test_adopt__an_unserved_one_needs_no_record(void **state) {
   struct builder *builder = *state;
   struct offer offer;
@@ -319,6 +336,7 @@ int main(void) {
       TEST(two_keys_without_files_share_none),
       TEST(what_contradicts_is_refused_and_changes_nothing),
       TEST(a_key_that_signs_is_nothing_without_tables_and_record),
+      TEST(a_key_that_signs_at_the_second_signer_alone_is_placed_at_the_first),
       TEST(an_unserved_one_needs_no_record),
       TEST(one_that_nobody_was_asked_for_is_not_confirmed),
       TEST(more_places_than_are_kept_are_refused),

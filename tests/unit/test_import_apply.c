@@ -135,10 +135,30 @@ static void test_import__the_screen_tells_what_and_why(void **state) {
   free(text);
 }
 
+static void test_import__a_record_of_another_key_is_nothing_to_put_back_or_take_away(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  CLEANUP(lineage_release) struct lineage lineage = {0};
+  import_rig_begin(&rig, &IMPORT_SCRIPT);
+  struct import_key *signs = import_rig_domain(&rig, "a.test")->signs, *unused = import_rig_key(&rig, "a.test", "server-20260401");
+  CLEANUP_FREE char *expected = text_duplicate(signs->expected);
+  import_rig_serve(signs, "v=DKIM1; k=rsa; p=AAAA", "v=DKIM1; k=rsa; p=AAAA");
+  import_rig_serve(unused, "v=DKIM1; k=rsa; p=AAAA", "v=DKIM1; k=rsa; p=AAAA");
+  import_judge(&rig.import);
+  apply(&rig, &lineage);
+  const struct key *active = lineage_active_key(&lineage), *old = lineage_find_key(&lineage, "server-20260401");
+  assert_string_equal(active->record, expected);
+  assert_int_equal(active->right_at, TIME_UNSET);
+  assert_true(lineage.rotate_requested);
+  assert_int_equal(old->state, KEY_RETIRED);
+  assert_int_equal(old->deleted_at, NOW); /* no mail of it can be verified, so nothing is waited for */
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test(test_import__##name)
   const struct CMUnitTest tests[] = {
       TEST(what_was_judged_is_written_in_one_go),
+      TEST(a_record_of_another_key_is_nothing_to_put_back_or_take_away),
       TEST(names_and_directories_that_are_not_the_policys_are_kept),
       TEST(a_weak_key_asks_for_its_successor_and_an_inline_one_has_no_file),
       TEST(the_screen_tells_what_and_why),

@@ -25,8 +25,8 @@ static void test_import__a_record_of_another_key_is_replaced_at_once(void **stat
   import_rig_serve(signs, other, other);
   import_judge(&rig.import);
   expect_fate(&rig, "a.test", "server-20260101", IMPORT_ACTIVE);
-  assert_true(signs->served && !signs->belongs && signs->replace);
-  assert_string_equal(signs->record, other);
+  assert_true(signs->served && !signs->belongs && signs->alien && signs->replace);
+  assert_string_equal(signs->record, signs->expected); /* what is put there again if that one vanishes */
 }
 
 static void test_import__of_two_records_the_one_that_belongs_counts(void **state) {
@@ -157,6 +157,37 @@ static void test_import__files_without_a_line_are_ours_only_in_our_very_form(voi
   expect_fate(&rig, "a.test", "rspamd", IMPORT_RESERVED);
 }
 
+/* Its selector would be reserved for ever, and its record stand for ever. */
+static void test_import__a_file_without_a_line_is_not_given_up_while_the_key_that_signs_is_not_known(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_open(&rig, &OLD_ONE_SIGNS);
+  import_rig_add_key(&rig, 0, 1, OLD_LINE);
+  import_rig_add_key(&rig, 0, 0, "- a.test:server-20260301:/k/keys/a.test/server-20260301.private");
+  import_rig_add_key(&rig, 0, 0, "- a.test:rspamd:/k/keys/a.test/rspamd.private");
+  import_rig_find(&rig);
+  import_rig_domain(&rig, "a.test")->proved = false; /* its signer is down, say */
+  import_judge(&rig.import);
+  expect_left(&rig, "a.test", "server-20260301", "waits for the key that signs", "");
+  expect_fate(&rig, "a.test", "rspamd", IMPORT_RESERVED);
+}
+
+static void test_import__a_file_without_a_line_is_an_old_one_where_another_key_signs_or_should(void **state) {
+  (void)state;
+  for (int active = 0; active < 2; active++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &OLD_ONE_SIGNS); /* a line without its entry in KeyTable: nobody signs */
+    import_rig_add_key(&rig, 0, 0, "- a.test:server-20260301:/k/keys/a.test/server-20260301.private");
+    import_rig_find(&rig);
+    import_rig_domain(&rig, "a.test")->has_active = active;
+    import_judge(&rig.import);
+    if (active)
+      expect_fate(&rig, "a.test", "server-20260301", IMPORT_RETIRED);
+    else
+      expect_left(&rig, "a.test", "server-20260301", "no key signs for the domain", "dkimroll run");
+  }
+}
+
 static void test_import__more_old_keys_than_there_is_room_come_another_time(void **state) {
   (void)state;
   CLEANUP(import_rig_close) struct import_rig rig;
@@ -197,6 +228,8 @@ int main(void) {
       TEST(dates_in_selectors),
       TEST(without_a_date_the_file_tells_the_age),
       TEST(files_without_a_line_are_ours_only_in_our_very_form),
+      TEST(a_file_without_a_line_is_not_given_up_while_the_key_that_signs_is_not_known),
+      TEST(a_file_without_a_line_is_an_old_one_where_another_key_signs_or_should),
       TEST(more_old_keys_than_there_is_room_come_another_time),
       TEST(keys_that_are_known_take_room_too),
   };

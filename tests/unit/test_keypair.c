@@ -387,6 +387,28 @@ static void test_keypair__archiving_goes_on_where_an_earlier_attempt_stopped(voi
   assert_archived(place, text);
 }
 
+/* A disk that makes each write anew somewhere else can be full for zeros, too: then a part of the key is left, and its end still says what it was. */
+static void test_keypair__archiving_goes_on_where_a_full_disk_stopped_the_zeros(void **state) {
+  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
+  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
+  CLEANUP_FREE char *place = workplace_path(*state, "archive/server.private");
+  CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  struct error error = {0};
+  make_ed25519(path, &key);
+  CLEANUP_FREE char *text = read_text(path);
+  const int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+  assert_true(descriptor >= 0);
+  assert_int_equal(pwrite(descriptor, (const char[40]){0}, 40, 0), 40);
+  assert_int_equal(close(descriptor), 0);
+  assert_int_equal(keypair_archive(path, archive, &error), ERROR_CONFLICT); /* half a key is not kept as one */
+  assert_false(exists(place));
+  assert_int_equal(mkdir(archive, 0700), 0);
+  workplace_write(place, text, 0600);
+  assert_done(keypair_archive(path, archive, &error), &error);
+  assert_false(exists(path));
+  assert_archived(place, text);
+}
+
 static void test_keypair__archiving_never_overwrites_another_key_and_keeps_the_original(void **state) {
   CLEANUP_FREE char *path = workplace_path(*state, "server.private");
   CLEANUP_FREE char *archive = workplace_path(*state, "archive");
@@ -503,6 +525,7 @@ int main(void) {
       TEST(test_keypair__an_owner_destroys_his_key_even_if_he_may_only_read_it),
       TEST(test_keypair__archiving_moves_the_key_out_of_the_signers_reach),
       TEST(test_keypair__archiving_goes_on_where_an_earlier_attempt_stopped),
+      TEST(test_keypair__archiving_goes_on_where_a_full_disk_stopped_the_zeros),
       TEST(test_keypair__archiving_never_overwrites_another_key_and_keeps_the_original),
       TEST(test_keypair__archiving_what_is_nowhere_or_a_link_or_no_key_fails),
       TEST(test_keypair__a_copy_for_another_signer_has_its_owner_and_the_same_key),

@@ -99,6 +99,45 @@ static void test_sim_oracle__a_keeper_that_never_rests_is_seen(void **state) {
   expect_violation(&result, "effort", "the keeper had");
 }
 
+static void test_sim_oracle__what_is_not_healed_in_days_of_calm_is_no_excuse_even_for_a_key_that_signs_no_more(void **state) {
+  (void)state;
+  struct sim_result result;
+#define DELETED_BEHIND "lasts 20d", "calm 6d", "policy queue-lifetime 10d", "at 10d rotate a.test", "at 13d record a.test oldest deleted"
+  LIVE(&result, DELETED_BEHIND);
+  expect_well(&result);
+  LIVE(&result, DELETED_BEHIND, "at 13d1s away 10d");
+  expect_violation(&result, "I2", "was not put right");
+}
+
+static void test_sim_oracle__what_is_left_behind_is_seen(void **state) {
+  (void)state;
+  struct sim_result result;
+  LIVE(&result, "calm 6d", "run every 1h for 1m", "at 3d how-to a.test server-20260101", "at 4d import 1m");
+  expect_well(&result);
+  LIVE(&result, "calm 6d", "run every 1h for 1m", "at 3d defect record-left a.test");
+  expect_violation(&result, "orphan", "is left");
+}
+
+static void test_sim_oracle__a_domain_that_nobody_knows_any_more_is_not_well(void **state) {
+  (void)state;
+  struct sim_result result;
+  LIVE(&result, "run every 1h for 1m", "at 3d5m store lost", "at 3d6m expect well");
+  expect_violation(&result, "expectation", "not known");
+  LIVE(&result, "run every 1h for 1m", "at 3d5m store lost 1m", "at 3d7m expect well");
+  expect_well(&result);
+}
+
+/* What the script of a how-to made is its maker's, until it is imported. */
+static void test_sim_oracle__a_record_that_was_made_by_hand_is_of_others_until_it_is_imported(void **state) {
+  (void)state;
+  struct sim_result result;
+#define LOST_BY_UPDATE "at 3d how-to a.test server-20260101", "at 8d defect update-deletes a.test newest"
+  LIVE(&result, LOST_BY_UPDATE);
+  expect_violation(&result, "I4", "made by hand");
+  LIVE(&result, "at 7d import 1m", LOST_BY_UPDATE);
+  expect_well(&result);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_sim_oracle__mail_of_a_sender_that_somebody_dropped_may_be_unsigned),
@@ -109,6 +148,10 @@ int main(void) {
       cmocka_unit_test(test_sim_oracle__nothing_may_switch_to_a_key_whose_record_somebody_deleted),
       cmocka_unit_test(test_sim_oracle__an_end_of_one_key_that_was_asked_for_excuses_no_other),
       cmocka_unit_test(test_sim_oracle__a_keeper_that_never_rests_is_seen),
+      cmocka_unit_test(test_sim_oracle__what_is_not_healed_in_days_of_calm_is_no_excuse_even_for_a_key_that_signs_no_more),
+      cmocka_unit_test(test_sim_oracle__what_is_left_behind_is_seen),
+      cmocka_unit_test(test_sim_oracle__a_domain_that_nobody_knows_any_more_is_not_well),
+      cmocka_unit_test(test_sim_oracle__a_record_that_was_made_by_hand_is_of_others_until_it_is_imported),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 
 #include "dkimroll/text.h"
 #include "dkimroll/timing.h"
+#include "../../src/lifecycle/gates.h"
 #include "plan_expect.h"
 
 static const int64_t now = BUILDER_NOW;
@@ -200,6 +201,22 @@ static void test_planner__keys_of_another_kind_are_dropped_before_publication(vo
   expect_action(builder, 1, now, PLAN_DESTROY);
 }
 
+/* Not even where a step of a wanted key waits that comes before: its end is on the way of an unwanted key alone. */
+static void test_planner__the_end_of_a_key_that_is_wanted_is_no_step_of_it(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_RESERVED, now);
+  struct key *key = builder_key(builder, "b", KEY_GENERATED, now);
+  key->intent = PLAN_PUBLISH; /* its record may be served */
+  const struct lineage *lineage = &builder->lineage;
+  for (int unwanted = 0; unwanted < 2; unwanted++) {
+    builder->slots[0].bits = unwanted ? 3072 : 2048;
+    for (size_t i = 0; i < 2; i++) assert_true(plan_step_applies(lineage, i, PLAN_DESTROY, now) == unwanted);
+    assert_true(plan_step_applies(lineage, 1, PLAN_DELETE, now) == unwanted);
+    assert_true(plan_step_applies(lineage, 0, PLAN_GENERATE, now) == !unwanted);
+    assert_true(plan_step_applies(lineage, 1, PLAN_PUBLISH, now) == !unwanted);
+  }
+}
+
 static void test_planner__an_unwanted_key_does_not_keep_the_wanted_one_waiting(void **state) {
   struct builder *builder = *state;
   builder_key(builder, "a", KEY_GENERATED, now);
@@ -351,6 +368,7 @@ int main(void) {
       TEST(a_reserved_key_is_generated_also_after_a_crash),
       TEST(a_generated_key_is_published),
       TEST(keys_of_another_kind_are_dropped_before_publication),
+      TEST(the_end_of_a_key_that_is_wanted_is_no_step_of_it),
       TEST(an_unwanted_key_does_not_keep_the_wanted_one_waiting),
       TEST(an_unwanted_key_whose_publication_was_begun_is_deleted_first),
       TEST(a_published_key_is_looked_at_at_once),

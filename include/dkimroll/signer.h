@@ -26,6 +26,7 @@ struct signer_item {
                                   * go on naming its file, which is looked after when it is to be destroyed */
   const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
   bool restart;                  /* ACTIVATE, WITHDRAW: connections that are open must not go on with the tables as they were: the signer is restarted, if it can be, once the new key is proved */
+  bool compare;                  /* PROVE: the lines on the disk are looked for, too: the signer may not have noticed yet that somebody removed them. Not of adopted keys */
   bool stays;                    /* ACTIVATE: the key signs already by what dkimroll knows, and its lines are put right: nothing is taken back */
   const char *const *senders; /* patterns of the SigningTable: "*@example.com", "@example.com", "user@example.com", "*" */
   size_t sender_count;
@@ -62,7 +63,7 @@ struct signer_ops {
    * if there is none. ERROR_CONFLICT: somebody else's line names the key or its file, which must live on. */
   int (*withdraw)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                   signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
-  /* Only the proof: one message for each sender. ERROR_PROOF says what the signer did instead. */
+  /* Only the proof: one message for each sender. ERROR_PROOF says what the signer did instead, or will when it reads its tables again (compare). */
   int (*prove)(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                signer_done *done, void *context, struct signer_operation **ret_operation, struct error *error);
   /* For `dkimroll check`: tables readable and writable, foreign lines that would match first, reload possible, milter answering. One

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/text.h"
 #include "engine_internal.h"
@@ -116,6 +117,15 @@ static bool choose_signer(const struct operation *operation, int64_t *ret_id, co
   return false;
 }
 
+/* Somebody has changed the tables since the last proof. Lines of adopted keys, and of a key whose name would be another one by now, are not what an edit would write. */
+static bool is_to_compare(const struct lineage *lineage, const struct key *key, size_t place, const struct policy_signer *policy) {
+  const struct placement *placement = &key->placements[place];
+  if (lineage->tables_changed_at < placement->proved_at || key_is_adopted(key)) return false;
+  CLEANUP_FREE char *written = policy_signer_key_name(placement->signer, lineage->domain, key->selector);
+  CLEANUP_FREE char *now = policy_signer_key_name(policy, lineage->domain, key->selector);
+  return written && now && text_equal(written, now);
+}
+
 static size_t fill_items(struct operation *operation, int64_t id) {
   struct proof *proof = operation->state;
   struct signer_item *items = operation->items;
@@ -131,6 +141,7 @@ static size_t fill_items(struct operation *operation, int64_t id) {
                                             .selector = key->selector,
                                             .key_path = key->placements[j].key_path,
                                             .record = key->record,
+                                            .compare = is_to_compare(lineage, key, j, proof->policy),
                                             .senders = (const char *const *)lineage->senders,
                                             .sender_count = lineage->sender_count};
       break; /* a signer has one place of a key */

@@ -93,16 +93,45 @@ void opendkim_withdraw_start(struct signer_operation *operation, const struct er
   opendkim_step_edit(operation, OPENDKIM_OPEN, opendkim_edits_heal, operation->deadline, opendkim_withdraw_healed);
 }
 
+static bool opendkim_lacks_lines(const struct table_outcome *outcome) {
+  bool lacks = false;
+  for (size_t i = 0; i < TABLE_EDITS_MAX; i++) lacks |= outcome->made[i] != TABLE_MADE_NOTHING;
+  return !outcome->error.code && lacks;
+}
+
+/* OpenDKIM signs on by the tables that it has read, whatever was done to the files: only at its next start would mail be unsigned. What cannot be read is no news, and what is
+ * in the way of our lines is told by the signature. */
+static void opendkim_prove_compared(struct signer_operation *operation, const struct error *error) {
+  const struct policy_signer *policy = operation->signer->policy;
+  const bool none = error->code == ERROR_NOT_FOUND; /* a table is gone as a whole */
+  for (size_t i = 0; (none || !error->code) && i < operation->batch_count; i++) {
+    const size_t index = operation->batch[i];
+    struct signer_result *result = &operation->results[index];
+    if (!none && !opendkim_lacks_lines(&operation->outcomes[i])) continue;
+    result->completed_at = 0;
+    error_set(&result->error, ERROR_PROOF, "lines of %s are missing in %s or %s: OpenDKIM signs on only until it reads them again", operation->items[index].domain,
+              policy->key_table, policy->signing_table);
+    error_remedy(&result->error, "`dkimroll run` writes them again");
+  }
+  opendkim_operation_finish(operation);
+}
+
 static void opendkim_prove_proved(struct signer_operation *operation, const struct error *error) {
   if (error->code) opendkim_fail_items(operation, OPENDKIM_OPEN, OPENDKIM_ENDED, error);
   for (size_t i = 0; operation->proofs && i < operation->batch_count; i++) {
-    struct signer_result *result = &operation->results[operation->batch[i]];
-    if (operation->proofs[i].verdict == PROVE_SIGNED)
+    const size_t index = operation->batch[i];
+    struct signer_result *result = &operation->results[index];
+    const bool good = operation->proofs[i].verdict == PROVE_SIGNED;
+    if (good)
       result->completed_at = operation->proofs[i].completed_at;
     else
       result->error = operation->proofs[i].error;
+    if (!good || !operation->items[index].compare) operation->states[index] = OPENDKIM_ENDED;
   }
-  opendkim_operation_finish(operation);
+  if (opendkim_any(operation, OPENDKIM_OPEN))
+    opendkim_step_try(operation, opendkim_edits_switch, operation->deadline, opendkim_prove_compared);
+  else
+    opendkim_operation_finish(operation);
 }
 
 void opendkim_prove_start(struct signer_operation *operation, const struct error *error) {

@@ -119,6 +119,16 @@ runs 2s
 expect_log 'Nothing is due'
 sed -i 's/prove-every: 30d/prove-every: 3s/' "$world/policy.yaml"
 
+echo "- lines are removed and nobody reloads: they are back before the signer misses them"
+for table in SigningTable KeyTable; do
+  dkimroll history "$zone" | grep -c healed >"$world/healed"
+  sed -i "/$selector/d" "$world/opendkim/$table"
+  runs 14s
+  grep -q "$selector" "$world/opendkim/$table" || fail "the line is not back in $table"
+  (($(dkimroll history "$zone" | grep -c healed) > $(cat "$world/healed"))) || fail "nobody is told"
+  [[ $(signing_selector) == "$selector" ]] || fail "another key signs"
+done
+
 echo "- a foreign TXT takes the place of the record: it stays, and a new key takes over"
 update "del $selector._domainkey.$zone TXT" "add $selector._domainkey.$zone 1 TXT \"v=DKIM1; p=Zm9yZWlnbg==\""
 deadline 20 both_serve Zm9yZWlnbg

@@ -48,6 +48,7 @@ struct world_line {
 
 struct world_counts {
   unsigned turns, commits, observations, publications, activations, withdrawals, proofs; /* operations */
+  unsigned compared; /* keys whose lines a proof looked for */
   unsigned adds, replaces, deletes, switches, generated, copied, destroyed;      /* effects that changed something */
 };
 

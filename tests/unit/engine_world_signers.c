@@ -67,6 +67,7 @@ static void activate_one(struct world_pending *pending, const struct signer_item
 static void prove_one(struct world_pending *pending, const struct signer_item *item, struct signer_result *result) {
   struct world *world = pending->world;
   const struct world_line *line = find_line(world, pending->signer, item->domain);
+  world->counts.compared += item->compare;
   if (world->signer_down && text_equal(world->signer_down, pending->signer_name))
     error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
   else if (!text_equal(line->selector, item->selector))

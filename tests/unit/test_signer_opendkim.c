@@ -358,6 +358,36 @@ static void test_signer_opendkim__proof_tells_what_the_signer_does_instead(void 
   stage_close(&stage);
 }
 
+/* Until its next start OpenDKIM signs by what it has read, so the signature alone would say that all is well. */
+static void test_signer_opendkim__lines_that_were_removed_without_a_reload_are_missed(void **state) {
+  (void)state;
+  for (int kind = 0; kind < 4; kind++) {
+    const bool keys = kind & 1, whole = kind & 2;
+    struct stage stage;
+    stage_open(&stage, &(struct opendkim_setup){0});
+    stage_connect(&stage);
+    struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
+    stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
+    assert_success(&stage, 0);
+    item.compare = true;
+    stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
+    assert_success(&stage, 0);
+    const char *path = keys ? stage.host.key_table : stage.host.signing_table;
+    FILE *table = fopen(path, "w");
+    assert_non_null(table);
+    fputs("# none\n", table);
+    assert_int_equal(fclose(table), 0);
+    if (whole) assert_int_equal(remove(path), 0);
+    stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
+    assert_failure(&stage, 0, ERROR_PROOF, "lines of example.com are missing in");
+    item.compare = false;
+    stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
+    assert_success(&stage, 0);
+    item_release(&item);
+    stage_close(&stage);
+  }
+}
+
 static void test_signer_opendkim__client_is_signed_for_whatever_internal_hosts_says(void **state) {
   (void)state;
   struct stage stage;
@@ -493,6 +523,7 @@ int main(void) {
       cmocka_unit_test(test_signer_opendkim__withdrawal_of_the_last_key_removes_all_lines_of_ours),
       cmocka_unit_test(test_signer_opendkim__withdrawal_spares_a_key_that_a_foreign_line_names),
       cmocka_unit_test(test_signer_opendkim__proof_tells_what_the_signer_does_instead),
+      cmocka_unit_test(test_signer_opendkim__lines_that_were_removed_without_a_reload_are_missed),
       cmocka_unit_test(test_signer_opendkim__client_is_signed_for_whatever_internal_hosts_says),
       cmocka_unit_test(test_signer_opendkim__exempted_client_is_explained_before_any_edit),
       cmocka_unit_test(test_signer_opendkim__two_slots_sign_together_with_multiple_signatures),

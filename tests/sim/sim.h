@@ -304,6 +304,8 @@ void sim_orphans_judge(struct sim *sim);
 /* An operator asks for the end of a key: options of enum store_request_option. */
 void sim_emergency_ask(struct sim *sim, size_t domain, const char *selector, unsigned options);
 void sim_emergency_event(struct sim *sim, const struct event *event);
+/* A record with the public half of a key that dkimroll knows to be in other hands. */
+bool sim_emergency_still_stands(const struct sim *sim, const struct sim_record *record);
 /* Whether mail of that key need not verify any more; with unsigned_mail: whether what it signed for may go unsigned. */
 bool sim_emergency_waives(struct sim *sim, const char *selector, const char *domain, bool unsigned_mail);
 
@@ -357,6 +359,7 @@ struct sim_name { /* one selector's life, as the world saw it */
   bool ours;
   bool compromised;  /* an operator asked for its end */
   bool ends_at_once; /* even if no other key can sign */
+  bool is_known_for_it; /* dkimroll said so */
   bool has_signed;
 };
 

@@ -36,8 +36,16 @@ void sim_emergency_event(struct sim *sim, const struct event *event) {
   if (name) {
     name->compromised |= whole_host;
     asked = name->compromised;
+    name->is_known_for_it = true;
   }
   if (!asked) sim_violate(sim, "emergency", "nobody asked for the end of %s of %s", event->selector, event->domain);
+}
+
+bool sim_emergency_still_stands(const struct sim *sim, const struct sim_record *record) {
+  const char *const key = strstr(record->text, "p=");
+  for (size_t i = 0; i < sim->name_count && key && key[2]; i++)
+    if (sim->names[i].is_known_for_it && text_equal(sim->names[i].name, record->name)) return true;
+  return false;
 }
 
 bool sim_emergency_waives(struct sim *sim, const char *selector, const char *domain, bool unsigned_mail) {

@@ -1,4 +1,4 @@
-/* What is left behind: records, lines and key files that are dkimroll's, and that it knows nothing of any more. In the end there must be none. */
+/* What is left behind: records, lines and key files that are dkimroll's, and that it knows nothing of any more, or that it should have taken away. In the end there must be none. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +43,8 @@ static void judge_records(struct sim *sim, size_t domain, const char *living) {
     const bool ours = record->flags & SIM_RECORD_OURS && !(record->flags & (SIM_RECORD_FOREIGN | SIM_RECORD_TORN | SIM_RECORD_TAMPERED | SIM_RECORD_RISEN));
     if (record->type != DNS_TYPE_TXT || !ours || !text_ends(record->name, suffix)) continue;
     const size_t size = strlen(record->name) - strlen(suffix);
+    if (sim_emergency_still_stands(sim, record) && !sim_fault_count(sim, "store-lost"))
+      sim_violate(sim, "emergency", "the key of %s is in other hands, and its record stands", record->name);
     if (lives(living, record->name, size, sim->zones[domain].name) || is_by_hand(sim, record->name, size, sim->zones[domain].name)) continue;
     sim_violate(sim, "orphan", "the record %s is left, and no key lives that has it", record->name);
   }

@@ -132,7 +132,7 @@ static bool names_nothing(struct sim *sim, size_t signer, size_t domain) {
   return false;
 }
 
-/* A script's key that signs where dkimroll's own should, or a line that defers mail and that dkimroll, whose store was lost, did not write: import and alarms say that these lines are to go, and the lines that
+/* A script's key that signs where dkimroll's own should, or a line that defers mail and that dkimroll, as far as it can know, did not write: import and alarms say that these lines are to go, and the lines that
  * should be there dkimroll writes itself. */
 void sim_tables_settle(struct sim *sim) {
   char name[DNS_NAME_TEXT_SIZE];
@@ -141,7 +141,7 @@ void sim_tables_settle(struct sim *sim) {
     for (size_t s = 0; s < sim->signer_count; s++) {
       const struct sim_by_hand *key = sim_by_hand_find(sim, sim_owner_name(sim, sim->places[s][domain].selector, sim->zones[domain].name, name));
       const bool theirs = key && !key->taken_over && has_active(sim, domain);
-      if (!theirs && !(lost && names_nothing(sim, s, domain))) continue;
+      if (!theirs && !((lost || !has_active(sim, domain)) && names_nothing(sim, s, domain))) continue;
       sim_trace(sim, "somebody does what the remedy says: the lines of %s leave the SigningTable of s%zu", sim->zones[domain].name, s + 1);
       (void)!sim_tables_drop_lines(sim, s, "SigningTable", domain, true);
     }

@@ -367,12 +367,16 @@ static int show_next(struct lineage *lineage, struct error *error) {
 
 /* A success of one step does not heal another that is still to be done; but what is not to be done any more has not failed, and a clock that is attested needs nobody to
  * attest it. */
+static bool is_healed(const struct application *a, const struct key *key) {
+  /* Attestation comes in the place of any step that waits for it, so in any state. */
+  if (key_failed_at(key, PLAN_ATTEST)) return !a->outcome->unattested;
+  return key == a->key && (key_failed_at(key, a->outcome->action) || !key_failure_matters(a->lineage, key, a->now));
+}
+
 static void forget_healed(struct application *a) {
   for (size_t i = 0; i < a->lineage->key_count; i++) {
     struct key *key = &a->lineage->keys[i];
-    const bool healed = key == a->key ? key_failed_at(key, a->outcome->action) || !key_failure_matters(a->lineage, key, a->now)
-                                      : key_failed_at(key, PLAN_ATTEST) && !a->outcome->unattested;
-    if (healed) key_forget_failure(key);
+    if (is_healed(a, key)) key_forget_failure(key);
   }
 }
 

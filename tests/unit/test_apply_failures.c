@@ -62,6 +62,25 @@ static void test_apply_failures__an_attestation_that_failed_is_over_with_any_ste
   assert_int_equal(builder->lineage.keys[0].failures, 0);
 }
 
+/* A look at the same key by a clock that nobody vouches for: as the one above, and what it ended began anew a second later, for ever. */
+static void test_apply_failures__an_attestation_that_failed_is_not_over_with_a_look_by_an_unattested_clock(void **state) {
+  struct builder *builder = *state;
+  const struct sighting_report right = {.host = "ns1.example.com", .address = "192.0.2.1", .right = true, .at = now, .ttl = HOUR, .ttl_negative = -1, .answer = "as it must be"};
+  const struct outcome look = {.action = PLAN_CONFIRM, .at = now, .unattested = true, .sightings = &right, .sighting_count = 1};
+  static const enum key_state states[] = {KEY_PUBLISHED, KEY_ACTIVE};
+  for (size_t state_index = 0; state_index < 2; state_index++) {
+    builder_end(builder);
+    builder_begin(builder);
+    builder_key(builder, "a", states[state_index], now - DAY);
+    for (unsigned i = 1; i <= 3; i++) {
+      builder_fail(builder, PLAN_ATTEST, 0, now, ERROR_TIMEOUT, true);
+      builder_apply(builder, &look);
+      expect_shown(builder, "attest of a: ");
+      assert_int_equal(builder->lineage.keys[0].failures, i);
+    }
+  }
+}
+
 static void test_apply_failures__a_person_ends_them_all(void **state) {
   struct builder *builder = *state;
   builder_key(builder, "a", KEY_ACTIVE, now - DAY);
@@ -96,6 +115,7 @@ int main(void) {
       TEST(one_of_no_key_gives_way_when_its_back_off_is_over),
       TEST(one_that_its_key_does_not_remember_gives_way),
       TEST(an_attestation_that_failed_is_over_with_any_step_by_an_attested_clock),
+      TEST(an_attestation_that_failed_is_not_over_with_a_look_by_an_unattested_clock),
       TEST(a_person_ends_them_all),
       TEST(one_of_a_key_whose_name_begins_alike_is_not_its_own),
   };

@@ -22,6 +22,7 @@ struct work {
   size_t named_count;
   struct buffer body; /* of the reply */
   uint32_t count;     /* keys in it */
+  bool too_many;      /* there are more than SURVEY_KEYS_MAX */
 };
 
 static void work_release(struct work *work) {
@@ -94,7 +95,8 @@ static int read_keys(const char *path, struct table **ret_keys, struct error *er
 
 static void tell(struct work *work, const struct survey_key *key) {
   struct buffer *body = &work->body;
-  if (work->count == SURVEY_KEYS_MAX) return;
+  work->too_many |= work->count == SURVEY_KEYS_MAX;
+  if (work->too_many) return;
   work->count++;
   buffer_add_u32(body, key->line);
   buffer_add_u8(body, (uint8_t)key->place);
@@ -303,8 +305,12 @@ static int tell_files_of(struct work *work, const char *domain, struct error *er
   if (result) return result;
   const int count = scandir(directory, &files, is_private, alphasort);
   if (count < 0 && errno != ENOENT && errno != ENOTDIR && errno != EACCES) return error_set_errno(error, errno, "cannot list %s", directory);
+  if (count > SURVEY_FILES_MAX) {
+    result = error_set(error, ERROR_LIMIT, "%s holds %d private keys, and no more than %d are looked at in one directory", directory, count, SURVEY_FILES_MAX);
+    error_remedy(error, "move those that nobody needs any more out of it, and try again");
+  }
   for (int j = 0; j < count; j++) {
-    if (j < SURVEY_FILES_MAX && !result) result = tell_file(work, directory, domain, files[j]->d_name, error);
+    if (!result) result = tell_file(work, directory, domain, files[j]->d_name, error);
     free(files[j]);
   }
   free(files);
@@ -333,7 +339,7 @@ static int run_survey(void *context, struct reader *request, struct buffer *repl
   buffer_add_u32(reply, work.count);
   buffer_add(reply, work.body.data, work.body.size);
   if (work.body.no_memory || reply->no_memory) return no_memory(error);
-  if (!work.body.failed && !reply->failed) return 0;
+  if (!work.body.failed && !reply->failed && !work.too_many) return 0;
   return error_set(error, ERROR_LIMIT, "%s: what it names does not fit into one message; name fewer domains at a time", work.key_table);
 }
 

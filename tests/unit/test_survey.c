@@ -218,6 +218,23 @@ static void test_survey__files_that_no_entry_names_are_told(void **state) {
   assert_true(empty->place == SURVEY_UNNAMED && !empty->public_half.public_key && strstr(empty->problem, "no private key"));
 }
 
+static void test_survey__more_files_than_are_looked_at_are_an_error_and_not_left_out(void **state) {
+  struct stage *stage = *state;
+  char name[64];
+  write_tables(stage, "", "");
+  for (int i = 0; i < SURVEY_FILES_MAX; i++) {
+    snprintf(name, sizeof name, "keys/a.test/k%04d.private", i);
+    write_text(stage, name, "");
+  }
+  look_well(stage);
+  assert_int_equal(stage->survey.count, SURVEY_FILES_MAX);
+  survey_release(&stage->survey);
+  write_text(stage, "keys/a.test/one-more.private", "");
+  assert_int_equal(look(stage), ERROR_LIMIT);
+  assert_non_null(strstr(stage->error.message, "keys/a.test holds 1001 private keys"));
+  assert_non_null(strstr(stage->error.remedy, "move those"));
+}
+
 static void test_survey__relative_paths_are_not_followed(void **state) {
   struct stage *stage = *state;
   write_tables(stage, "x a.test:x:./keys/x\ny a.test:y:../y\n", "");
@@ -331,6 +348,7 @@ int main(void) {
       TEST(an_entry_for_any_domain_is_told_for_each),
       TEST(a_key_in_the_table_itself_never_comes_over),
       TEST(files_that_no_entry_names_are_told),
+      TEST(more_files_than_are_looked_at_are_an_error_and_not_left_out),
       TEST(relative_paths_are_not_followed),
       TEST(tables_that_are_not_there_are_empty),
       TEST(other_tables_and_directories_are_refused),

@@ -70,7 +70,8 @@ static void print_record(FILE *out, const struct import_key *key) {
   else if (key->revoked)
     fprintf(out, "      its record says that it is revoked, on %zu of %zu servers\n", key->serving, key->server_count);
   else if (!key->belongs && key->first->public_half.public_key)
-    fprintf(out, "      its record DOES NOT BELONG to its private key; %zu of %zu servers serve it\n", key->serving, key->server_count);
+    fprintf(out, "      its record DOES NOT BELONG to its private key; %zu of %zu servers serve it\n%s", key->serving, key->server_count,
+            key->alien ? "      that record stays, since it may be somebody else's: remove it when this key is gone\n" : "");
   else
     fprintf(out, "      its record is served by %zu of %zu servers%s\n", key->serving, key->server_count,
             key->belongs ? " and belongs to its private key" : "");

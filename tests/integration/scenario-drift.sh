@@ -18,6 +18,7 @@ line_is_back() { runs 4s; grep -q "^\*@$zone $selector._domainkey.$zone" "$world
 all_is_well() { runs 5s; dkimroll status; }
 is_noticed() { runs 1s; ! dkimroll status; }
 takes_over() { runs 3s; [[ $(signing_selector) != "$selector" ]]; }
+is_gone() { runs 3s; dkimroll history "$zone" | grep -qE "$selector[ :].*revoked -> removed"; }
 # Every message that is signed must verify; one that is deferred or goes out unsigned is not signed wrongly.
 watch_signatures() {
   while [[ ! -e $world/watched ]]; do
@@ -97,6 +98,7 @@ deadline 60 takes_over
 dkimroll history "$zone" >"$world/run.log" 2>&1
 expect_log "alarm .*$selector.private is not there"
 mv "$world/lost.private" "$world/opendkim/keys/$zone/$selector.private"
+deadline 60 is_gone || fail "the old key has no end"
 deadline 60 all_is_well
 selector=$(signing_selector)
 

@@ -31,6 +31,7 @@ enum {
   SIM_WORDS_MAX = 8,
   SIM_BY_HAND_MAX = 16,
   SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
+  SIM_EVENTS_A_DAY = 1000, /* in the store's log, for each domain: steps of several keys that fail all day take about 400 */
   SIM_TEXT = 128,
   SIM_LINE = 512,
 };
@@ -339,9 +340,14 @@ void sim_seed_script(uint64_t seed, unsigned days, const char *faults, struct si
 struct sim_options {
   FILE *trace; /* NULL: none */
 };
+/* Of one day. */
+struct sim_tally {
+  int64_t day;
+  uint64_t today;
+};
 struct sim_counts {
   uint64_t runs, crashes, mails, verified, excused, rotations, queries, updates, simulated_seconds;
-  uint64_t busiest; /* jobs of the keeper in one day */
+  uint64_t busiest, loudest; /* jobs of the keeper in one day; events in one day */
   uint64_t faults[64]; /* by place in sim_fault_kinds */
 };
 struct sim_result {
@@ -464,8 +470,7 @@ struct sim {
   struct sim_action *actions;
   size_t action_count;
   bool tables_edited; /* by somebody else, once at least */
-  int64_t effort_day; /* what jobs_today counts */
-  uint64_t jobs_today;
+  struct sim_tally jobs, events;
 };
 
 #define SIM_RANDOM(sim, limit) entropy_below(&(sim)->world_random.entropy, (uint32_t)(limit))

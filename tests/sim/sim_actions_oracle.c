@@ -14,7 +14,12 @@ static bool do_defect(struct sim_call *call) {
     for (unsigned long i = strtoul(call->words[2], NULL, 10); i > 0; i--) sim_oracle_effort(sim);
     return true;
   }
-  if (call->count < 3 || !sim_call_domain(call, call->words[2], &domain)) return sim_call_fail(call, "defect sender-lost|record-lost|record-left|switch-unseen DOMAIN [SIGNER], defect update-deletes DOMAIN WHICH, defect jobs N");
+  if (call->count == 3 && text_equal(call->words[1], "events")) {
+    const struct event event = {.domain = (char *)"a.test", .kind = (char *)"recovered", .reason = (char *)"again"};
+    for (unsigned long i = strtoul(call->words[2], NULL, 10); i > 0; i--) sim_oracle_event(sim, &event);
+    return true;
+  }
+  if (call->count < 3 || !sim_call_domain(call, call->words[2], &domain)) return sim_call_fail(call, "defect sender-lost|record-lost|record-left|switch-unseen DOMAIN [SIGNER], defect update-deletes DOMAIN WHICH, defect jobs|events N");
   struct sim_zone *zone = sim_record_zone(sim, domain);
   const size_t i = sim_actions_record(sim, domain, sim_zone_at(zone, 0), "signing");
   if (text_equal(call->words[1], "sender-lost") && call->count == 4 && sim_call_number(call, call->words[3], "s", sim->signer_count, &signer))

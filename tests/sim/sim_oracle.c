@@ -135,10 +135,27 @@ void sim_oracle_signature(struct sim *sim, const char *owner, const char *public
   }
 }
 
+/* ---- effort ---- */
+
+static void count_effort(struct sim *sim, struct sim_tally *tally, uint64_t *busiest, uint64_t most, const char *what) {
+  const int64_t day = sim_loop_now(sim->clock) / SIM_DAY;
+  if (day != tally->day) tally->today = 0;
+  tally->day = day;
+  if (++tally->today > *busiest) *busiest = tally->today;
+  if (tally->today > most) sim_violate(sim, "effort", "%s %llu in one day", what, (unsigned long long)tally->today);
+}
+
+void sim_oracle_effort(struct sim *sim) {
+  count_effort(sim, &sim->jobs, &sim->result->counts.busiest, SIM_JOBS_A_DAY * sim->domain_count * sim->signer_count, "jobs of the keeper:");
+}
+
+/* ---- events ---- */
+
 void sim_oracle_event(struct sim *sim, const struct event *event) {
   sim_trace(sim, "event: %s %s%s%s%s%s%s: %s", event->domain[0] ? event->domain : "host", event->selector ? event->selector : "", event->selector ? " " : "",
             event->kind, event->from ? " " : "", event->from ? event->to : "", "", event->reason ? event->reason : "");
   sim_emergency_event(sim, event);
+  count_effort(sim, &sim->events, &sim->result->counts.loudest, SIM_EVENTS_A_DAY * sim->domain_count, "events:");
   /* What a run did that was cut off, and where a disk or a worker failed half-way, nobody can tell from an edit by hand. */
   const struct sim_counts *counts = &sim->result->counts;
   if (text_equal(event->kind, "tables") && !sim->tables_edited && !counts->crashes && !sim_fault_count(sim, "power-cut") && !sim_fault_count(sim, "keeper-") && !sim_fault_count(sim, "disk-"))
@@ -173,18 +190,6 @@ void sim_oracle_key_gone(struct sim *sim, const char *path) {
     if (table_names(sim, s, path, &whole)) sim_violate(sim, "I4", "%s is destroyed, and the KeyTable of s%zu names it", path, s + 1);
     if (!whole) sim_violate(sim, "I4", "the KeyTable of s%zu has lost the line of others", s + 1);
   }
-}
-
-/* ---- effort ---- */
-
-void sim_oracle_effort(struct sim *sim) {
-  const int64_t day = sim_loop_now(sim->clock) / SIM_DAY;
-  if (day != sim->effort_day) sim->jobs_today = 0;
-  sim->effort_day = day;
-  if (++sim->jobs_today > sim->result->counts.busiest) sim->result->counts.busiest = sim->jobs_today;
-  const uint64_t most = SIM_JOBS_A_DAY * sim->domain_count * sim->signer_count;
-  if (sim->jobs_today > most)
-    sim_violate(sim, "effort", "the keeper had %llu jobs in one day", (unsigned long long)sim->jobs_today);
 }
 
 /* ---- liveness ---- */

@@ -30,6 +30,7 @@ static void add_counts(struct sim_counts *sum, const struct sim_counts *counts) 
   sum->updates += counts->updates;
   sum->simulated_seconds += counts->simulated_seconds;
   if (counts->busiest > sum->busiest) sum->busiest = counts->busiest;
+  if (counts->loudest > sum->loudest) sum->loudest = counts->loudest;
   for (size_t i = 0; sim_fault_kinds[i]; i++) sum->faults[i] += counts->faults[i];
 }
 
@@ -139,7 +140,7 @@ static void print_summary(const struct settings *settings) {
          (double)c->simulated_seconds / (365.25 * 86400), (unsigned long long)c->runs, (unsigned long long)c->crashes, (unsigned long long)c->queries,
          (unsigned long long)c->updates, (unsigned long long)c->rotations, (unsigned long long)c->mails, (unsigned long long)c->verified,
          (unsigned long long)c->excused);
-  printf("busiest day: %llu jobs of the keeper\n", (unsigned long long)c->busiest);
+  printf("busiest day: %llu jobs of the keeper; loudest day: %llu events\n", (unsigned long long)c->busiest, (unsigned long long)c->loudest);
   printf("faults injected: %llu:", (unsigned long long)faults);
   for (size_t i = 0; sim_fault_kinds[i]; i++)
     if (c->faults[i]) printf(" %s %llu", sim_fault_kinds[i], (unsigned long long)c->faults[i]);

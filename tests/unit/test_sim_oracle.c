@@ -96,7 +96,9 @@ static void test_sim_oracle__a_keeper_that_never_rests_is_seen(void **state) {
   (void)state;
   struct sim_result result;
   LIVE(&result, "at 3d defect jobs 2000");
-  expect_violation(&result, "effort", "the keeper had");
+  expect_violation(&result, "effort", "jobs of the keeper: ");
+  LIVE(&result, "at 3d defect events 10000");
+  expect_violation(&result, "effort", "events: ");
 }
 
 static void test_sim_oracle__what_is_not_healed_in_days_of_calm_is_no_excuse_even_for_a_key_that_signs_no_more(void **state) {

@@ -31,7 +31,7 @@ enum {
   SIM_WORDS_MAX = 8,
   SIM_BY_HAND_MAX = 16,
   SIM_JOBS_A_DAY = 250, /* of the keeper, for each domain at each signer: steps that fail all day, with every pause at its shortest, take about 150 */
-  SIM_EVENTS_A_DAY = 1000, /* in the store's log, for each domain: steps of several keys that fail all day take about 400 */
+  SIM_EVENTS_A_DAY = 500, /* in the log of the store, for each domain: seeds come to 125 of all domains in a day as a rule, and to 164 behind a clock that was set back by a month */
   SIM_TEXT = 128,
   SIM_LINE = 512,
 };

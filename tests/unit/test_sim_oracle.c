@@ -97,7 +97,7 @@ static void test_sim_oracle__a_keeper_that_never_rests_is_seen(void **state) {
   struct sim_result result;
   LIVE(&result, "at 3d defect jobs 2000");
   expect_violation(&result, "effort", "jobs of the keeper: ");
-  LIVE(&result, "at 3d defect events 10000");
+  LIVE(&result, "at 3d defect events 3000");
   expect_violation(&result, "effort", "events: ");
 }
 

@@ -139,13 +139,31 @@ static void prove_conclude(struct prove *prove) {
   }
 }
 
+/* What was seen last might have changed: it is no verdict for ever. */
+static void prove_note_unasked(struct prove *prove) {
+  static const char why[] = "out of memory for another look at the signer; at the last one";
+  if (prove->connection.code) {
+    error_context(&prove->connection, "%s", why);
+    error_retryable(&prove->connection, true);
+  }
+  for (size_t i = 0; i < prove->request.group_count; i++) {
+    struct error *error = &prove->results[i].error;
+    if (!error->code) continue;
+    error_context(error, "%s", why);
+    error_retryable(error, true);
+  }
+}
+
 static void prove_end_round(struct prove *prove) {
   milter_close(prove->milter);
   prove->milter = NULL;
   if (prove_is_unfinished(prove)) {
     int64_t at = loop_boottime(prove->loop) + prove->retry_ms;
     prove->retry_ms = prove->retry_ms * 2 < PROVE_RETRY_MS_MAX ? prove->retry_ms * 2 : PROVE_RETRY_MS_MAX;
-    if (at < prove->request.deadline && loop_at(prove->loop, at, prove_connect, prove, &prove->timer) == 0) return;
+    if (at < prove->request.deadline) {
+      if (loop_at(prove->loop, at, prove_connect, prove, &prove->timer) == 0) return;
+      prove_note_unasked(prove);
+    }
   }
   prove_conclude(prove);
   prove_finish(prove);

@@ -5,6 +5,8 @@
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
+#include "dkimroll/file.h"
+#include "dkimroll/keypair.h"
 #include "dkimroll/text.h"
 
 static void begin(struct world *world, const char *domains) {
@@ -116,6 +118,39 @@ static void test_engine_proof__a_file_of_another_key_brings_a_new_key(void **sta
   assert_non_null(fgets(line, sizeof line, file));
   fclose(file);
   assert_string_equal(line, "no key at all\n");
+}
+
+/* Selector of the only record of the domain. */
+static void published(const struct world *world, const char *domain, char *selector, size_t size) {
+  char suffix[64];
+  snprintf(suffix, sizeof suffix, "._domainkey.%s", domain);
+  for (size_t i = 0; i < world->name_count; i++) {
+    const char *name = world->names[i].name;
+    if (!world->names[i].record || !text_ends(name, suffix)) continue;
+    snprintf(selector, size, "%.*s", (int)(strlen(name) - strlen(suffix)), name);
+    return;
+  }
+  fail_msg("no record of %s", domain);
+}
+
+static void test_engine_proof__a_file_that_was_replaced_before_its_turn_is_not_switched_to(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}, b.example: {}");
+  world_run_well(world, 600);
+  char selector[64], path[512], other[512];
+  published(world, "b.example", selector, sizeof selector);
+  snprintf(other, sizeof other, "%s/first/b.example/%s.private", world->place.path, selector);
+  published(world, "a.example", selector, sizeof selector);
+  path_of(world, "first", selector, path, sizeof path);
+  CLEANUP_FREE char *content = NULL;
+  size_t size = 0;
+  struct error error = {0};
+  assert_int_equal(file_read(other, KEYPAIR_FILE_MAX, &content, &size, NULL, &error), 0);
+  write_file(path, content);
+  world_live(world, 1);
+  assert_string_equal(world_signs(world, 0, "a.example"), "");
+  assert_string_not_equal(world_signs(world, 0, "b.example"), "");
+  assert_true(world_events(world, "a.example", "failed") > 0);
 }
 
 static void test_engine_proof__a_signer_that_is_down_is_asked_with_pauses_until_it_is_back(void **state) {
@@ -265,6 +300,7 @@ int main(void) {
       TEST(a_missing_file_is_copied_from_another_signer),
       TEST(a_lost_file_brings_a_new_key),
       TEST(a_file_of_another_key_brings_a_new_key),
+      TEST(a_file_that_was_replaced_before_its_turn_is_not_switched_to),
       TEST(a_signer_that_is_down_is_asked_with_pauses_until_it_is_back),
       TEST(without_servers_to_ask_nothing_is_said_of_signers),
       TEST(changed_tables_are_proved_at_once),

@@ -10,6 +10,7 @@
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/keeper_walls.h"
 #include "dkimroll/opendkim_jobs.h"
+#include "dkimroll/openssl_memory.h"
 #include "dkimroll/runner.h"
 #include "dkimroll/runner_fragment.h"
 #include "dkimroll/survey.h"
@@ -176,7 +177,8 @@ static int make_backends(int keeper_descriptor, pid_t keeper_pid, struct cli_bac
   struct cli_backends *backends = ret_backends;
   memset(backends, 0, sizeof *backends);
   backends->entropy = &entropy_system;
-  int result = loop_sd_event_new(&backends->loop, error);
+  int result = openssl_begin(error);
+  if (!result) result = loop_sd_event_new(&backends->loop, error);
   if (!result) result = keeper_connect(backends->loop, keeper_descriptor, keeper_pid, &backends->keeper, error);
   if (!result) result = transport_sockets_new(backends->loop, &backends->transport, error);
   if (!result) result = connector_sockets_new(backends->loop, &backends->connector, error);

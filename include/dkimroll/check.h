@@ -68,6 +68,8 @@ struct check {
 void check_say(struct check *check, enum check_part part, const struct finding *finding);
 void check_say_error(struct check *check, enum check_part part, const char *subject, const char *who,
                      const struct error *error);
+/* Subject was not looked at for want of memory. */
+void check_say_no_memory(struct check *check, enum check_part part, const char *subject);
 /* A work begins, and ends: with the last one the loop stops. */
 void check_begin(struct check *check);
 void check_end(struct check *check);

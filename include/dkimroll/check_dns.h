@@ -40,6 +40,8 @@ struct check_dns {
 void check_scratch_prepare(struct check *check);
 /* Adds, looks and deletes again, for all publishers side by side. */
 void check_scratch_start(struct check *check);
+/* The check cannot go on for error: tells which scratch records may be left behind, and how to delete them. */
+void check_scratch_abandon(struct check *check, const struct error *error);
 void check_scratch_release(struct check_scratch *scratch);
 
 #endif

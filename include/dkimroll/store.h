@@ -179,7 +179,7 @@ struct store_filter {
   bool descending;    /* EVENTS: newest first */
 };
 
-/* Gets one row, borrowed during the call. Non-zero ends the select, which returns that value. It may select again, but not commit or sync. All rows of
+/* Gets one row, borrowed during the call. Non-zero ends the select, which returns that value; with ERROR_NO_MEMORY it says so itself. It may select again, but not commit or sync. All rows of
  * one select are of one moment. */
 typedef int store_row(void *context, const void *row);
 

@@ -7,6 +7,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "dkimroll/check_dns.h"
 #include "dkimroll/cleanup.h"
 #include "dkimroll/text.h"
 
@@ -19,6 +20,13 @@ void check_say(struct check *check, enum check_part part, const struct finding *
 void check_say_error(struct check *check, enum check_part part, const char *subject, const char *who,
                      const struct error *error) {
   findings_add_error(&check->parts[part], FINDING_FAILED, subject, who, error);
+}
+
+void check_say_no_memory(struct check *check, enum check_part part, const char *subject) {
+  struct error error;
+  error_set(&error, ERROR_NO_MEMORY, "out of memory: it was not looked at");
+  error_remedy(&error, "free some, and check again");
+  check_say_error(check, part, subject, NULL, &error);
 }
 
 void check_begin(struct check *check) {
@@ -158,7 +166,11 @@ int cli_command_check(const struct cli *cli) {
   int result = check_select(&check, &error);
   print_part(&check, CHECK_LOCAL);
   if (!result && check.session.has_backends) result = run_works(&check, &error);
-  if (result) return cli_report(cli, &error);
+  if (result) {
+    check_scratch_abandon(&check, &error);
+    print_part(&check, CHECK_UPDATES);
+    return cli_report(cli, &error);
+  }
   for (enum check_part part = CHECK_WALLS; part < CHECK_PARTS; part++) print_part(&check, part);
   return print_verdict(&check);
 }

@@ -75,6 +75,7 @@ static int submit(struct check_job *job, struct error *error) {
   struct check *check = job->check;
   struct buffer payload = BUFFER_WITH_MAXIMUM(KEYPAIR_FILE_MAX);
   CLEANUP_FREE char *reader = reader_of(job->signer->owner);
+  if (job->signer->owner && !reader) return error_set(error, ERROR_NO_MEMORY, "out of memory for the name of the reader");
   if (job->read)
     key_jobs_path(&payload, job->path);
   else
@@ -88,7 +89,10 @@ static int submit(struct check_job *job, struct error *error) {
 static void start_job(struct check *check, const struct check_key *key, size_t place, bool read) {
   CLEANUP(free_job) struct check_job *job = calloc(1, sizeof *job);
   struct error error = {0};
-  if (!job) return;
+  if (!job) {
+    check_say_no_memory(check, CHECK_KEYS, "private keys");
+    return;
+  }
   *job = (struct check_job){
       .check = check, .key = key, .signer = &check->session.policy->signers[key->domain->signers[place]], .read = read};
   const char *selector = key->selector[0] ? key->selector : CHECK_SELECTOR;

@@ -99,7 +99,10 @@ static void check_store(struct check *check) {
 void check_state(struct check *check) {
   CLEANUP_FREE char *directory = text_duplicate(check->session.policy->state);
   struct stat status;
-  if (!directory) return;
+  if (!directory) {
+    check_say_no_memory(check, CHECK_LOCAL, "state");
+    return;
+  }
   char *slash = strrchr(directory, '/');
   if (slash) slash[slash == directory] = '\0';
   if (stat(directory, &status) < 0 && errno == ENOENT) {
@@ -235,8 +238,11 @@ int check_select(struct check *check, struct error *error) {
   if (!result) result = make_keys(check, error);
   if (result) return result;
   struct error unreadable = {0};
-  /* check_state has told what is wrong with a store that cannot be opened. */
-  if (session_open_for_reading(&check->session, &unreadable)) return 0;
+  /* Without one nothing has run yet. What check_state has told is told once. */
+  if (session_open_for_reading(&check->session, &unreadable)) {
+    if (unreadable.code != ERROR_NOT_FOUND) check_say_error(check, CHECK_LOCAL, "state", NULL, &unreadable);
+    return 0;
+  }
   result = read_keys(check, error);
   store_close(check->session.store);
   check->session.store = NULL;

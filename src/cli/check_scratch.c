@@ -65,7 +65,10 @@ void check_scratch_prepare(struct check *check) {
   const struct policy *policy = check->session.policy;
   struct check_dns *dns = check->dns;
   dns->scratches = calloc(policy->publisher_count + 1, sizeof *dns->scratches);
-  if (!dns->scratches) return;
+  if (!dns->scratches) {
+    check_say_no_memory(check, CHECK_UPDATES, "updates");
+    return;
+  }
   dns->scratch_count = policy->publisher_count;
   for (size_t i = 0; i < policy->publisher_count; i++) {
     dns->scratches[i] = (struct check_scratch){.check = check, .policy = &policy->publishers[i]};
@@ -205,6 +208,14 @@ void check_scratch_start(struct check *check) {
                         added, scratch, &scratch->operation, &error) == 0)
       check_begin(check);
     if (error.code) say_error(scratch, NULL, &error);
+  }
+}
+
+void check_scratch_abandon(struct check *check, const struct error *error) {
+  struct check_dns *dns = check->dns;
+  for (size_t i = 0; dns && i < dns->scratch_count; i++) {
+    struct check_scratch *scratch = &dns->scratches[i];
+    for (size_t j = 0; scratch->operation && j < scratch->count; j++) say_left_behind(scratch, scratch->places[j], error);
   }
 }
 

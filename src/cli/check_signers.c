@@ -177,7 +177,10 @@ void check_signers_start(struct check *check) {
   const struct policy *policy = check->session.policy;
   const size_t parts = check->key_count / SIGNER_ITEMS_MAX + 1;
   check->signing = calloc(policy->signer_count * parts + 1, sizeof *check->signing);
-  if (!check->signing) return;
+  if (!check->signing) {
+    check_say_no_memory(check, CHECK_SIGNERS, "signers");
+    return;
+  }
   for (size_t i = 0; i < policy->signer_count; i++)
     for (size_t first = 0; first < check->key_count && check->signing_count < policy->signer_count * parts;) {
       struct check_signing *signing = &check->signing[check->signing_count++];

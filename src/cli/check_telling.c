@@ -24,10 +24,13 @@ static void check_metrics(struct check *check, const char *path) {
   struct error error = {0};
   CLEANUP_FREE char *scratch = text_format("%s.dkimroll-check", path);
   CLEANUP_FREE char *text = text_format("metrics can be written to %s", path);
-  if (!scratch || !text) return;
+  if (!scratch || !text) {
+    check_say_no_memory(check, CHECK_LOCAL, "telling");
+    return;
+  }
   if (metrics_file_write(scratch, &nothing, &error)) {
     CLEANUP_FREE char *wrong = text_format("metrics cannot be written: %s", error.message);
-    if (wrong) say(check, FINDING_WARNING, wrong, error.remedy);
+    say(check, FINDING_WARNING, wrong ? wrong : error.message, error.remedy);
     return;
   }
   (void)unlink(scratch);
@@ -46,6 +49,7 @@ static void check_hook(struct check *check, const char *name, char *const *words
   else if (faccessat(AT_FDCWD, words[0], X_OK, AT_EACCESS) != 0)
     wrong = strerror(errno);
   CLEANUP_FREE char *text = wrong ? text_format("hook %s cannot be started: %s: %s", name, words[0], wrong) : text_format("hook %s can be started: %s", name, words[0]);
+  if (!text) check_say_no_memory(check, CHECK_LOCAL, "telling");
   if (text) say(check, wrong ? FINDING_WARNING : FINDING_OK, text, wrong ? "correct the path in the policy, or let the user dkimroll run the program (chmod a+rx, also its directories)" : "");
 }
 

@@ -32,6 +32,7 @@ void check_units(struct check *check) {
   struct error error = {0};
   size_t missing = 0;
   struct units *units = calloc(1, sizeof *units);
+  if (!units) check_say_no_memory(check, CHECK_WALLS, "units");
   /* Units serve the usual policy. */
   if (units && session->confined && session_has_usual_policy(session)) {
     if (units_read_signers(session, &signers, &error) || units_find("", session->policy, &signers, units, &error)) {

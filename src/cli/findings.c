@@ -108,6 +108,6 @@ void findings_print(const struct findings *findings, FILE *out) {
     for (size_t j = i; j < findings->count; j++)
       if (text_equal(findings->items[i].subject, findings->items[j].subject)) print_finding(out, &findings->items[j]);
   }
-  if (findings->dropped > 0) fprintf(out, "  and %zu more\n", findings->dropped);
+  if (findings->dropped > 0) fprintf(out, "  and %zu more%s\n", findings->dropped, findings->no_memory ? ", for which there was no memory" : "");
   fflush(out);
 }

@@ -9,6 +9,7 @@
 
 #include "dkimroll/buffer.h"
 #include "dkimroll/cleanup.h"
+#include "dkimroll/openssl_memory.h"
 #include "dkimroll/text.h"
 #include "dkimroll/tsig.h"
 #include "dkimroll/tsig_wire.h"
@@ -75,6 +76,12 @@ static void add_record(struct buffer *buffer, const struct tsig_record *record) 
   add_other(buffer, record);
 }
 
+/* A want of memory is no fault of the key, nor of the server. */
+static int hash_fails(const struct tsig_hash *hash, const char *what, struct error *error) {
+  if (openssl_lacked_memory()) return error_set(error, ERROR_NO_MEMORY, "TSIG: out of memory");
+  return error_set(error, ERROR_INTERNAL, "TSIG: OpenSSL %s HMAC with %s", what, hash->digest);
+}
+
 static int start_mac(const struct tsig_key *key, EVP_MAC_CTX **ret_context, struct error *error) {
   const struct tsig_hash *hash = tsig_hash_find(key->algorithm);
   CLEANUP(cleanup_mac) EVP_MAC *mac = EVP_MAC_fetch(NULL, OSSL_MAC_NAME_HMAC, NULL);
@@ -84,7 +91,7 @@ static int start_mac(const struct tsig_key *key, EVP_MAC_CTX **ret_context, stru
   const OSSL_PARAM parameters[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
                                    OSSL_PARAM_construct_end()};
   if (!context || EVP_MAC_init(context, key->secret, key->secret_size, parameters) != 1)
-    return error_set(error, ERROR_INTERNAL, "TSIG: OpenSSL offers no HMAC with %s", hash->digest);
+    return hash_fails(hash, "offers no", error);
   *ret_context = TAKE_PTR(context);
   return 0;
 }
@@ -112,7 +119,7 @@ static int compute_mac(const struct tsig_key *key, const struct tsig_mac *reques
       EVP_MAC_update(context, message + TSIG_WIRE_HEADER, record->start - TSIG_WIRE_HEADER) != 1 ||
       EVP_MAC_update(context, variables.data, variables.size) != 1 ||
       EVP_MAC_final(context, mac.octets, &mac.size, sizeof mac.octets) != 1)
-    return error_set(error, ERROR_INTERNAL, "TSIG: OpenSSL failed to compute the MAC");
+    return hash_fails(tsig_hash_find(key->algorithm), "failed to compute", error);
   *ret_mac = mac;
   return 0;
 }

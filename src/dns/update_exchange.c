@@ -15,6 +15,7 @@ struct update_exchange {
   struct message_query query;
   bool update;
   bool malformed; /* something came that cannot be read */
+  bool starved;   /* something came that there was no memory to read */
   uint16_t id;
   struct tsig_mac mac;
   struct update_reply reply;
@@ -75,21 +76,24 @@ static bool accept_reply(void *context, const uint8_t *octets, size_t size) {
   const struct update_link *link = &exchange->link;
   struct tsig_answer tsig = {0};
   struct message *message = NULL;
-  if (message_parse(octets, size, &message, NULL) < 0 ||
-      (link->key && tsig_verify(link->key, &exchange->mac, loop_wall(link->loop), octets, size, &tsig, NULL) < 0)) {
-    exchange->malformed = true;
+  int code = message_parse(octets, size, &message, NULL);
+  if (code == 0 && link->key) code = tsig_verify(link->key, &exchange->mac, loop_wall(link->loop), octets, size, &tsig, NULL);
+  if (code < 0) {
+    exchange->malformed |= code != ERROR_NO_MEMORY;
+    exchange->starved |= code == ERROR_NO_MEMORY;
     message_free(message);
     return false;
   }
-  if (replies(exchange, message)) note_clock(exchange, &tsig);
-  if (replies(exchange, message) && (!link->key || tsig.verified)) {
+  const bool ours = replies(exchange, message);
+  if (ours) note_clock(exchange, &tsig);
+  if (ours && (!link->key || tsig.verified)) {
     loop_cancel(link->loop, &exchange->doubt);
     exchange->reply.answer = (struct update_answer){.update = exchange->update, .rcode = message->rcode, .tsig = tsig};
     exchange->reply.attested = link->key && tsig.error == TSIG_NOERROR;
     exchange->reply.message = message;
     return true;
   }
-  if (replies(exchange, message)) doubt(exchange, message->rcode, &tsig);
+  if (ours) doubt(exchange, message->rcode, &tsig);
   message_free(message);
   return false;
 }
@@ -101,6 +105,8 @@ static void exchange_done(void *context, const struct error *result) {
   reply->error = *result;
   if (result->code == 0)
     reply->doubted = false;
+  else if (exchange->starved && !reply->doubted)
+    error_set(&reply->error, ERROR_NO_MEMORY, "out of memory for its reply");
   else if (exchange->malformed && !reply->doubted)
     error_set(&reply->error, ERROR_PROTOCOL, "its reply is malformed");
   finish(exchange);

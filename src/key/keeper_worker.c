@@ -4,6 +4,7 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keeper_frame.h"
+#include "dkimroll/openssl_memory.h"
 
 void keeper_job_run(const struct keeper_handlers *handlers, enum keeper_job job, struct reader *request,
                     struct buffer *reply, struct error *ret_result) {
@@ -58,6 +59,8 @@ static int keeper_worker_step(int descriptor, const struct keeper_handlers *hand
 int keeper_worker_run(int descriptor, const struct keeper_handlers *handlers) {
   CLEANUP(buffer_release) struct buffer octets = BUFFER_WITH_MAXIMUM(KEEPER_FRAME_MAX);
   struct error error = {0};
+  /* It would call good keys damaged for as long as it lives; the supervisor makes another. */
+  if (openssl_begin(&error) < 0) return EXIT_FAILURE;
   for (;;) {
     enum keeper_progress progress = KEEPER_PARTIAL;
     int result = keeper_frame_receive(descriptor, &octets, &progress, &error);

@@ -13,6 +13,12 @@ struct selection {
   struct error *error;
 };
 
+/* Whoever gets a row and has no memory for it need not say so: the place is here, and an error is never without words. */
+static int give(const struct selection *selection, const void *row) {
+  const int code = selection->row(selection->context, row);
+  return code == ERROR_NO_MEMORY ? error_set(selection->error, code, "out of memory for what the store %s holds", selection->store->path) : code;
+}
+
 typedef int selection_deliver(struct selection *selection);
 
 static int lineage_deliver(struct selection *selection, bool living) {
@@ -25,7 +31,7 @@ static int lineage_deliver(struct selection *selection, bool living) {
     while (lineage.key_count > 0) key_release(&lineage.keys[--lineage.key_count]);
     if (!code) code = sqlite_keys_load(selection->store, &lineage, living, after, &more, selection->error);
     if (!code && lineage.key_count > 0) after = lineage.keys[lineage.key_count - 1].id;
-    if (!code) code = selection->row(selection->context, &lineage);
+    if (!code) code = give(selection, &lineage);
   } while (!code && more);
   return code;
 }
@@ -53,7 +59,7 @@ static int event_deliver(struct selection *selection) {
   event.to = (char *)sqlite_read_borrowed(query);
   event.reason = (char *)sqlite_read_borrowed(query);
   const int code = sqlite_query_check(query, "event", event.id, selection->error);
-  return code ? code : selection->row(selection->context, &event);
+  return code ? code : give(selection, &event);
 }
 
 static int request_deliver(struct selection *selection) {
@@ -70,7 +76,7 @@ static int request_deliver(struct selection *selection) {
   request.selector = (char *)sqlite_read_borrowed(query);
   request.options = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
   const int code = sqlite_query_check(query, "request", request.id, selection->error);
-  return code ? code : selection->row(selection->context, &request);
+  return code ? code : give(selection, &request);
 }
 
 static int resource_deliver(struct selection *selection) {
@@ -81,7 +87,7 @@ static int resource_deliver(struct selection *selection) {
   resource.retry_at = sqlite_read_moment(query);
   resource.failure = (char *)sqlite_read_borrowed(query);
   const int code = sqlite_query_check(query, "resource", 0, selection->error);
-  return code ? code : selection->row(selection->context, &resource);
+  return code ? code : give(selection, &resource);
 }
 
 static int signer_deliver(struct selection *selection) {
@@ -89,7 +95,7 @@ static int signer_deliver(struct selection *selection) {
   const int64_t id = sqlite_read_number(&selection->query, 1, INT64_MAX);
   int code = sqlite_query_check(&selection->query, "signer", id, selection->error);
   if (!code) code = sqlite_signer_get(selection->store, id, &signer, selection->error);
-  return code ? code : selection->row(selection->context, signer);
+  return code ? code : give(selection, signer);
 }
 
 static int tables_deliver(struct selection *selection) {
@@ -102,20 +108,20 @@ static int tables_deliver(struct selection *selection) {
   tables.changed_at = sqlite_read_moment(query);
   tables.woken = sqlite_read_number(query, 0, STORE_ALL_WOKEN);
   const int code = sqlite_query_check(query, "signer_tables", 0, selection->error);
-  return code ? code : selection->row(selection->context, &tables);
+  return code ? code : give(selection, &tables);
 }
 
 static int wave_deliver(struct selection *selection) {
   struct wave wave;
   const int code = sqlite_wave_read(&selection->query, &wave, selection->error);
-  return code ? code : selection->row(selection->context, &wave);
+  return code ? code : give(selection, &wave);
 }
 
 static int selector_deliver(struct selection *selection) {
   char selector[SELECTOR_SIZE] = "";
   sqlite_read_into(&selection->query, selector, sizeof selector);
   const int code = sqlite_query_check(&selection->query, "key", 0, selection->error);
-  return code ? code : selection->row(selection->context, selector);
+  return code ? code : give(selection, selector);
 }
 
 static int publisher_clock_deliver(struct selection *selection) {
@@ -125,7 +131,7 @@ static int publisher_clock_deliver(struct selection *selection) {
   clock.skew = sqlite_read_number(query, INT64_MIN, INT64_MAX);
   clock.measured_at = sqlite_read_moment(query);
   const int code = sqlite_query_check(query, "publisher_clock", clock.publisher_id, selection->error);
-  return code ? code : selection->row(selection->context, &clock);
+  return code ? code : give(selection, &clock);
 }
 
 static int alarm_deliver(struct selection *selection) {
@@ -136,19 +142,19 @@ static int alarm_deliver(struct selection *selection) {
   alarm.told_at = sqlite_read_moment(query);
   alarm.text = sqlite_read_borrowed(query);
   const int code = sqlite_query_check(query, "alarm", 0, selection->error);
-  return code ? code : selection->row(selection->context, &alarm);
+  return code ? code : give(selection, &alarm);
 }
 
 static int told_deliver(struct selection *selection) {
   const int64_t event = sqlite_read_number(&selection->query, STORE_TOLD_START, INT64_MAX);
   const int code = sqlite_query_check(&selection->query, "meta", 0, selection->error);
-  return code ? code : selection->row(selection->context, &event);
+  return code ? code : give(selection, &event);
 }
 
 static int count_deliver(struct selection *selection) {
   const int64_t count = sqlite_read_number(&selection->query, 0, INT64_MAX);
   const int code = sqlite_query_check(&selection->query, "lineage", 0, selection->error);
-  return code ? code : selection->row(selection->context, &count);
+  return code ? code : give(selection, &count);
 }
 
 static int record_deliver(struct selection *selection) {
@@ -165,7 +171,7 @@ static int record_deliver(struct selection *selection) {
   int code = sqlite_query_check(query, "key", 0, selection->error);
   if (!code && record.owner[0] == '\0') code = selector_owner_name(selector, domain, owner, selection->error);
   if (!code && record.owner[0] == '\0') record.owner = owner;
-  return code ? code : selection->row(selection->context, &record);
+  return code ? code : give(selection, &record);
 }
 
 /* One kind: SQL for all rows, and where an index helps for one domain, and their descending forms. ?1 is filter.domain, ?2 text, ?3 after. */

@@ -250,11 +250,11 @@ class World:
                 process.kill()
                 process.wait()
 
-    def check_told(self):
-        """The hook heard of every transition, and the metrics are whole."""
+    def check_told(self, short):
+        """The hook heard of every transition, and the metrics are whole. short: memory ran out, and a call of the hook that failed for that is a warning, and no more."""
         told = open(os.path.join(self.folder, "hook.log")).read().split()
         missing = [row[0] for row in self.query("SELECT id FROM event WHERE kind = 'state' AND id > %d" % self.last_event) if str(row[0]) not in told]
-        if missing:
+        if missing and not (short and re.search(r"^warning: .*out of memory", open(self.log).read(), re.MULTILINE)):
             raise Wrong("the hook was not told of the events %s; it was of %s" % (missing, told))
         metrics = open(os.path.join(self.folder, "metrics", "dkimroll.prom")).read()
         if "\ndkimroll_domains_signed 1\n" not in metrics or not metrics.endswith("\n"):
@@ -535,21 +535,21 @@ class Runner:
         sender.waived = self.world.compromised if life.daemon else None
         return sender
 
-    def settle(self, life):
-        """What the daemon had no time for at its end: the hook."""
+    def settle(self, life, short=False):
+        """What the daemon had no time for at its end: the hook, and, where memory ran out, what is tried again after the back-off."""
         if life.daemon:
-            if self.world.call(["run", "--budget", "1s"]):
+            if self.world.call(["run", "--budget", "90s" if short else "1s"]):
                 raise Wrong("a run after the daemon fails")
-            self.world.check_told()
+            self.world.check_told(short)
 
-    def again(self, life, golden):
+    def again(self, life, golden, short):
         """The daemon is started again, until it comes to the end."""
         status = self.world.live(life)
         if status:
             raise Wrong("started again, the daemon ends with status %d" % status)
         if self.world.states() != life.end or differences({"keys": golden["keys"]}, {"keys": self.world.picture()["keys"]}):
             raise Wrong("started again, the daemon comes to %s instead of %s" % (self.world.states(), life.end))
-        self.settle(life)
+        self.settle(life, short)
 
     def restart(self, life, golden, budget):
         """`dkimroll run` until it is done; a wish that was not written down is said again."""
@@ -594,14 +594,17 @@ class Runner:
             if when == "memory":
                 del golden["troubles"]  # a step that failed for want of memory is told, and tried again after the back-off
             if life.daemon:
-                self.again(life, golden)
+                self.again(life, golden, when == "memory")
             else:
-                self.restart(life, golden, "30s" if when == "memory" else "1s" if life.begin else "5s")
+                self.restart(life, golden, "90s" if when == "memory" else "1s" if life.begin else "5s")
             if sender.problem:
                 raise Wrong(sender.problem)
         world.check_signature()
         world.check_records()
-        wrong = differences(golden, world.picture())
+        picture = world.picture()
+        if when == "memory":  # which of two steps is put off is left to chance
+            golden["transitions"], picture["transitions"] = sorted(golden["transitions"]), sorted(picture["transitions"])
+        wrong = differences(golden, picture)
         if wrong:
             raise Wrong("\n    ".join(wrong))
         return disturbed, time.monotonic() - begun

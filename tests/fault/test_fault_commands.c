@@ -1,5 +1,5 @@
 /* Each call fails once in the commands that look: they show everything, or say what is wrong; and the store stays as it is. */
-#include "../unit/cli_desk.h"
+#include "../unit/check_world.h"
 
 #include <dirent.h>
 
@@ -9,14 +9,13 @@
 #include "dkimroll/units.h"
 #include "fault.h"
 
-static const char TWO[] = "  example.com:\n  example.org:\n";
-
 struct view {
   struct desk *desk;
   int (*command)(const struct cli *cli);
   const char *const *operands;
   bool json;
   char *golden; /* what it prints undisturbed */
+  bool named_scratch; /* the last output speaks of a scratch record that is left */
   bool lines;   /* as many lines are all: numbers in them differ in length */
 };
 
@@ -36,15 +35,16 @@ static int view_act(void *context, struct error *error) {
   fclose(cli.out);
   fclose(cli.err);
   int code = 0;
+  view->named_scratch = strstr(out, "delete it: printf");
   if (status == EX_OK) {
     if (!view->golden) view->golden = strdup(out);
     /* Moments of the present differ by what the test takes; a policy that cannot be looked at counts as changed, which is told besides. */
     const bool less = view->lines ? count_lines(out) < count_lines(view->golden) : strlen(out) < strlen(view->golden);
-    if (less) fail_msg("it says that all is well, but not all:\n%s\ninstead of\n%s\n", out, view->golden);
+    if (less && !strstr(out, ", for which there was no memory")) fail_msg("it says that all is well, but not all:\n%s\ninstead of\n%s\n", out, view->golden);
   } else {
     /* status tells of its own trouble where it tells of that of others. */
     const char *told = err[0] ? err : out;
-    if (!err[0] && !text_starts(out, "NOT all right") && !strstr(out, "\"ok\": false")) fail_msg("it ends with %d and without a word:\n%s", status, out);
+    if (!err[0] && !strstr(out, "NOT all right") && !strstr(out, "\"ok\": false")) fail_msg("it ends with %d and without a word:\n%s", status, out);
     code = error_set(error, ERROR_SYSTEM, "%.*s", (int)strcspn(told, "\n"), told);
   }
   free(out);
@@ -92,6 +92,55 @@ static void test_fault_commands__history_tells_all_or_fails(void **state) {
 static void test_fault_commands__metrics_tell_all_or_fail(void **state) {
   (void)state;
   view_each("metrics", cli_command_metrics, NULL, false);
+}
+
+/* ---- commands that ask servers and signers ---- */
+
+static struct scripted_world world;
+
+struct asking {
+  struct view view;
+  struct desk desk;
+};
+
+/* What was asked of the world is counted for each attempt. */
+static void asking_begin(void *context) {
+  struct asking *asking = context;
+  check_world_make(&world, &asking->desk, TWO);
+  make_active(&asking->desk, "example.com", true);
+  world.may_cancel = true;
+}
+
+static void asking_end(void *context) {
+  desk_remove(&((struct asking *)context)->desk);
+  key_roots_release(&world.roots);
+}
+
+static int asking_act(void *context, struct error *error) { return view_act(&((struct asking *)context)->view, error); }
+
+/* A scratch record that it added is deleted, or named with the way to delete it. */
+static void asking_check(void *context, bool whole) {
+  const struct asking *asking = context;
+  if (whole) assert_int_equal(world.added_count, world.deleted_count);
+  if (world.added_count > world.deleted_count && !asking->view.named_scratch) fail_msg("%zu scratch records are left, and nobody is told", world.added_count - world.deleted_count);
+}
+
+static void ask_each(const char *name, int (*command)(const struct cli *cli)) {
+  struct asking asking = {.view = {.command = command, .lines = true}};
+  asking.view.desk = &asking.desk;
+  const struct fault_workload workload = {.name = name, .context = &asking, .begin = asking_begin, .act = asking_act, .check = asking_check, .end = asking_end, .once = true};
+  fault_each(&workload);
+  free(asking.view.golden);
+}
+
+static void test_fault_commands__check_finds_all_right_or_says_what_is_not(void **state) {
+  (void)state;
+  ask_each("check", cli_command_check);
+}
+
+static void test_fault_commands__prove_proves_all_or_says_what_is_not(void **state) {
+  (void)state;
+  ask_each("prove", cli_command_prove);
 }
 
 /* ---- which keys are to be revoked ---- */
@@ -198,6 +247,8 @@ int main(void) {
       FAULT_TEST(plan_tells_all_or_fails),
       FAULT_TEST(history_tells_all_or_fails),
       FAULT_TEST(metrics_tell_all_or_fail),
+      FAULT_TEST(check_finds_all_right_or_says_what_is_not),
+      FAULT_TEST(prove_proves_all_or_says_what_is_not),
       FAULT_TEST(whom_a_revocation_means_is_told_or_it_fails),
       FAULT_TEST(drop_ins_are_written_whole_or_not_at_all),
   };

@@ -284,6 +284,9 @@ static void test_fault_daemon__its_head_leads_lives_or_says_why_not(void **state
 
 /* Somebody else has the lease, so that the wish is only written down. */
 struct wish {
+  const char *name;
+  int (*command)(const struct cli *cli);
+  enum store_request_kind kind;
   struct daemon_desk daemon;
   struct store *holder;
 };
@@ -298,6 +301,7 @@ static void wish_begin(void *context) {
   arguments->operand_count = ARRAY_SIZE(operands);
   arguments->reason = "read on the host";
   arguments->yes = arguments->no_wait = true;
+  arguments->until = TIME_UNSET;
   wish->holder = desk_open_store(&wish->daemon.desk);
   assert_int_equal(wish->holder->ops->lease(wish->holder, "test", wish->daemon.desk.now, &error), 0);
 }
@@ -315,7 +319,7 @@ static int wish_act(void *context, struct error *error) {
   free(daemon->complaint);
   daemon->cli.err = open_memstream(&daemon->complaint, &daemon->complaint_size);
   daemon->cli.out = open_memstream(&out, &out_size);
-  const int status = cli_command_revoke(&daemon->cli);
+  const int status = ((struct wish *)context)->command(&daemon->cli);
   fclose(daemon->cli.out);
   fclose(daemon->cli.err);
   const bool asked = (status == EX_TEMPFAIL || status == EX_OK) && !daemon->complaint[0];
@@ -324,15 +328,18 @@ static int wish_act(void *context, struct error *error) {
 }
 
 struct asked {
+  enum store_request_kind kind;
   bool com, org;
 };
 
 static int note_wish(void *context, const void *row) {
   struct asked *asked = context;
   const struct store_request *request = row;
-  assert_int_equal(request->kind, REQUEST_REVOKE);
-  assert_string_equal(request->reason, "read on the host");
-  assert_true(request->selector && request->selector[0]);
+  assert_int_equal(request->kind, asked->kind);
+  if (asked->kind == REQUEST_REVOKE) {
+    assert_string_equal(request->reason, "read on the host");
+    assert_true(request->selector && request->selector[0]);
+  }
   asked->com |= text_equal(request->domain, "example.com");
   asked->org |= text_equal(request->domain, "example.org");
   return 0;
@@ -342,17 +349,91 @@ static int note_wish(void *context, const void *row) {
 static void wish_check(void *context, bool whole) {
   const struct wish *wish = context;
   const struct store_filter all = {0};
-  struct asked asked = {0};
+  struct asked asked = {.kind = wish->kind};
   struct error error = {0};
   assert_int_equal(wish->holder->ops->select(wish->holder, STORE_SELECT_REQUESTS, &all, note_wish, &asked, &error), 0);
   if (whole) assert_true(asked.com && asked.org);
 }
 
-static void test_fault_daemon__a_revocation_is_asked_for_or_said_that_not(void **state) {
+static void test_fault_daemon__what_a_person_wants_is_asked_for_or_said_that_not(void **state) {
   (void)state;
-  struct wish wish;
-  const struct fault_workload workload = {.name = "revoke beside a daemon", .context = &wish, .begin = wish_begin, .act = wish_act, .check = wish_check, .end = wish_end};
-  fault_each(&workload);
+  struct wish wishes[] = {{.name = "revoke beside a daemon", .command = cli_command_revoke, .kind = REQUEST_REVOKE},
+                          {.name = "hold beside a daemon", .command = cli_command_hold, .kind = REQUEST_HOLD}};
+  for (size_t i = 0; i < ARRAY_SIZE(wishes); i++) {
+    const struct fault_workload workload = {.name = wishes[i].name, .context = &wishes[i], .begin = wish_begin, .act = wish_act, .check = wish_check, .end = wish_end};
+    fault_each(&workload);
+  }
+}
+
+/* ---- a hold that is carried out at once ---- */
+
+static void hold_begin(void *context) {
+  struct daemon_desk *daemon = context;
+  static const char *const operands[] = {"example.com", "example.org"};
+  daemon_desk_make(daemon, TWO);
+  daemon->desk.arguments.operands = operands;
+  daemon->desk.arguments.operand_count = ARRAY_SIZE(operands);
+  daemon->desk.arguments.until = TIME_UNSET;
+}
+
+static int count_held(void *context, const void *row) {
+  const struct lineage *lineage = row;
+  *(size_t *)context += lineage->held;
+  return 0;
+}
+
+static size_t held(const struct daemon_desk *daemon) {
+  struct store *store = desk_open_store(&daemon->desk);
+  const struct store_filter all = {0};
+  struct error error = {0};
+  size_t count = 0;
+  assert_int_equal(store->ops->select(store, STORE_SELECT_LINEAGES, &all, count_held, &count, &error), 0);
+  store_close(store);
+  return count;
+}
+
+static int control_act(struct daemon_desk *daemon, int (*command)(const struct cli *cli), const char *done, struct error *error) {
+  char *out = NULL;
+  size_t out_size = 0;
+  free(daemon->complaint);
+  daemon->cli.err = open_memstream(&daemon->complaint, &daemon->complaint_size);
+  daemon->cli.out = open_memstream(&out, &out_size);
+  const int status = command(&daemon->cli);
+  fclose(daemon->cli.out);
+  fclose(daemon->cli.err);
+  const bool said = status == EX_OK && strstr(out, done);
+  free(out);
+  return said ? 0 : tell(daemon->complaint, status, error);
+}
+
+static int hold_act(void *context, struct error *error) { return control_act(context, cli_command_hold, "held until `dkimroll release`", error); }
+
+static void hold_check(void *context, bool whole) {
+  if (whole) assert_int_equal(held(context), 2);
+}
+
+static void release_begin(void *context) {
+  struct error error = {0};
+  hold_begin(context);
+  assert_int_equal(hold_act(context, &error), 0);
+  assert_int_equal(held(context), 2);
+}
+
+static int release_act(void *context, struct error *error) { return control_act(context, cli_command_release, "released", error); }
+
+static void release_check(void *context, bool whole) {
+  if (whole) assert_int_equal(held(context), 0);
+}
+
+static void hold_end(void *context) { daemon_desk_remove(context); }
+
+static void test_fault_daemon__a_hold_begins_and_ends_or_it_is_said_that_not(void **state) {
+  (void)state;
+  struct daemon_desk daemon;
+  const struct fault_workload hold = {.name = "hold", .context = &daemon, .begin = hold_begin, .act = hold_act, .check = hold_check, .end = hold_end};
+  const struct fault_workload release = {.name = "release", .context = &daemon, .begin = release_begin, .act = release_act, .check = release_check, .end = hold_end};
+  fault_each(&hold);
+  fault_each(&release);
 }
 
 #define FAULT_TEST(name) cmocka_unit_test_teardown(test_fault_daemon__##name, fault_teardown)
@@ -368,7 +449,8 @@ int main(void) {
       FAULT_TEST(who_asks_for_a_reload_learns_what_came_of_it),
       FAULT_TEST(a_life_works_or_ends_in_order_and_says_why),
       FAULT_TEST(its_head_leads_lives_or_says_why_not),
-      FAULT_TEST(a_revocation_is_asked_for_or_said_that_not),
+      FAULT_TEST(what_a_person_wants_is_asked_for_or_said_that_not),
+      FAULT_TEST(a_hold_begins_and_ends_or_it_is_said_that_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,6 +60,8 @@ static int stage_act(void *context, struct error *error) {
     *error = stage->results[i].error;
     code = error->code;
   }
+  /* The server answers as it should: what fails here is not its fault. */
+  if (code == ERROR_PROTOCOL || code == ERROR_REFUSED || code == ERROR_CONFLICT) fail_msg("the server is blamed: %s", error->message);
   return code;
 }
 

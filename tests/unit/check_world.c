@@ -17,6 +17,7 @@ struct call {
   const struct publish_item *publish_items;
   size_t count;
   bool whole;
+  struct loop_source *timer;
 };
 
 static void call_back(void *context) {
@@ -24,11 +25,26 @@ static void call_back(void *context) {
   call->end(call);
 }
 
-static void call_later(const struct call *call) {
+/* The call is the operation; NULL: see error. */
+static struct call *call_later(const struct call *call, struct error *error) {
   struct call *copy = malloc(sizeof *copy);
   assert_non_null(copy);
   *copy = *call;
-  assert_int_equal(loop_at(the_world->loop, loop_boottime(the_world->loop) + 10, call_back, copy, NULL), 0);
+  const int result = loop_at(the_world->loop, loop_boottime(the_world->loop) + 10, call_back, copy, &copy->timer);
+  if (result) {
+    free(copy);
+    error_set(error, result, "the event loop takes no timer");
+    return NULL;
+  }
+  return copy;
+}
+
+/* A check that goes to its end cancels nothing. */
+static void cancel(void *operation) {
+  struct call *call = operation;
+  if (!the_world->may_cancel) fail_msg("nothing is to be cancelled");
+  loop_cancel(the_world->loop, &call->timer);
+  free(call);
 }
 
 static void set_failure(struct error *error, int code, const char *what) {
@@ -48,6 +64,15 @@ static void fill_server(struct observe_server *server, const char *host, const c
   text_copy(server->answer, sizeof server->answer, verdict == OBSERVE_SILENT ? "no answer in 6 s" : "NXDOMAIN");
 }
 
+/* Every server that is right serves the record that is looked for; a survey looks for none. */
+static void serve(struct observe_server *servers, size_t count, const char *record) {
+  for (size_t i = 0; record && i < count; i++) {
+    if (servers[i].verdict != OBSERVE_RIGHT) continue;
+    servers[i].served = record;
+    servers[i].served_size = strlen(record);
+  }
+}
+
 static void end_survey(struct call *call) {
   struct observe_result *results = calloc(call->count, sizeof *results);
   struct observe_server(*servers)[3] = calloc(call->count, sizeof *servers);
@@ -64,6 +89,7 @@ static void end_survey(struct call *call) {
     fill_server(&servers[i][0], "ns1.example.net", "192.0.2.1:53", 0);
     fill_server(&servers[i][1], "ns2.example.net", "192.0.2.2:53", the_world->second);
     fill_server(&servers[i][2], "ns2.example.net", "[2001:db8::2]:53", the_world->third);
+    serve(servers[i], results[i].server_count, call->observe_items[i].record);
   }
   call->observed(call->context, results, call->count);
   free(servers);
@@ -73,24 +99,22 @@ static void end_survey(struct call *call) {
 static int observe_start(struct observer *observer, enum observe_kind kind, const struct observe_item *items,
                          size_t count, int64_t deadline, observe_done *done, void *context,
                          struct observe_operation **ret_operation, struct error *error) {
-  (void)error;
-  assert_int_equal(kind, OBSERVE_SURVEY);
+  (void)observer;
+  assert_true(kind == OBSERVE_SURVEY || kind == OBSERVE_PRESENT);
   assert_in_range(count, 1, OBSERVE_ITEMS_MAX);
   assert_true(deadline <= loop_boottime(the_world->loop) + CLI_CHECK_SECONDS * 1000);
   for (size_t i = 0; i < count; i++)
     text_copy(the_world->observed[the_world->observed_count++], DNS_NAME_TEXT_SIZE, items[i].name);
-  call_later(
-      &(struct call){.end = end_survey, .observed = done, .context = context, .observe_items = items, .count = count});
   if (the_world->interrupt_survey) raise(SIGINT);
-  *ret_operation = (struct observe_operation *)observer;
-  return 0;
+  struct call *call = call_later(&(struct call){.end = end_survey, .observed = done, .context = context, .observe_items = items, .count = count}, error);
+  *ret_operation = (struct observe_operation *)call;
+  return call ? 0 : error->code;
 }
-static void observe_nothing(struct observer *observer, struct observe_operation *operation) {
+static void observe_cancel(struct observer *observer, struct observe_operation *operation) {
   (void)observer;
-  (void)operation;
-  fail_msg("nothing is to be cancelled");
+  cancel(operation);
 }
-static const struct observer_ops observer_ops = {.start = observe_start, .cancel = observe_nothing};
+static const struct observer_ops observer_ops = {.start = observe_start, .cancel = observe_cancel};
 
 /* ---- publisher ---- */
 
@@ -111,7 +135,7 @@ static void end_publish(struct call *call) {
 static int publish_start(struct publisher *publisher, const struct publish_item *items, size_t count, int64_t deadline,
                          publisher_done *done, void *context, struct publish_operation **ret_operation,
                          struct error *error) {
-  (void)error;
+  (void)publisher;
   assert_true(deadline <= loop_boottime(the_world->loop) + CLI_CHECK_SECONDS * 1000);
   for (size_t i = 0; i < count; i++) {
     const bool adds = items[i].change == PUBLISH_ADD;
@@ -123,21 +147,19 @@ static int publish_start(struct publisher *publisher, const struct publish_item 
     assert_string_equal(adds ? items[i].record : items[i].record_before, CHECK_RECORD);
     if (adds && the_world->interrupt_add) raise(SIGINT);
   }
-  call_later(&(struct call){
-      .end = end_publish, .published = done, .context = context, .publish_items = items, .count = count});
-  *ret_operation = (struct publish_operation *)publisher;
-  return 0;
+  struct call *call = call_later(&(struct call){.end = end_publish, .published = done, .context = context, .publish_items = items, .count = count}, error);
+  *ret_operation = (struct publish_operation *)call;
+  return call ? 0 : error->code;
 }
-static void publish_nothing(struct publisher *publisher, struct publish_operation *operation) {
+static void publish_cancel(struct publisher *publisher, struct publish_operation *operation) {
   (void)publisher;
-  (void)operation;
-  fail_msg("nothing is to be cancelled");
+  cancel(operation);
 }
 static void publisher_stays(struct publisher *publisher) {
   (void)publisher;
 }
 static const struct publisher_ops publisher_ops = {
-    .start = publish_start, .cancel = publish_nothing, .destroy = publisher_stays};
+    .start = publish_start, .cancel = publish_cancel, .destroy = publisher_stays};
 
 /* ---- signer ---- */
 
@@ -155,31 +177,35 @@ static void end_signing(struct call *call) {
 static int signer_check_start(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                               signer_done *done, void *context, struct signer_operation **ret_operation,
                               struct error *error) {
+  (void)signer;
   (void)deadline;
-  (void)error;
   the_world->checked_count += count;
   assert_int_equal(items[count - 1].sender_count, 1);
   text_copy(the_world->senders, sizeof the_world->senders, items[count - 1].senders[0]);
-  call_later(&(struct call){.end = end_signing, .signed_by = done, .context = context, .count = count, .whole = true});
-  *ret_operation = (struct signer_operation *)signer;
-  return 0;
+  struct call *call = call_later(&(struct call){.end = end_signing, .signed_by = done, .context = context, .count = count, .whole = true}, error);
+  *ret_operation = (struct signer_operation *)call;
+  return call ? 0 : error->code;
 }
 static int signer_prove_start(struct signer *signer, const struct signer_item *items, size_t count, int64_t deadline,
                               signer_done *done, void *context, struct signer_operation **ret_operation,
                               struct error *error) {
+  (void)signer;
   (void)deadline;
-  (void)error;
   the_world->proved_count += count;
   text_copy(the_world->proved, sizeof the_world->proved, items[count - 1].selector);
-  call_later(&(struct call){.end = end_signing, .signed_by = done, .context = context, .count = count});
-  *ret_operation = (struct signer_operation *)signer;
-  return 0;
+  struct call *call = call_later(&(struct call){.end = end_signing, .signed_by = done, .context = context, .count = count}, error);
+  *ret_operation = (struct signer_operation *)call;
+  return call ? 0 : error->code;
+}
+static void signer_cancels(struct signer *signer, struct signer_operation *operation) {
+  (void)signer;
+  cancel(operation);
 }
 static void signer_stays(struct signer *signer) {
   (void)signer;
 }
 static const struct signer_ops signer_ops = {
-    .prove = signer_prove_start, .check = signer_check_start, .destroy = signer_stays};
+    .prove = signer_prove_start, .check = signer_check_start, .cancel = signer_cancels, .destroy = signer_stays};
 
 /* ---- wiring ---- */
 
@@ -203,30 +229,36 @@ static int start_keeper(const struct policy *policy, const struct policy_signer 
                         int *ret_descriptor, pid_t *ret_pid, struct error *error) {
   (void)signers;
   (void)signer_count;
-  for (size_t i = 0; i < policy->signer_count; i++)
-    assert_int_equal(key_roots_add(&the_world->roots, policy->signers[i].key_directory, error), 0);
+  int result = 0;
+  for (size_t i = 0; i < policy->signer_count && !result; i++) result = key_roots_add(&the_world->roots, policy->signers[i].key_directory, error);
+  if (result) key_roots_release(&the_world->roots);
   *ret_descriptor = -1;
   *ret_pid = -1;
-  return 0;
-}
-static int make_backends(int descriptor, pid_t pid, struct cli_backends *ret_backends, struct error *error) {
-  struct clock_reading start;
-  (void)descriptor;
-  (void)pid;
-  clock_read(&start);
-  start.synchronised = the_world->synchronised;
-  assert_int_equal(loop_virtual_new(&start, &the_world->loop, error), 0);
-  *ret_backends = (struct cli_backends){.loop = the_world->loop,
-                                        .observer = &the_world->observer,
-                                        .entropy = &the_world->entropy.entropy,
-                                        .factory = {make_publisher, make_signer, NULL}};
-  const size_t count = key_jobs_handlers(&the_world->roots, the_world->handlers);
-  return keeper_direct_new(the_world->loop, the_world->handlers, count, &ret_backends->keeper, error);
+  return result;
 }
 static void release_backends(struct cli_backends *backends) {
   keeper_destroy(backends->keeper);
   loop_destroy(backends->loop);
   key_roots_release(&the_world->roots);
+}
+static int make_backends(int descriptor, pid_t pid, struct cli_backends *ret_backends, struct error *error) {
+  struct clock_reading start;
+  (void)descriptor;
+  (void)pid;
+  the_world->loop = NULL;
+  clock_read(&start);
+  start.synchronised = the_world->synchronised;
+  int result = loop_virtual_new(&start, &the_world->loop, error);
+  const size_t count = key_jobs_handlers(&the_world->roots, the_world->handlers);
+  struct keeper *keeper = NULL;
+  if (!result) result = keeper_direct_new(the_world->loop, the_world->handlers, count, &keeper, error);
+  *ret_backends = (struct cli_backends){.loop = the_world->loop,
+                                        .observer = &the_world->observer,
+                                        .entropy = &the_world->entropy.entropy,
+                                        .factory = {make_publisher, make_signer, NULL},
+                                        .keeper = keeper};
+  if (result) release_backends(ret_backends);
+  return result;
 }
 
 /* The desk's policy with keys in its own folder, signed updates and what a test adds. */

@@ -29,6 +29,7 @@ struct scripted_world {
   int64_t wildcard_ttl;
   bool no_zone;
   bool interrupt_survey, interrupt_add;
+  bool may_cancel; /* a check that cannot go on cancels what it has begun */
   int add_code, delete_code, publisher_code, signer_code, item_code, proof_code;
   /* Calls. */
   char observed[NAMES_MAX][DNS_NAME_TEXT_SIZE];

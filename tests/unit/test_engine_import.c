@@ -140,6 +140,22 @@ static void test_engine_import__two_that_end_together_leave_no_file_behind(void 
   assert_true(was_told(world, "a.example", "s", "stays") && was_told(world, "c.example", "s", "private key destroyed"));
 }
 
+/* Somebody gave another domain the file of a key that dkimroll made. */
+static void test_engine_import__a_file_that_was_lent_to_another_domain_is_not_destroyed(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}, b.example: {}");
+  world_request(world, REQUEST_HOLD, "b.example");
+  world_live(world, 1);
+  CLEANUP_FREE char *path = text_format("%s/first/a.example/%s.private", world->place.path, world_signs(world, 0, "a.example"));
+  assert_true(exists(path));
+  play(world, "b.example", "lent");
+  adopt(world, &(struct found){.domain = "b.example", .selector = "lent", .path = path, .state = KEY_ACTIVE});
+  world_live(world, 120);
+  assert_true(exists(path));
+  assert_string_equal(world_signs(world, 0, "b.example"), "lent");
+  assert_true(world_events(world, "a.example", "failed") > 0);
+}
+
 static void test_engine_import__a_file_that_a_table_of_others_names_stays(void **state) {
   struct world *world = *state;
   world_make(world, "a.example: {}");
@@ -182,6 +198,7 @@ int main(void) {
       TEST(an_adopted_key_is_replaced_revoked_as_it_was_served_and_destroyed),
       TEST(a_file_of_two_goes_with_the_last_of_them),
       TEST(two_that_end_together_leave_no_file_behind),
+      TEST(a_file_that_was_lent_to_another_domain_is_not_destroyed),
       TEST(a_file_that_a_table_of_others_names_stays),
       TEST(without_the_keepers_word_nothing_is_destroyed),
       TEST(a_key_without_a_file_ends_too),

@@ -184,6 +184,22 @@ static void test_store__a_row_may_be_answered_with_another_select(void **state) 
   assert_int_equal(nesting.inner, 9);
 }
 
+static int take_no_more(void *context, const void *row) {
+  (void)context, (void)row;
+  return ERROR_NO_MEMORY;
+}
+
+/* `check` said "FAILED" without a word, and then that all was right. */
+static void test_store__a_row_that_finds_no_memory_is_an_error_with_words(void **state) {
+  struct rig *rig = *state;
+  const struct store_filter all = {0};
+  struct error error = {0};
+  rig_sync(rig->store, "a.example: {}", RIG_NOW);
+  assert_int_equal(rig->store->ops->select(rig->store, STORE_SELECT_LINEAGES, &all, take_no_more, NULL, &error), ERROR_NO_MEMORY);
+  assert_int_equal(error.code, ERROR_NO_MEMORY);
+  assert_non_null(strstr(error.message, "out of memory"));
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_store__##name, rig_setup, rig_teardown)
   const struct CMUnitTest tests[] = {
@@ -195,6 +211,7 @@ int main(void) {
       TEST(a_key_file_is_known_to_be_in_use_while_a_living_key_names_it),
       TEST(what_belongs_into_a_zone_is_known),
       TEST(a_row_may_be_answered_with_another_select),
+      TEST(a_row_that_finds_no_memory_is_an_error_with_words),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

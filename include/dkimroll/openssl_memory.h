@@ -14,7 +14,7 @@ enum { OPENSSL_ATTEMPTS = 2 };
 bool openssl_lacked_memory(void);
 
 /* Has OpenSSL make ready all that keys and signatures ask of it. What it failed to make ready for want of memory it does not try again in the same process (measured with 3.0), and
- * from then on calls every private key unsupported: the process has to be another one. Called as a process begins. ERROR_NO_MEMORY. */
+ * from then on calls every private key unsupported: the process has to be another one. Called as a process begins. ERROR_SYSTEM: nothing says whether it was memory or how this host has set up OpenSSL. */
 int openssl_begin(struct error *error) ERROR_USE_RESULT;
 
 #endif

@@ -43,24 +43,25 @@ static int keeper_worker_answer(int descriptor, struct buffer *frame, struct err
   return result == 0 && progress == KEEPER_ENDED ? ERROR_CANCELLED : result;
 }
 
-static int keeper_worker_step(int descriptor, const struct keeper_handlers *handlers, const struct buffer *octets,
+/* unusable: why no job can be done; its code is 0 where jobs can. */
+static int keeper_worker_step(int descriptor, const struct keeper_handlers *handlers, const struct error *unusable, const struct buffer *octets,
                               struct error *error) {
   struct keeper_frame frame;
   int result = keeper_frame_read(octets, &frame, error);
   if (result < 0) return result;
   CLEANUP(buffer_release) struct buffer reply = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
   CLEANUP(buffer_release) struct buffer answer = BUFFER_WITH_MAXIMUM(KEEPER_FRAME_MAX);
-  struct error outcome;
-  keeper_job_run(handlers, (enum keeper_job)frame.kind, &frame.payload, &reply, &outcome);
+  struct error outcome = *unusable;
+  if (!unusable->code) keeper_job_run(handlers, (enum keeper_job)frame.kind, &frame.payload, &reply, &outcome);
   result = keeper_reply_write(frame.id, frame.kind, &outcome, &reply, &answer, error);
   return result < 0 ? result : keeper_worker_answer(descriptor, &answer, error);
 }
 
 int keeper_worker_run(int descriptor, const struct keeper_handlers *handlers) {
   CLEANUP(buffer_release) struct buffer octets = BUFFER_WITH_MAXIMUM(KEEPER_FRAME_MAX);
-  struct error error = {0};
-  /* It would call good keys damaged for as long as it lives; the supervisor makes another. */
-  if (openssl_begin(&error) < 0) return EXIT_FAILURE;
+  struct error error = {0}, unusable = {0};
+  /* It would call good keys damaged for as long as it lives: it says why to the first who asks, and the supervisor makes another. */
+  const bool usable = openssl_begin(&unusable) == 0;
   for (;;) {
     enum keeper_progress progress = KEEPER_PARTIAL;
     int result = keeper_frame_receive(descriptor, &octets, &progress, &error);
@@ -68,7 +69,7 @@ int keeper_worker_run(int descriptor, const struct keeper_handlers *handlers) {
     if (progress == KEEPER_ENDED) return EXIT_SUCCESS;
     if (progress == KEEPER_PARTIAL) continue;
     /* A worker that cannot answer is of no use any more: the supervisor makes another. */
-    if (keeper_worker_step(descriptor, handlers, &octets, &error) < 0) return EXIT_FAILURE;
+    if (keeper_worker_step(descriptor, handlers, &unusable, &octets, &error) < 0 || !usable) return EXIT_FAILURE;
     buffer_release(&octets);
   }
 }

@@ -54,6 +54,6 @@ int openssl_begin(struct error *error) {
   EVP_MD_free(digest);
   ERR_clear_error();
   if (ready) return 0;
-  error_set(error, ERROR_NO_MEMORY, "OpenSSL cannot begin: it lacks memory or its default provider");
+  error_set(error, ERROR_SYSTEM, "OpenSSL cannot begin: it lacks memory or its default provider");
   return error_remedy(error, "dkimroll starts again and tries anew; if this stays, look at memory, at MemoryMax of the unit and at openssl.cnf");
 }

@@ -59,7 +59,7 @@ static int live(unsigned long nth, const char *const *files, const char *made) {
   fails_at = nth;
   const int result = openssl_begin(&error);
   if (count < nth) return NEVER_FAILED;
-  if (result) return error.code == ERROR_NO_MEMORY && error.remedy[0] ? REFUSED : HARMED;
+  if (result) return error.code == ERROR_SYSTEM && error.remedy[0] ? REFUSED : HARMED;
   return reads(files[0]) && reads(files[1]) && makes(made) ? WELL : HARMED;
 }
 

@@ -170,7 +170,8 @@ int64_t timing_proof(const struct lineage *lineage, const struct key *key) {
     if (proved < end) due = time_min(due, end);
     if (is_taken_back(other, proved)) due = proved;
   }
-  if (proved < lineage->tables_changed_at) due = proved;
+  /* Of one second nobody knows which came first: that proof does not count, and the next one is of a later second. */
+  if (proved <= lineage->tables_changed_at) due = time_min(due, time_add(lineage->tables_changed_at, 1));
   /* A clock that was set back may stamp a proof before the moment that asked for it. */
   return time_max(due, time_add(proved, time_min(every, TIMING_PROOF_PAUSE)));
 }

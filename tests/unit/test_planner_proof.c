@@ -146,8 +146,21 @@ static void test_planner_proof__tables_that_somebody_changed_are_proved_at_once(
   struct builder *builder = *state;
   active_key(builder);
   builder->lineage.tables_changed_at = now + HOUR;
-  expect_action(builder, 0, now + HOUR, PLAN_PROVE);
+  expect_rest(builder, now + HOUR, now + HOUR + 1);
+  expect_action(builder, 0, now + HOUR + 1, PLAN_PROVE);
+  prove_one(builder, now + HOUR + 1, DAMAGE_NONE);
+  expect_action(builder, 0, now + HOUR + MINUTE, PLAN_NONE);
+}
+
+/* A proof, and within the second lines are removed: mail went out unsigned until the next paced proof. */
+static void test_planner_proof__a_proof_of_the_second_of_a_change_is_none_of_what_is_there_now(void **state) {
+  struct builder *builder = *state;
+  active_key(builder);
   prove_one(builder, now + HOUR, DAMAGE_NONE);
+  builder->lineage.tables_changed_at = now + HOUR;
+  expect_rest(builder, now + HOUR, now + HOUR + TIMING_PROOF_PAUSE);
+  expect_action(builder, 0, now + HOUR + TIMING_PROOF_PAUSE, PLAN_PROVE);
+  prove_one(builder, now + HOUR + TIMING_PROOF_PAUSE, DAMAGE_NONE);
   expect_action(builder, 0, now + HOUR + MINUTE, PLAN_NONE);
 }
 
@@ -560,6 +573,7 @@ int main(void) {
       TEST(a_stamp_of_a_clock_that_ran_ahead_does_not_end_proofs),
       TEST(a_key_that_was_taken_back_is_proved_soon),
       TEST(tables_that_somebody_changed_are_proved_at_once),
+      TEST(a_proof_of_the_second_of_a_change_is_none_of_what_is_there_now),
       TEST(tables_that_somebody_changed_end_the_pause_after_a_failure),
       TEST(a_change_of_tables_that_lies_ahead_ends_no_pause),
       TEST(a_withdrawal_of_a_clock_that_ran_ahead_asks_for_one_proof),

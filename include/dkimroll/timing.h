@@ -54,7 +54,7 @@ int64_t timing_remove(const struct key *key, const struct policy_rules *rules);
 /* When the next proof of an active key is due at the latest of its signers, counted from the oldest proof; TIME_NEVER: the policy wants none, or the key
  * was never proved. Spread over the last quarter of prove-every by the lineage's id, so that keys that took over together are not proved together for ever. At
  * once before the record of a retired key goes (timing_is_proved_since), after a signer was taken back from a successor, and after somebody else changed the
- * tables of a signer. */
+ * tables of a signer: one of the same second does not count. */
 int64_t timing_proof(const struct lineage *lineage, const struct key *key);
 /* When an active key that could not be proved is proved again: after the pause that timing_backoff gave it, and at once when somebody else has changed the tables
  * of a signer since, because that may be the remedy, or a part of it. */

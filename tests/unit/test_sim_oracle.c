@@ -45,9 +45,9 @@ static void test_sim_oracle__mail_of_a_sender_that_somebody_dropped_may_be_unsig
 static void test_sim_oracle__another_sender_and_another_signer_have_no_part_in_that_excuse(void **state) {
   (void)state;
   struct sim_result result;
-  LIVE(&result, DROPPED, "at 3d2s defect sender-lost b.test s1", "at 3d3s signer s1 restarts", "at 3d4s mail b.test");
+  LIVE(&result, DROPPED, "at 3d3s defect sender-lost b.test s1", "at 3d4s signer s1 restarts", "at 3d5s mail b.test");
   expect_violation(&result, "I1", "b.test is not signed by s1");
-  LIVE(&result, DROPPED, "at 3d2s defect sender-lost a.test s2", "at 3d3s signer s2 restarts", "at 3d4s mail a.test");
+  LIVE(&result, DROPPED, "at 3d3s defect sender-lost a.test s2", "at 3d4s signer s2 restarts", "at 3d5s mail a.test");
   expect_violation(&result, "I1", "a.test is not signed by s2");
 }
 

@@ -78,7 +78,7 @@ static void prepare_handlers(struct keeper_setup *ret_setup) {
   count += opendkim_jobs_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
   count += survey_handlers(&keeper_rights.signers, keeper_rights.handlers + count);
   keeper_rights.handlers[count++] = keeper_walls_handler(&keeper_rights.walls);
-  *ret_setup = (struct keeper_setup){.handlers = keeper_rights.handlers, .handler_count = count, .walls = &keeper_rights.walls};
+  *ret_setup = (struct keeper_setup){.handlers = keeper_rights.handlers, .handler_count = count, .begin = openssl_begin, .walls = &keeper_rights.walls};
 }
 
 static int prepare_keeper(const struct policy *policy, const struct policy_signer *const *signers, size_t signer_count,

@@ -82,6 +82,7 @@ struct keeper_walls;
 struct keeper_setup {
   const struct keeper_handler *handlers; /* borrowed for ever */
   size_t handler_count;
+  int (*begin)(struct error *error); /* of struct keeper_handlers */
   unsigned workers; /* 0: one per core */
   struct keeper_walls *walls;
   const char *title; /* of the supervisor's process, at most 15 octets; NULL: dkimroll-keeper */

@@ -10,6 +10,7 @@
 struct keeper_handlers {
   const struct keeper_handler *items;
   size_t count;
+  int (*begin)(struct error *error); /* called once as a worker begins; if it fails, no job can be done there. NULL: nothing is needed */
 };
 
 /* Runs one job. *ret_result tells how it ended (code 0: done), with a code even if the handler forgot one; reply is emptied on failure. */

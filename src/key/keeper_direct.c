@@ -91,7 +91,7 @@ int keeper_direct_new(struct loop *loop, const struct keeper_handler *handlers, 
                       struct keeper **ret_keeper, struct error *error) {
   struct direct *direct = malloc(sizeof(*direct));
   if (!direct) return error_set(error, ERROR_NO_MEMORY, "out of memory while the keeper was made");
-  *direct = (struct direct){.keeper.ops = &direct_ops, .loop = loop, .handlers = {handlers, handler_count}};
+  *direct = (struct direct){.keeper.ops = &direct_ops, .loop = loop, .handlers = {handlers, handler_count, NULL}};
   TAILQ_INIT(&direct->jobs);
   *ret_keeper = &direct->keeper;
   return 0;

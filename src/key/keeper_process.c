@@ -95,7 +95,7 @@ static int keeper_supervise_for(const struct keeper_setup *setup, int descriptor
       .signal_descriptor = signal_descriptor,
       .workers = setup->workers > 0 ? setup->workers : keeper_count_cores(),
       .patience = {.respawn_first = KEEPER_RESPAWN_FIRST, .grace = KEEPER_GRACE, .finish = KEEPER_FINISH},
-      .handlers = {setup->handlers, setup->handler_count},
+      .handlers = {setup->handlers, setup->handler_count, setup->begin},
   };
   return keeper_supervise(&supervision);
 }

@@ -4,7 +4,6 @@
 
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keeper_frame.h"
-#include "dkimroll/openssl_memory.h"
 
 void keeper_job_run(const struct keeper_handlers *handlers, enum keeper_job job, struct reader *request,
                     struct buffer *reply, struct error *ret_result) {
@@ -60,8 +59,8 @@ static int keeper_worker_step(int descriptor, const struct keeper_handlers *hand
 int keeper_worker_run(int descriptor, const struct keeper_handlers *handlers) {
   CLEANUP(buffer_release) struct buffer octets = BUFFER_WITH_MAXIMUM(KEEPER_FRAME_MAX);
   struct error error = {0}, unusable = {0};
-  /* It would call good keys damaged for as long as it lives: it says why to the first who asks, and the supervisor makes another. */
-  const bool usable = openssl_begin(&unusable) == 0;
+  /* A worker that is of no use for as long as it lives says why to the first who asks, and the supervisor makes another. */
+  const bool usable = !handlers->begin || handlers->begin(&unusable) == 0;
   for (;;) {
     enum keeper_progress progress = KEEPER_PARTIAL;
     int result = keeper_frame_receive(descriptor, &octets, &progress, &error);

@@ -272,7 +272,7 @@ static void key_begin(void *context) {
 static int key_job(const struct desk *desk, enum keeper_job kind, struct buffer *payload, struct error *error) {
   struct key_roots roots = {0};
   struct keeper_handler handlers[KEY_JOBS_COUNT];
-  const struct keeper_handlers table = {handlers, KEY_JOBS_COUNT};
+  const struct keeper_handlers table = {.items = handlers, .count = KEY_JOBS_COUNT};
   CLEANUP(buffer_release) struct buffer reply = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
   int code = key_roots_add(&roots, desk->folder.path, error);
   key_jobs_handlers(&roots, handlers);

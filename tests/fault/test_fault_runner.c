@@ -50,7 +50,7 @@ static void fragment_end(void *context) {
 }
 
 static int run_job(const struct keeper_handler *handler, const struct buffer *payload, struct buffer *reply, struct error *error) {
-  const struct keeper_handlers handlers = {handler, 1};
+  const struct keeper_handlers handlers = {.items = handler, .count = 1};
   struct reader request = {.data = payload->data, .size = payload->size};
   if (payload->failed) return error_set(error, ERROR_NO_MEMORY, "out of memory for a job");
   struct error result = {0};

@@ -58,7 +58,7 @@ static int set_up(void **state) {
   workplace_write(desk.signer.key_table, table, 0600);
   workplace_write(desk.signer.signing_table, "*@example.com named\n", 0600);
   assert_int_equal(opendkim_roots_add(&desk.roots, &desk.signer, &error), 0);
-  desk.known = (struct keeper_handlers){desk.handlers, survey_handlers(&desk.roots, desk.handlers)};
+  desk.known = (struct keeper_handlers){.items = desk.handlers, .count = survey_handlers(&desk.roots, desk.handlers)};
   *state = &desk;
   return 0;
 }

@@ -147,7 +147,7 @@ static void bench_open(void) {
   count += opendkim_jobs_handlers(&bench.table_roots, bench.handlers + count);
   count += survey_handlers(&bench.table_roots, bench.handlers + count);
   bench.handlers[count++] = keeper_walls_handler(&bench.walls);
-  bench.all = (struct keeper_handlers){bench.handlers, count};
+  bench.all = (struct keeper_handlers){.items = bench.handlers, .count = count};
 }
 
 /* ---- frames ---- */

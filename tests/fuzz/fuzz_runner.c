@@ -112,7 +112,7 @@ static void expect_text(const char *name, const char *expected) {
 }
 
 static void write_fragment(struct fuzz_input input) {
-  const struct keeper_handlers handlers = {&bench.handler, 1};
+  const struct keeper_handlers handlers = {.items = &bench.handler, .count = 1};
   CLEANUP(buffer_release) struct buffer reply = BUFFER_WITH_MAXIMUM(ROOM);
   CLEANUP(runner_fragment_reply_release) struct runner_fragment_reply read = {0};
   struct reader request = {.data = input.data, .size = input.size};

@@ -169,7 +169,7 @@ struct keeper *sim_keeper_new(struct sim *sim, const struct keeper_handler *hand
   if (!keeper) abort();
   keeper->keeper.ops = &ops;
   keeper->sim = sim;
-  keeper->handlers = (struct keeper_handlers){handlers, count};
+  keeper->handlers = (struct keeper_handlers){.items = handlers, .count = count};
   TAILQ_INIT(&keeper->jobs);
   sim->keeper_dead = sim->keeper_dies = false;
   return &keeper->keeper;

@@ -73,7 +73,7 @@ static void job_fire(void *context) {
   if (world->keeper_dead) {
     error_set(&result, ERROR_UNREACHABLE, "the keeper has ended");
   } else {
-    const struct keeper_handlers handlers = {world->handlers, KEY_JOBS_COUNT + 1};
+    const struct keeper_handlers handlers = {.items = world->handlers, .count = KEY_JOBS_COUNT + 1};
     struct reader request = {.data = job->payload.data, .size = job->payload.size};
     keeper_job_run(&handlers, job->kind, &request, &reply, &result);
     world->counts.generated += job->kind == KEEPER_GENERATE && !result.code;

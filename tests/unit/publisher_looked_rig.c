@@ -189,7 +189,7 @@ static int job_submit(struct keeper *keeper, enum keeper_job kind, const struct 
   if (kind == KEEPER_RUN)
     run_command(rig, &request, &job->reply, &job->result);
   else
-    keeper_job_run(&(struct keeper_handlers){&fragments, 1}, kind, &request, &job->reply, &job->result);
+    keeper_job_run(&(struct keeper_handlers){.items = &fragments, .count = 1}, kind, &request, &job->reply, &job->result);
   (void)error;
   return loop_at(rig->loop, loop_boottime(rig->loop) + CALL_MS, job_fire, job, NULL);
 }

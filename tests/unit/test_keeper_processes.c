@@ -83,7 +83,7 @@ static void test_keeper__destroying_cancels_every_job_once_and_ends_all_processe
   CLEANUP_FREE char *fifo = make_fifo(fixture, "fifo");
   struct outcome *running = new_outcome(fixture);
   struct outcome *waiting = new_outcome(fixture);
-  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
+  start_impatient(fixture, (struct keeper_handlers){.items = rig_handlers, .count = RIG_HANDLERS});
   int supervisor = open_process(fixture->supervisor);
   int worker = open_process(identify(fixture).worker);
   /* Nobody opens the fifo: this job runs until its worker is killed. */
@@ -123,7 +123,7 @@ static void a_command_ends_with(struct fixture *fixture, bool supervisor_killed)
   CLEANUP_FREE char *words = text_format("trap 'echo >%s; exit 0' TERM; echo $$ >%s.new; mv %s.new %s; while :; do sleep 0.05; done", tidied, begun, begun, begun);
   CLEANUP_FREE char *text = NULL;
   size_t size = 0;
-  start_impatient(fixture, (struct keeper_handlers){handlers, 1});
+  start_impatient(fixture, (struct keeper_handlers){.items = handlers, .count = 1});
   submit_text(fixture, JOB_ECHO, words, new_outcome(fixture));
   assert_int_equal(loop_at(fixture->loop, clock_boottime() + 50, end_loop, fixture->loop, NULL), 0);
   assert_int_equal(loop_run(fixture->loop, NULL), 0);
@@ -302,7 +302,7 @@ static void test_keeper__a_job_that_hangs_long_after_its_deadline_gives_its_work
   struct fixture *fixture = *state;
   CLEANUP_FREE char *fifo = make_fifo(fixture, "fifo");
   struct outcome *outcome = new_outcome(fixture);
-  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
+  start_impatient(fixture, (struct keeper_handlers){.items = rig_handlers, .count = RIG_HANDLERS});
   pid_t worker = identify(fixture).worker;
   submit_wait(fixture, fifo, NULL, loop_boottime(fixture->loop) + 20, outcome);
   assert_ended(fixture, outcome, ERROR_TIMEOUT);
@@ -312,7 +312,7 @@ static void test_keeper__a_job_that_hangs_long_after_its_deadline_gives_its_work
 static void test_keeper__when_workers_die_one_after_the_other_it_gives_up_and_says_so(void **state) {
   struct fixture *fixture = *state;
   struct outcome *outcomes[KEEPER_DEATHS_MAX + 2];
-  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
+  start_impatient(fixture, (struct keeper_handlers){.items = rig_handlers, .count = RIG_HANDLERS});
   for (size_t i = 0; i < ARRAY_SIZE(outcomes); i++) {
     outcomes[i] = new_outcome(fixture);
     submit_text(fixture, JOB_DIE, "", outcomes[i]);
@@ -336,7 +336,7 @@ static void test_keeper__when_workers_die_one_after_the_other_it_gives_up_and_sa
 
 static void test_keeper__one_job_done_between_two_deaths_starts_the_count_anew(void **state) {
   struct fixture *fixture = *state;
-  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
+  start_impatient(fixture, (struct keeper_handlers){.items = rig_handlers, .count = RIG_HANDLERS});
   for (int i = 0; i < KEEPER_DEATHS_MAX + 2; i++) {
     run_job(fixture, JOB_DIE, "", ERROR_SYSTEM);
     assert_echo_works(fixture);
@@ -346,7 +346,7 @@ static void test_keeper__one_job_done_between_two_deaths_starts_the_count_anew(v
 /* The moment passed between the supervisor's look at its jobs and its sleep, about once in two hundred deaths. */
 static void test_keeper__a_respawn_that_became_due_just_before_the_sleep_is_not_slept_over(void **state) {
   struct fixture *fixture = *state;
-  start_impatient(fixture, (struct keeper_handlers){rig_handlers, RIG_HANDLERS});
+  start_impatient(fixture, (struct keeper_handlers){.items = rig_handlers, .count = RIG_HANDLERS});
   for (int i = 0; i < 300; i++) {
     struct outcome *death = new_outcome(fixture), *next = new_outcome(fixture);
     submit_text(fixture, JOB_DIE, "", death);

@@ -15,6 +15,7 @@
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keeper_frame.h"
 #include "dkimroll/keeper_worker.h"
+#include "dkimroll/openssl_memory.h"
 #include "workplace.h"
 
 static int answer(void *context, struct reader *request, struct buffer *reply, struct error *error) {
@@ -25,7 +26,7 @@ static int answer(void *context, struct reader *request, struct buffer *reply, s
 
 static pid_t start_worker(const char *configuration, int *ret_descriptor) {
   static const struct keeper_handler handler = {.job = KEEPER_READ_PUBLIC, .run = answer};
-  static const struct keeper_handlers handlers = {&handler, 1};
+  static const struct keeper_handlers handlers = {&handler, 1, openssl_begin};
   int ends[2];
   assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
   const pid_t pid = fork();

@@ -7,44 +7,22 @@
 
 #include <cmocka.h>
 
-#include <openssl/crypto.h>
-
 #include "dkimroll/cleanup.h"
 #include "dkimroll/keypair.h"
+#include "openssl_allocator.h"
 #include "workplace.h"
-
-/* Allocations of OpenSSL since the count was set to 0, and those from first on, so many of them, that fail. */
-static unsigned long count, first, failing;
-
-static bool fails(void) {
-  count++;
-  return first > 0 && count >= first && count - first < failing;
-}
-static void *allocate(size_t size, const char *file, int line) {
-  (void)file, (void)line;
-  return fails() ? NULL : malloc(size);
-}
-static void *reallocate(void *old, size_t size, const char *file, int line) {
-  (void)file, (void)line;
-  return fails() ? NULL : realloc(old, size);
-}
-static void release(void *memory, const char *file, int line) {
-  (void)file, (void)line;
-  free(memory);
-}
 
 enum { STRIDE = 23, FOR_EVER = 1000000 };
 
 static void read_without_memory(const char *path, unsigned long so_many) {
   struct error error = {0};
   unsigned long refused = 0;
-  for (first = 1;; first += STRIDE) {
+  for (unsigned long from = 1;; from += STRIDE) {
     CLEANUP(keypair_public_release) struct keypair_public key = {0};
-    count = 0;
-    failing = so_many;
+    openssl_allocations_begin(from, so_many);
     const int result = keypair_read_public(path, &key, &error);
-    const unsigned long used = count, from = first;
-    failing = 0;
+    const unsigned long used = openssl_count;
+    openssl_allocations_begin(0, 0);
     refused += result != 0;
     if (result && error.code != ERROR_NO_MEMORY && error.code != ERROR_SYSTEM) fail_msg("allocations %lu to %lu: %s", from, from + so_many, error.message);
     if (used < from) break;
@@ -97,6 +75,6 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_keypair_memory__a_damaged_key_is_one, make, clear),
   };
   /* Before the first allocation of OpenSSL, or not at all. */
-  if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1) return 1;
+  if (!openssl_allocator_install()) return 1;
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

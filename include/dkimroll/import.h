@@ -140,13 +140,18 @@ struct import {
   struct error *error;
 };
 
+/* What could not be compared for want of memory (code ERROR_NO_MEMORY; of any other nothing is noted) is not judged, or a key would be called another's, and its selector
+ * be reserved for ever: import->error is set, and nothing may be told or applied. */
+void import_note_lack(const struct import *import, int code);
+
 /* import_find.c, pure: what the surveys say. Makes import->keys from the surveys of import->signers, then which key signs for each domain. */
 int import_index(struct import_signer *signer, struct error *error) ERROR_USE_RESULT;
 int import_find_keys(struct import *import, struct error *error) ERROR_USE_RESULT;
 int import_find_signing(struct import *import, struct import_domain *domain, struct error *error) ERROR_USE_RESULT;
 /* The place of signer number place of the domain: its index in the policy. */
 struct import_signer *import_signer_of(const struct import *import, const struct import_domain *domain, size_t place);
-/* SigningTable lines that name key at one signer: next after `after` (0: the first) whose pattern is, or is not, one of the domain's senders; 0: none. ret_pattern: borrowed. */
+/* SigningTable lines that name key at one signer: next after `after` (0: the first) whose pattern is, or is not, one of the domain's senders; 0: none. ret_pattern: borrowed.
+ * Errors: import_note_lack. */
 unsigned import_next_line(const struct import_signer *signer, const struct import_key *key, size_t place, bool own, unsigned after,
                           struct table_span *ret_pattern);
 
@@ -158,7 +163,7 @@ bool import_signs_others(const struct import *import, const struct import_key *k
 /* Behind the place of a key in KeyTable: which lines of the SigningTable name it, and why they do not count. */
 void import_print_lines(FILE *out, const struct import *import, const struct import_key *key, size_t place);
 
-/* import_judge.c, pure: what DNS, proofs and age mean, and what becomes of each key. import->now counts. */
+/* import_judge.c, pure: what DNS, proofs and age mean, and what becomes of each key. import->now counts. Errors: import_note_lack. */
 void import_judge(struct import *import);
 /* Since when a selector with a date in it exists: "server-20260124", "202601", "20260124-2". false: it has none that is plausible at now. */
 bool import_selector_date(const char *selector, int64_t now, int64_t *ret_moment);

@@ -161,17 +161,18 @@ static const char *describe(const struct import_key *key, char *buffer, size_t s
 }
 
 /* Of a private key that cannot be read, the record tells the kind; RSA keys of the usual sizes have records of these (SubjectPublicKeyInfo, e = 65537). */
-static void find_kind(const struct import_key *key, struct adoption *adoption) {
+static int find_kind(const struct import_key *key, struct adoption *adoption, struct error *error) {
   static const struct {
     size_t octets;
     unsigned bits;
   } sizes[] = {{162, 1024}, {294, 2048}, {422, 3072}, {550, 4096}};
   const struct keypair_public *half = &key->first->public_half;
   struct record record = {0};
-  struct error unused = {0};
+  struct error reason = {0};
   adoption->algorithm = half->public_key ? half->algorithm : KEY_ALGORITHM_RSA;
   adoption->bits = half->public_key ? half->bits : 1;
-  if (half->public_key || !key->served || record_parse(key->record, strlen(key->record), &record, &unused)) return;
+  if (half->public_key || !key->served) return 0;
+  if (record_parse(key->record, strlen(key->record), &record, &reason)) return reason.code == ERROR_NO_MEMORY ? no_memory(error) : 0;
   if (record.algorithm == KEY_ALGORITHM_ED25519) {
     adoption->algorithm = KEY_ALGORITHM_ED25519;
     adoption->bits = 256;
@@ -179,6 +180,7 @@ static void find_kind(const struct import_key *key, struct adoption *adoption) {
   for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
     if (record.algorithm == KEY_ALGORITHM_RSA && record.public_key_size == sizes[i].octets) adoption->bits = sizes[i].bits;
   record_release(&record);
+  return 0;
 }
 
 static int adopt_key(struct writing *writing, const struct import_key *key, struct lineage *lineage) {
@@ -197,9 +199,9 @@ static int adopt_key(struct writing *writing, const struct import_key *key, stru
                               .zone = key->zone,
                               .owner = key->owner,
                               .reason = describe(key, reason, sizeof reason)};
-  find_kind(key, &adoption);
   fill_sightings(key, &adoption, reports);
-  int result = fill_places(writing->import, key, lineage, &adoption, places, writing->error);
+  int result = find_kind(key, &adoption, writing->error);
+  if (!result) result = fill_places(writing->import, key, lineage, &adoption, places, writing->error);
   if (!result) result = lifecycle_adopt(lineage, &adoption, writing->import->now, &writing->events, writing->error);
   free(reports);
   return result;

@@ -124,16 +124,19 @@ static struct import_key *find_key(struct import_domain *domain, const char *sel
   return NULL;
 }
 
-static void complete_key(const struct policy_domain *policy, const struct survey_key *first, struct import_key *key) {
-  struct error unused = {0};
-  if (selector_owner_name(key->selector, policy->name, key->name, &unused)) key->name[0] = '\0';
+static int complete_key(const struct policy_domain *policy, const struct survey_key *first, struct import_key *key, struct error *error) {
+  struct error reason = {0};
+  if (selector_owner_name(key->selector, policy->name, key->name, &reason)) key->name[0] = '\0';
   if (strlen(key->selector) >= SELECTOR_SIZE) key->name[0] = '\0';
   key->ttl_negative = -1;
   key->role = first->place == SURVEY_UNNAMED ? IMPORT_UNNAMED : IMPORT_UNUSED;
   /* A key that no verifier accepts has no record that could be built. */
   const struct keypair_public *half = &first->public_half;
-  if (half->public_key && record_build(half->algorithm, half->public_key, half->public_key_size, &key->expected, &unused))
-    key->expected = NULL;
+  if (!half->public_key || !record_build(half->algorithm, half->public_key, half->public_key_size, &key->expected, &reason)) return 0;
+  key->expected = NULL;
+  if (reason.code != ERROR_NO_MEMORY) return 0;
+  *error = reason;
+  return error->code;
 }
 
 static int add_keys_of(struct import *import, struct import_domain *domain, size_t place, size_t *room, struct error *error) {
@@ -169,8 +172,8 @@ int import_find_keys(struct import *import, struct error *error) {
     struct import_domain *domain = &import->domains[i];
     domain->keys = &import->keys[import->key_count];
     for (size_t j = 0; j < domain->policy->signer_count && !result; j++) result = add_keys_of(import, domain, j, &room, error);
-    for (size_t j = 0; j < domain->key_count; j++)
-      if (domain->keys[j].first) complete_key(domain->policy, domain->keys[j].first, &domain->keys[j]);
+    for (size_t j = 0; j < domain->key_count && !result; j++)
+      if (domain->keys[j].first) result = complete_key(domain->policy, domain->keys[j].first, &domain->keys[j], error);
     import->key_count += domain->key_count;
   }
   return result;
@@ -195,16 +198,22 @@ static bool span_is(struct table_span span, const char *text) {
   return span.size == strlen(text) && strncasecmp(span.text, text, span.size) == 0;
 }
 
+void import_note_lack(const struct import *import, int code) {
+  if (code == ERROR_NO_MEMORY) (void)!error_set(import->error, ERROR_NO_MEMORY, "out of memory while keys were compared with tables and records");
+}
+
 /* Is it, as it stands in this table, a sender that the policy gives to the domain? */
 static bool is_own_pattern(const struct import_signer *signer, const struct policy_domain *domain, struct table_span pattern) {
   CLEANUP_FREE char *everybody = text_format("*@%s", domain->name);
   const size_t count = domain->sender_count > 0 ? domain->sender_count : 1;
   bool own = false;
+  if (!everybody) import_note_lack(signer->import, ERROR_NO_MEMORY);
   for (size_t i = 0; i < count && everybody && !own; i++) {
     CLEANUP_FREE char *text = NULL;
     struct error unused = {0};
-    if (table_sender_pattern(signing_kind(signer), domain->sender_count > 0 ? domain->senders[i] : everybody, &text, &unused) == 0)
-      own = span_is(pattern, text);
+    const int result = table_sender_pattern(signing_kind(signer), domain->sender_count > 0 ? domain->senders[i] : everybody, &text, &unused);
+    import_note_lack(signer->import, result);
+    own = result == 0 && span_is(pattern, text);
   }
   return own;
 }

@@ -48,28 +48,30 @@ static void judge_age(const struct import *import, struct import_key *key) {
 
 /* ---- DNS ---- */
 
-static bool is_revoked(const char *text) {
+static bool is_revoked(const struct import *import, const char *text) {
   struct record record = {0};
   struct error unused = {0};
-  if (record_parse(text, strlen(text), &record, &unused)) return false;
+  const int result = record_parse(text, strlen(text), &record, &unused);
+  import_note_lack(import, result);
+  if (result) return false;
   const bool revoked = record.revoked;
   record_release(&record);
   return revoked;
 }
 
 /* Which of the records that servers serve is the one that counts: one that belongs to the private key, else the first. */
-static void choose_record(struct import_key *key) {
+static void choose_record(const struct import *import, struct import_key *key) {
   const struct keypair_public *half = &key->first->public_half;
   for (size_t i = 0; i < key->server_count; i++) {
     const char *text = key->servers[i].record;
     if (!text || (key->served && key->belongs)) continue;
-    bool good = false; /* nor for want of memory: what cannot be said to belong is not taken for it */
-    (void)!record_holds(text, half->algorithm, half->public_key, half->public_key_size, &good, NULL);
+    bool good = false;
+    import_note_lack(import, record_holds(text, half->algorithm, half->public_key, half->public_key_size, &good, NULL));
     if (key->served && !good) continue;
     key->served = true;
     key->record = text;
     key->belongs = good;
-    key->revoked = is_revoked(text);
+    key->revoked = is_revoked(import, text);
   }
   for (size_t i = 0; i < key->server_count; i++) {
     if (!key->record || !text_equal(key->servers[i].record, key->record)) continue;
@@ -142,6 +144,7 @@ static bool name_is_stable(const struct import *import, const struct import_key 
   const struct import_signer *signer = import_signer_of(import, key->domain, place);
   const struct survey_key *entry = key->at[place];
   char *name = policy_signer_key_name(signer->policy, key->domain->policy->name, "x");
+  if (!name) import_note_lack(import, ERROR_NO_MEMORY);
   const bool stable = entry && !entry->literal && text_equal(name, entry->name);
   free(name);
   return stable;
@@ -217,11 +220,13 @@ static void judge_signing(const struct import *import, struct import_key *key) {
   key->replace = key->weak || (key->served && !key->belongs);
 }
 
-static bool is_own_form(const struct import_key *key) {
+static bool is_own_form(const struct import *import, const struct import_key *key) {
   char *text = NULL;
   struct error unused = {0};
   const enum key_algorithm algorithm = key->first->public_half.algorithm == KEY_ALGORITHM_ED25519 ? KEY_ALGORITHM_ED25519 : KEY_ALGORITHM_RSA;
-  const bool own = record_build_revoked(algorithm, &text, &unused) == 0 && text_equal(text, key->record);
+  const int result = record_build_revoked(algorithm, &text, &unused);
+  import_note_lack(import, result);
+  const bool own = result == 0 && text_equal(text, key->record);
   free(text);
   return own;
 }
@@ -238,7 +243,7 @@ static void judge_unused(const struct import *import, struct import_key *key) {
     leave(key, why, "");
     return;
   }
-  key->fate = key->served && key->revoked && is_own_form(key) ? IMPORT_REVOKED : IMPORT_RETIRED;
+  key->fate = key->served && key->revoked && is_own_form(import, key) ? IMPORT_REVOKED : IMPORT_RETIRED;
 }
 
 /* Does a template make selectors like this one? Only digits differ, and "-2" at the end. */
@@ -267,7 +272,7 @@ static bool fits_policy(const struct import *import, const struct import_key *ke
  * program, which signs with it, and nobody here can know. */
 static void judge_unnamed(const struct import *import, struct import_key *key) {
   if (is_out_of_reach(key)) return;
-  const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
+  const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(import, key)));
   if (own_record && fits_policy(import, key)) {
     /* A reservation is for ever: what may be known at the next attempt is not decided at this one. */
     if (key->domain->signs && key->domain->signs->fate == IMPORT_LEFT) {
@@ -287,7 +292,7 @@ static void judge_unnamed(const struct import *import, struct import_key *key) {
 }
 
 static void judge_key(const struct import *import, struct import_key *key) {
-  choose_record(key);
+  choose_record(import, key);
   judge_age(import, key);
   key->weak = key->first->public_half.algorithm == KEY_ALGORITHM_RSA && key->first->public_half.public_key &&
               key->first->public_half.bits < IMPORT_WEAK_BITS;
@@ -299,11 +304,12 @@ static int compare_since(const void *a, const void *b) {
 }
 
 /* The oldest ones first: what is left is for another time. */
-static void limit_keys(struct import_domain *domain) {
+static void limit_keys(const struct import *import, struct import_domain *domain) {
   struct import_key **order = calloc(domain->key_count + 1, sizeof(struct import_key *));
   const size_t taken = domain->living + IMPORT_ROOM_KEPT, left = taken < LINEAGE_KEYS_MAX ? LINEAGE_KEYS_MAX - taken : 0;
   const size_t room = left < IMPORT_ADOPTED_MAX ? left : IMPORT_ADOPTED_MAX;
   size_t count = 0;
+  if (!order) import_note_lack(import, ERROR_NO_MEMORY);
   for (size_t i = 0; order && i < domain->key_count; i++)
     if (domain->keys[i].fate > IMPORT_ACTIVE && domain->keys[i].fate != IMPORT_UNRELATED) order[count++] = &domain->keys[i];
   if (order) qsort(order, count, sizeof(struct import_key *), compare_since);
@@ -327,6 +333,6 @@ void import_judge(struct import *import) {
       else
         judge_unused(import, key);
     }
-    limit_keys(domain);
+    limit_keys(import, domain);
   }
 }

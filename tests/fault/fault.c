@@ -1,6 +1,7 @@
 #include "fault.h"
 
 #include <setjmp.h>
+#include <search.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,9 +34,41 @@ static struct {
   const void *caller; /* where it was called */
   char workload[64]; /* its name: the workload itself is gone when a test has failed */
   unsigned long n; /* of the attempt under way; 0: none */
+  const struct fault_workload *noting; /* each call is noted where it is made; NULL: no */
+  void *places;                        /* tree of struct fault_place */
+  size_t place_count;
   char *shown[MESSAGES_MAX];
   size_t shown_count;
 } fault;
+
+/* A chain of callers in a situation. */
+struct fault_place {
+  uint64_t chain, situation;
+  unsigned long calls; /* of it */
+  unsigned long n;     /* of one of these, each as likely as the others */
+};
+
+static int fault_place_compare(const void *a, const void *b) {
+  const struct fault_place *left = a, *right = b;
+  if (left->chain != right->chain) return left->chain < right->chain ? -1 : 1;
+  return (left->situation > right->situation) - (left->situation < right->situation);
+}
+
+static void fault_place_note(void) {
+  void *frames[FRAMES_MAX];
+  const int count = backtrace(frames, FRAMES_MAX);
+  struct fault_place key = {.chain = 14695981039346656037u, .situation = fault.noting->situation(fault.noting->context)};
+  for (int i = 0; i < count; i++) key.chain = (key.chain ^ (uintptr_t)frames[i]) * 1099511628211u; /* FNV-1a, of whole addresses */
+  struct fault_place **found = tfind(&key, &fault.places, fault_place_compare);
+  struct fault_place *place = found ? *found : malloc(sizeof *place);
+  assert_non_null(place);
+  if (!found) {
+    *place = key;
+    fault.place_count++;
+    assert_non_null(tsearch(place, &fault.places, fault_place_compare));
+  }
+  if (lrand48() % (long)++place->calls == 0) place->n = fault.count;
+}
 
 /* The outermost of the functions that were inlined into one frame: each is a string of its own in the buffer. */
 static const char *fault_symbolize(const void *frame, const char *what, char buffer[PLACE_TEXT_SIZE]) {
@@ -69,7 +102,10 @@ static bool fault_is_for_helper(void) {
 }
 
 bool fault_hits(const char *name, const void *caller) {
-  if (!fault.armed || fault.paused || ++fault.count != fault.fail_at) return false;
+  if (!fault.armed || fault.paused) return false;
+  fault.count++;
+  if (fault.noting) fault_place_note();
+  if (fault.count != fault.fail_at) return false;
   if (fault_is_for_helper()) {
     fault.fail_at++;
     return false;
@@ -168,30 +204,60 @@ static unsigned long fault_number(const char *name, unsigned long standard) {
   return text && *text ? strtoul(text, NULL, 10) : standard;
 }
 
+static void fault_all(const struct fault_workload *workload, unsigned long calls, unsigned long *attempts) {
+  /* Where a process that was forked fails at its own nth call, this one may come to its end before. */
+  for (unsigned long i = 1; fault_attempt(workload, i) || (workload->forks && i < calls); i++) ++*attempts;
+}
+
+static void fault_sample(const struct fault_workload *workload, unsigned long calls, unsigned long sample, unsigned long *attempts) {
+  /* One in each of as many equal parts: spread over all that the workload does. */
+  for (; *attempts < sample && *attempts < calls; ++*attempts)
+    fault_attempt(workload, calls <= sample ? *attempts + 1 : 1 + (*attempts * calls + (unsigned long)lrand48() % calls) / sample);
+}
+
+/* Tries so many of the places that were noted, chosen by the seed. */
+static void fault_places(const struct fault_workload *workload, unsigned long limit, unsigned long *attempts) {
+  const size_t count = fault.place_count;
+  unsigned long *chosen = calloc(count, sizeof *chosen);
+  assert_non_null(chosen);
+  for (; fault.place_count > 0; fault.place_count--) {
+    struct fault_place *place = *(struct fault_place **)fault.places; /* any: the root */
+    const size_t i = count - fault.place_count, j = (size_t)lrand48() % (i + 1);
+    chosen[i] = chosen[j];
+    chosen[j] = place->n;
+    tdelete(place, &fault.places, fault_place_compare);
+    free(place);
+  }
+  for (; *attempts < count && *attempts < limit; ++*attempts) fault_attempt(workload, chosen[*attempts]);
+  free(chosen);
+  print_message("%s: %zu different calls\n", workload->name, count);
+}
+
 void fault_each(const struct fault_workload *workload) {
   const char *wish = getenv("FAULTS");
-  const bool all = wish && text_equal(wish, "all");
-  const unsigned long sample = all ? 0 : fault_number("FAULTS", workload->costly ? SAMPLE / 4 : SAMPLE), only = fault_number("FAULT_N", 0);
+  const bool every = wish && text_equal(wish, "every"), all = wish && text_equal(wish, "all");
+  const unsigned long only = fault_number("FAULT_N", 0), seed = fault_number("SEED", SEED);
   unsigned long attempts = 0;
   text_copy(fault.workload, sizeof fault.workload, workload->name);
   __sanitizer_set_death_callback(fault_tell);
+  srand48((long)seed);
   if (only) {
     fault_attempt(workload, only);
     return;
   }
-  /* Once without a fault, to know how many calls there are. */
+  /* Once without a fault, to know how many calls there are, and where. */
+  fault.noting = every || !workload->situation ? NULL : workload;
   fault_attempt(workload, CALLS_MAX);
+  fault.noting = NULL;
   const unsigned long calls = fault.count;
   assert_true(calls > 0 && calls < CALLS_MAX);
-  const unsigned long seed = fault_number("SEED", SEED);
-  srand48((long)seed);
-  /* Where a process that was forked fails at its own nth call, this one may come to its end before. */
-  for (unsigned long i = 1; all ? fault_attempt(workload, i) || (workload->forks && i < calls) : i <= sample; i++) {
-    attempts++;
-    /* One in each of as many equal parts: spread over all that the workload does. */
-    if (!all) fault_attempt(workload, calls <= sample ? i : 1 + ((i - 1) * calls + (unsigned long)lrand48() % calls) / sample);
-    if (!all && i == calls) break;
-  }
+  const unsigned long sample = fault_number("FAULTS", workload->costly ? SAMPLE / 4 : SAMPLE);
+  if (fault.places)
+    fault_places(workload, all ? calls : sample, &attempts);
+  else if (all || every)
+    fault_all(workload, calls, &attempts);
+  else
+    fault_sample(workload, calls, sample, &attempts);
   print_message("%s: %lu of %lu calls failed, seed %lu\n", workload->name, attempts, calls, seed);
   if (__lsan_do_recoverable_leak_check()) fail_msg("%s leaks; FAULT_LEAKS=1 says at which n", workload->name);
 }

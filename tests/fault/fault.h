@@ -2,13 +2,15 @@
  * life: out of memory, disk full, too many files, a statement that does not succeed. Libraries and the tests' own helpers call the real functions: the objects of
  * src are linked from a copy of the library in which these names are others (fault_calls.list).
  *
- * A workload is tried with n = 1, 2, 3, ... until it comes through without a failure, or with a sample of them (FAULTS=n: that many, chosen by SEED;
- * FAULTS=all). FAULT_SHOW=1 prints every message once; FAULT_N=n tries n alone and says where it failed; FAULT_LEAKS=1 looks for leaks after each. */
+ * A workload is tried with n = 1, 2, 3, ... until it comes through without a failure (FAULTS=all), or with a sample of them (FAULTS=n: that many, chosen by SEED).
+ * Of one that says in which situation it is, calls of the same chain of callers in the same situation are one, of which SEED chooses; FAULTS=every tries each call of
+ * these too, which can take days. FAULT_SHOW=1 prints every message once; FAULT_N=n tries n alone and says where it failed; FAULT_LEAKS=1 looks for leaks after each. */
 #ifndef DKIMROLL_TESTS_FAULT_H
 #define DKIMROLL_TESTS_FAULT_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "dkimroll/error.h"
 
@@ -21,6 +23,9 @@ struct fault_workload {
   /* After each attempt, without faults. whole: act returned 0, so everything has to be done; else it has to be as before, or whole. NULL: nothing to look at. */
   void (*check)(void *context, bool whole);
   void (*end)(void *context); /* undoes begin */
+  /* For one that lives long: a number of its present situation, such that a call by the same chain of callers in the same situation is the same once more (a poll
+   * that goes on). Called between any two calls: it only reads what is in memory. NULL: every call counts. */
+  uint64_t (*situation)(const void *context);
   const char *place;          /* what every message has to contain, such as the path; NULL: nothing certain */
   bool forks;                 /* the call that fails may be one of a process that it forked */
   bool once;                  /* after a failure, act is not tried again without a fault before end */

@@ -287,9 +287,16 @@ struct wish {
   const char *name;
   int (*command)(const struct cli *cli);
   enum store_request_kind kind;
+  uint64_t (*situation)(const void *context);
   struct daemon_desk daemon;
   struct store *holder;
 };
+
+/* Whoever waits for the holder looks again and again, and nothing changes. */
+static uint64_t wish_situation(const void *context) {
+  (void)context;
+  return 0;
+}
 
 static void wish_begin(void *context) {
   struct wish *wish = context;
@@ -358,9 +365,11 @@ static void wish_check(void *context, bool whole) {
 static void test_fault_daemon__what_a_person_wants_is_asked_for_or_said_that_not(void **state) {
   (void)state;
   struct wish wishes[] = {{.name = "revoke beside a daemon", .command = cli_command_revoke, .kind = REQUEST_REVOKE},
-                          {.name = "hold beside a daemon", .command = cli_command_hold, .kind = REQUEST_HOLD}};
+                          {.name = "hold beside a daemon", .command = cli_command_hold, .kind = REQUEST_HOLD},
+                          {.name = "rotate beside a daemon", .command = cli_command_rotate, .kind = REQUEST_ROTATE, .situation = wish_situation}};
   for (size_t i = 0; i < ARRAY_SIZE(wishes); i++) {
-    const struct fault_workload workload = {.name = wishes[i].name, .context = &wishes[i], .begin = wish_begin, .act = wish_act, .check = wish_check, .end = wish_end};
+    const struct fault_workload workload = {.name = wishes[i].name, .context = &wishes[i], .begin = wish_begin, .act = wish_act, .check = wish_check, .end = wish_end,
+                                            .situation = wishes[i].situation};
     fault_each(&workload);
   }
 }

@@ -105,12 +105,47 @@ static const struct keeper_ops keeper_ops = {.submit = keeper_take};
 
 /* ---- store and clock, with faults in between ---- */
 
+static uint64_t mix(uint64_t hash, uint64_t value) { return (hash ^ value) * 1099511628211u; /* FNV-1a, of whole numbers */ }
+
+static uint64_t mix_known(uint64_t hash, int64_t moment) { return mix(hash, moment != TIME_UNSET); }
+
+static uint64_t mix_key(uint64_t hash, const struct key *key) {
+  const int64_t facts[] = {key->created_at, key->generated_at, key->published_at, key->right_at, key->confirmed_at, key->ready_at, key->revoke_at,
+                           key->revoked_at, key->deleted_at, key->absent_at, key->files_seen_at, key->contested_at, key->compromised_at, key->lingers_until};
+  hash = mix(mix(hash, (uint64_t)key->state), key->intent_open ? 1 + (uint64_t)key->intent : 0);
+  hash = mix(mix(hash, key->failures), key->proof_failures);
+  for (size_t i = 0; i < ARRAY_SIZE(facts); i++) hash = mix_known(hash, facts[i]);
+  for (size_t i = 0; i < key->placement_count; i++) {
+    const struct placement *placement = &key->placements[i];
+    hash = mix_known(mix_known(mix_known(hash, placement->switched_at), placement->proved_at), placement->drained_at);
+    hash = mix(mix(mix(hash, placement->file_made), placement->destroyed), placement->damage);
+  }
+  return hash;
+}
+
+static void note_situations(struct world *world, const struct store_commit *commit) {
+  for (size_t i = 0; i < commit->lineage_count; i++) {
+    const struct lineage *lineage = commit->lineages[i];
+    uint64_t hash = mix(mix(14695981039346656037u, lineage->failures), lineage->rotate_requested);
+    for (size_t j = 0; j < lineage->key_count; j++) hash = mix_key(hash, &lineage->keys[j]);
+    world->situations[lineage->id % WORLD_SITUATIONS] = hash;
+  }
+}
+
+uint64_t world_situation(const struct world *world) {
+  uint64_t hash = 0;
+  for (size_t i = 0; i < WORLD_SITUATIONS; i++) hash = mix(hash, world->situations[i]);
+  return hash;
+}
+
 static int world_commit(struct store *store, const struct store_commit *commit, struct error *error) {
   struct world *world = WORLD_OF(store->ops, store_ops);
   world->counts.commits++;
   world_step(world);
   if (world->commits_left && --world->commits_left == 0) return error_set(error, ERROR_SYSTEM, "the disk is full");
-  return world->store_real->commit(store, commit, error);
+  const int code = world->store_real->commit(store, commit, error);
+  if (code == 0) note_situations(world, commit);
+  return code;
 }
 
 static int world_claim(struct store *store, int64_t now, size_t limit, const char *const *domains, size_t domain_count,

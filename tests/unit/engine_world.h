@@ -21,6 +21,7 @@ enum {
   WORLD_NOW = 1800000000,
   WORLD_DAY = 86400,
   WORLD_SERVERS = 2,
+  WORLD_SITUATIONS = 8, /* domains whose situations are told apart */
   WORLD_SIGNERS_MAX = 3,
   WORLD_NEGATIVE_TTL = 300,
   WORLD_FOUND_TTL = 5 * 3600,
@@ -105,6 +106,7 @@ struct world {
   bool stop_at_event; /* the listener stops the engine */
   bool compromised;   /* keys are in other hands: their records may go at any time (I2 is waived) */
   struct observe_server crowd[KEY_SIGHTINGS_MAX + 1]; /* too_many_servers */
+  uint64_t situations[WORLD_SITUATIONS]; /* of the domains, by the number of their row */
   size_t violations;
   char violation[512]; /* the first */
 };
@@ -124,6 +126,9 @@ void world_live(struct world *world, int days);
 void world_request(struct world *world, enum store_request_kind kind, const char *domain);
 /* "generated published active": the states of the domain's living keys, oldest first; caller frees. */
 char *world_states(struct world *world, const char *domain);
+/* A number of how far the keys of all domains have come, as it was stored last: their states, the facts that are known of them, what failed. Only a step changes
+ * it, however often the engine looks in between. Reads memory alone. */
+uint64_t world_situation(const struct world *world);
 /* An operator edits the tables: domain is signed with selector there, or ("") not at all. */
 void world_edit_tables(struct world *world, int signer, const char *domain, const char *selector);
 /* Selector that signs for domain at signer number; "" none. */

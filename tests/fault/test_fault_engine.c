@@ -10,7 +10,7 @@
 
 struct life {
   struct world *world;
-  int days, peace; /* of trouble, and after it */
+  int hours, peace; /* of trouble, and days after it */
   const char *policy; /* domains */
   const char *rules;  /* of the policy; NULL: the usual ones */
 };
@@ -35,7 +35,7 @@ static void rotation_begin(void *context) {
 static void emergency_begin(void *context) {
   struct life *life = context;
   life_begin(life);
-  world_live(life->world, 2);
+  world_live(life->world, 1);
   CLEANUP_FREE char *states = world_states(life->world, "a.example");
   assert_string_equal(states, "active ready");
   life->world->compromised = true;
@@ -44,7 +44,7 @@ static void emergency_begin(void *context) {
 
 static int life_act(void *context, struct error *error) {
   struct life *life = context;
-  return world_run(life->world, (int64_t)life->days * WORLD_DAY, error);
+  return world_run(life->world, (int64_t)life->hours * 3600, error);
 }
 
 static uint64_t life_situation(const void *context) {
@@ -89,9 +89,9 @@ static void life_end(void *context) {
   free(life->world);
 }
 
-static void fault_life(const char *name, void (*begin)(void *), int days) {
+static void fault_life(const char *name, void (*begin)(void *), int hours) {
   /* No new rotation begins in the time of peace: it would be the whole cost of an attempt. */
-  struct life life = {.days = days, .peace = 14, .policy = "a.example: {signers: [first, second]}, b.example: {}"};
+  struct life life = {.hours = hours, .peace = 14, .policy = "a.example: {signers: [first, second]}, b.example: {}"};
   /* The second act is the check itself, which lives on. */
   const struct fault_workload workload = {
       .name = name, .context = &life, .begin = begin, .act = life_act, .check = life_check, .end = life_end, .situation = life_situation, .once = true};
@@ -100,12 +100,12 @@ static void fault_life(const char *name, void (*begin)(void *), int days) {
 
 static void test_fault_engine__first_keys_come_to_sign(void **state) {
   (void)state;
-  fault_life("first keys", life_begin, 1);
+  fault_life("first keys", life_begin, 24);
 }
 
 static void test_fault_engine__a_revocation_comes_to_its_end(void **state) {
   (void)state;
-  struct life life = {.days = 2, .peace = 3, .policy = "a.example: {signers: [first, second]}, b.example: {}", .rules = "rotate-every: 90d, standby: 1"};
+  struct life life = {.hours = 12, .peace = 2, .policy = "a.example: {signers: [first, second]}, b.example: {}", .rules = "rotate-every: 90d, standby: 1"};
   const struct fault_workload workload = {
       .name = "revocation", .context = &life, .begin = emergency_begin, .act = life_act, .check = life_check, .end = life_end, .situation = life_situation, .once = true, .costly = true};
   fault_each(&workload);
@@ -113,7 +113,7 @@ static void test_fault_engine__a_revocation_comes_to_its_end(void **state) {
 
 static void test_fault_engine__a_rotation_comes_to_its_end(void **state) {
   (void)state;
-  fault_life("rotation", rotation_begin, 12);
+  fault_life("rotation", rotation_begin, 12 * 24);
 }
 
 #define FAULT_TEST(name) cmocka_unit_test_teardown(test_fault_engine__##name, fault_teardown)

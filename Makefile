@@ -48,7 +48,7 @@ SOURCES := $(filter-out src/main.c,$(wildcard $(ONLY)))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libdkimroll.a
 # Tests with an allocator of their own, beside which there is no room for that of the sanitizers.
-OWN_ALLOCATOR := test_call_filter_memory test_dkim_signature_memory
+OWN_ALLOCATOR := test_call_filter_memory test_dkim_signature_memory test_message_memory
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(filter-out $(if $(SANITIZE),$(OWN_ALLOCATOR:%=tests/unit/%.c)),$(wildcard tests/unit/test_*.c)))
 UNIT_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard tests/unit/test_*.c),$(wildcard tests/unit/*.c)))
 

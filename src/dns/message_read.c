@@ -96,12 +96,56 @@ static int read_question(struct message *message, const uint8_t *octets, size_t 
   return message_name_text(ldns_rr_owner(rr), message->question_name, error);
 }
 
+/* The types that anything is concluded from. */
+static bool is_of_use(const ldns_rr *rr) {
+  static const ldns_rr_type types[] = {LDNS_RR_TYPE_TXT, LDNS_RR_TYPE_CNAME, LDNS_RR_TYPE_DNAME, LDNS_RR_TYPE_NS,
+                                       LDNS_RR_TYPE_SOA, LDNS_RR_TYPE_A,     LDNS_RR_TYPE_AAAA, LDNS_RR_TYPE_RRSIG};
+  for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+    if (ldns_rr_get_type(rr) == types[i]) return true;
+  return false;
+}
+
+/* Where the RDATA of the record at position begins, whose owner name ldns has read. */
+static size_t rdata_position(const struct reader *reader, size_t position) {
+  enum { POINTER = 0xc0, TYPE_TO_LENGTH = 10 };
+  while (reader->data[position] != 0 && reader->data[position] < POINTER) position += reader->data[position] + 1u;
+  return position + (reader->data[position] < POINTER ? 1 : 2) + TYPE_TO_LENGTH;
+}
+
+/* ldns_wire2rdf passes over a field for which there is no memory, and says that all is well. Uncompressed, RDATA is never smaller than it was. */
+static bool lacks_field(const ldns_rr *rr, size_t size) {
+  size_t octets = 0;
+  for (size_t i = 0; i < ldns_rr_rd_count(rr); i++) octets += ldns_rdf_size(ldns_rr_rdf(rr, i));
+  return size > 0 && (octets < size || ldns_rr_rd_count(rr) < ldns_rr_descriptor_minimum(ldns_rr_descript(ldns_rr_get_type(rr))));
+}
+
+/* A record that lacks a field is read once more: if it lacks the same one again, it was sent like that. */
+static int read_whole(struct reader *reader, ldns_rr **ret_rr, struct error *error) {
+  const size_t begin = reader->position;
+  size_t fields = 0;
+  for (int attempt = 0; attempt < 2; attempt++) {
+    CLEANUP(rr_free) ldns_rr *rr = NULL;
+    reader->position = begin;
+    const ldns_status status = ldns_wire2rr(&rr, reader->data, reader->size, &reader->position, LDNS_SECTION_ANSWER);
+    if (status != LDNS_STATUS_OK) return malformed(error, status, reader->position);
+    const size_t rdata = rdata_position(reader, begin), size = reader->position - rdata;
+    const size_t announced = (size_t)reader->data[rdata - 2] << 8 | reader->data[rdata - 1];
+    if (is_of_use(rr) && size != announced) return malformed(error, LDNS_STATUS_WIRE_RDATA_ERR, reader->position);
+    if (!is_of_use(rr) || !lacks_field(rr, size)) {
+      *ret_rr = TAKE_PTR(rr);
+      return 0;
+    }
+    if (attempt == 1 && ldns_rr_rd_count(rr) == fields) return malformed(error, LDNS_STATUS_WIRE_RDATA_ERR, reader->position);
+    fields = ldns_rr_rd_count(rr);
+  }
+  return malformed(error, LDNS_STATUS_MEM_ERR, begin);
+}
+
 static int read_section(struct message *message, enum message_section section, size_t count, struct reader *reader,
                         struct error *error) {
   for (size_t i = 0; i < count; i++) {
     CLEANUP(rr_free) ldns_rr *rr = NULL;
-    ldns_status status = ldns_wire2rr(&rr, reader->data, reader->size, &reader->position, LDNS_SECTION_ANSWER);
-    if (status != LDNS_STATUS_OK) return malformed(error, status, reader->position);
+    if (read_whole(reader, &rr, error) < 0) return error->code;
     if (read_record(message, section, rr, error) < 0) return error->code;
   }
   return 0;

@@ -139,6 +139,38 @@ static void test_message__cut_anywhere_is_a_protocol_error(void **state) {
   buffer_release(&buffer);
 }
 
+/* One record with such data; true: the message is read. */
+static bool data_is_read(uint16_t type, const void *data, size_t size) {
+  struct buffer buffer = BUFFER_WITH_MAXIMUM(MESSAGE_ROOM);
+  CLEANUP(message_cleanup) struct message *message = NULL;
+  struct error error = {0};
+  add_header(&buffer, 0x8400, 1, 0, 0);
+  add_name(&buffer, "s1.example");
+  buffer_add_u16(&buffer, type);
+  buffer_add_u16(&buffer, CLASS_IN);
+  buffer_add_u16(&buffer, 0xc00c);
+  add_record_head(&buffer, type, CLASS_IN, 300, (uint16_t)size);
+  buffer_add(&buffer, data, size);
+  assert_false(buffer.failed);
+  const int result = message_parse(buffer.data, buffer.size, &message, &error);
+  assert_true(result == 0 || result == ERROR_PROTOCOL);
+  buffer_release(&buffer);
+  return result == 0;
+}
+
+static void test_message__data_that_its_type_does_not_have_is_refused(void **state) {
+  (void)state;
+  static const uint8_t soa[] = "\3ns1\xc0\x0c\3who\xc0\x0c\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0\5";
+  assert_true(data_is_read(DNS_TYPE_TXT, "\3abc\3def", 8));
+  assert_false(data_is_read(DNS_TYPE_TXT, "\3abc\3de", 7));
+  assert_true(data_is_read(DNS_TYPE_A, "\300\0\2\1", 4));
+  assert_false(data_is_read(DNS_TYPE_A, "\300\0\2\1\0", 5));
+  assert_true(data_is_read(DNS_TYPE_SOA, soa, sizeof soa - 1));
+  assert_false(data_is_read(DNS_TYPE_SOA, soa, sizeof soa - 5));
+  assert_true(data_is_read(DNS_TYPE_NS, "\3ns1\xc0\x0c", 6));
+  assert_false(data_is_read(DNS_TYPE_NS, "\3ns1\xc0\x0c\0", 7));
+}
+
 static void test_message__truncated_reply_keeps_what_is_whole(void **state) {
   (void)state;
   struct buffer buffer = full_answer();
@@ -418,6 +450,7 @@ int main(void) {
       cmocka_unit_test(test_message__reads_records_without_opt_and_tsig),
       cmocka_unit_test(test_message__names_in_rdata_are_uncompressed),
       cmocka_unit_test(test_message__cut_anywhere_is_a_protocol_error),
+      cmocka_unit_test(test_message__data_that_its_type_does_not_have_is_refused),
       cmocka_unit_test(test_message__truncated_reply_keeps_what_is_whole),
       cmocka_unit_test(test_message__pointer_to_itself_is_refused),
       cmocka_unit_test(test_message__more_than_one_question_is_refused),

@@ -21,20 +21,6 @@
 #include "dkimroll/text.h"
 #include "workplace.h"
 
-/* The folder of the test that runs. */
-static int set_up(void **state) {
-  struct workplace *workplace = calloc(1, sizeof(*workplace));
-  workplace_make(workplace, "/tmp");
-  *state = workplace;
-  return 0;
-}
-
-static int tear_down(void **state) {
-  workplace_remove(*state);
-  free(*state);
-  return 0;
-}
-
 static const struct file_rights own_rights = {.owner = 0, .group = 0, .mode = 0600};
 
 static void assert_done(int result, const struct error *error) {
@@ -471,7 +457,7 @@ static void test_keypair__a_copy_never_overwrites_another_key(void **state) {
   assert_pair(path, &other);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, workplace_setup, workplace_teardown)
 
 static void test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it(void **state) {
   (void)state;

@@ -187,12 +187,24 @@ static inline void item_release(struct signer_item *item) {
   free((char *)(uintptr_t)item->previous_key_path);
 }
 
+/* One operation with one item, which succeeds. */
+static inline void stage_succeed(struct stage *stage, operation_start *start, const struct signer_item *item) {
+  stage_run(stage, start, item, 1, DEADLINE_MS);
+  assert_success(stage, 0);
+}
+
+/* The first key of example.com, s1, which signs when it is returned. */
+static inline struct signer_item stage_first_key(struct stage *stage) {
+  struct signer_item item = item_of(stage, "example.com", "s1", NULL, false);
+  stage_succeed(stage, signer_activate, &item);
+  return item;
+}
+
 /* One signature of the running opendkim, as `prove` sees it. */
 static inline void assert_signs_with(struct stage *stage, const char *domain, const char *selector) {
   struct signer_item item = {
       .domain = domain, .selector = selector, .record = record_of(strstr(stage->host.options, "ed25519") != NULL)};
-  stage_run(stage, signer_prove, &item, 1, DEADLINE_MS);
-  assert_success(stage, 0);
+  stage_succeed(stage, signer_prove, &item);
 }
 
 #endif

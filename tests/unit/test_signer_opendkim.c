@@ -15,13 +15,11 @@ static void live(bool unix_socket, bool file_table, bool ed25519, bool stable) {
   stage.policy.key_name = stable ? NAME_OF_DOMAIN : NAME_OF_KEY;
   stage_connect(&stage);
   struct signer_item first = item_of(&stage, "example.com", "s1", NULL, ed25519);
-  stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &first);
   assert_true(stage.results[0].switched_at > 0 && stage.results[0].completed_at >= stage.results[0].switched_at);
 
   struct signer_item second = item_of(&stage, "example.com", "s2", "s1", ed25519);
-  stage_run(&stage, signer_activate, &second, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &second);
   assert_signs_with(&stage, "example.com", "s2");
 
   struct signer_item old = {.domain = "example.com",
@@ -29,8 +27,7 @@ static void live(bool unix_socket, bool file_table, bool ed25519, bool stable) {
                             .key_path = second.previous_key_path,
                             .previous_selector = "s2",
                             .previous_key_path = second.key_path};
-  stage_run(&stage, signer_withdraw, &old, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_withdraw, &old);
   assert_signs_with(&stage, "example.com", "s2");
   const char *name = stable ? "example.com" : "s2._domainkey.example.com";
   CLEANUP_FREE char *keys = text_format("%s example.com:s2:%s\n", name, second.key_path);
@@ -90,8 +87,7 @@ static void test_signer_opendkim__key_that_does_not_belong_to_the_record_is_take
     stage_open(&stage, &(struct opendkim_setup){.options = ed25519 ? ED25519_OPTIONS : NULL});
     stage_connect(&stage);
     struct signer_item first = item_of(&stage, "example.com", "s1", NULL, ed25519);
-    stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    stage_succeed(&stage, signer_activate, &first);
     CLEANUP_FREE char *keys = opendkim_host_read(stage.host.key_table);
     CLEANUP_FREE char *senders = opendkim_host_read(stage.host.signing_table);
     CLEANUP_FREE char *other = dkim_signer_record(dkim_signer_key(ed25519, 1));
@@ -123,9 +119,7 @@ static void test_signer_opendkim__second_signature_needs_a_policy_that_says_so(v
                                         .signing_table = "* farm\n"});
     stage.policy.multiple_signatures = true;
     stage_connect(&stage);
-    struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-    stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    struct signer_item item = stage_first_key(&stage);
     stage.policy.multiple_signatures = known;
     stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
     if (known)
@@ -149,8 +143,7 @@ static void test_signer_opendkim__foreign_lines_stay_octet_for_octet(void **stat
   assert_int_equal(chmod(stage.host.key_table, 0640), 0);
   assert_int_equal(chown(stage.host.key_table, 1, 2), 0);
   struct signer_item item = item_of(&stage, "example.com", "s2", "s1", false);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &item);
   CLEANUP_FREE char *keys = text_format(FOREIGN_KEYS "s1._domainkey.example.com\texample.com:s1:%s # first\n"
                                                      "s2._domainkey.example.com example.com:s2:%s\n# end",
                                         item.previous_key_path, item.key_path);
@@ -174,8 +167,7 @@ static void test_signer_opendkim__an_adopted_key_is_switched_and_withdrawn_by_th
   stage_connect(&stage);
   struct signer_item item = item_of(&stage, "example.com", "s2", "s1", false);
   item.previous_key_name = "odd";
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &item);
   CLEANUP_FREE char *keys = text_format("odd example.com:s1:%s\ns2._domainkey.example.com example.com:s2:%s\ncopy other.example:s1:%s\n",
                                         item.previous_key_path, item.key_path, item.previous_key_path);
   assert_tables(&stage, keys, "*@example.com s2._domainkey.example.com\n*@example.com copy\n");
@@ -185,8 +177,7 @@ static void test_signer_opendkim__an_adopted_key_is_switched_and_withdrawn_by_th
   stage_run(&stage, signer_withdraw, &old, 1, DEADLINE_MS);
   assert_int_equal(stage.results[0].error.code, ERROR_CONFLICT);
   old.adopted = true;
-  stage_run(&stage, signer_withdraw, &old, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_withdraw, &old);
   CLEANUP_FREE char *left = text_format("s2._domainkey.example.com example.com:s2:%s\ncopy other.example:s1:%s\n", item.key_path, item.previous_key_path);
   assert_tables(&stage, left, "*@example.com s2._domainkey.example.com\n*@example.com copy\n");
   item_release(&item);
@@ -201,9 +192,7 @@ static void test_signer_opendkim__symbolic_links_to_tables_stay(void **state) {
   assert_int_equal(rename(stage.host.key_table, real), 0);
   assert_int_equal(symlink("KeyTable.real", stage.host.key_table), 0);
   stage_connect(&stage);
-  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item item = stage_first_key(&stage);
   struct stat status;
   assert_int_equal(lstat(stage.host.key_table, &status), 0);
   assert_true(S_ISLNK(status.st_mode));
@@ -220,8 +209,7 @@ static void test_signer_opendkim__every_sender_is_switched_and_proved(void **sta
   struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
   item.senders = senders;
   item.sender_count = ARRAY_SIZE(senders);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &item);
   assert_file(stage.host.signing_table, "later@example.org\tx\n*@example.com s1._domainkey.example.com\n"
                                         "*@*.example.com s1._domainkey.example.com\ninfo@example.net "
                                         "s1._domainkey.example.com\n");
@@ -236,9 +224,7 @@ static void test_signer_opendkim__missing_tables_are_made(void **state) {
   assert_int_equal(unlink(stage.host.key_table), 0);
   assert_int_equal(unlink(stage.host.signing_table), 0);
   stage_connect(&stage);
-  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item item = stage_first_key(&stage);
   item_release(&item);
   stage_close(&stage);
 }
@@ -248,11 +234,9 @@ static void test_signer_opendkim__withdrawal_is_idempotent_and_heals_a_sender_th
   struct stage stage;
   stage_open(&stage, &(struct opendkim_setup){0});
   stage_connect(&stage);
-  struct signer_item first = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
+  struct signer_item first = stage_first_key(&stage);
   struct signer_item second = item_of(&stage, "example.com", "s2", "s1", false);
-  stage_run(&stage, signer_activate, &second, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &second);
   /* Somebody restored an old SigningTable. */
   workplace_write(stage.host.signing_table, "*@example.com s1._domainkey.example.com\n", 0644);
   struct signer_item old = {.domain = "example.com",
@@ -261,8 +245,7 @@ static void test_signer_opendkim__withdrawal_is_idempotent_and_heals_a_sender_th
                             .previous_selector = "s2",
                             .previous_key_path = second.key_path};
   for (int i = 0; i < 2; i++) {
-    stage_run(&stage, signer_withdraw, &old, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    stage_succeed(&stage, signer_withdraw, &old);
     assert_true(stage.results[0].completed_at > 0);
     CLEANUP_FREE char *keys = text_format("s2._domainkey.example.com example.com:s2:%s\n", second.key_path);
     assert_tables(&stage, keys, "*@example.com s2._domainkey.example.com\n");
@@ -281,12 +264,9 @@ static void test_signer_opendkim__key_leaves_the_table_only_after_the_signer_has
   CLEANUP_FREE char *notes = stage_note_reloads(&stage, words);
   CLEANUP_FREE char *script = words[2];
   stage_connect(&stage);
-  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item item = stage_first_key(&stage);
   workplace_write(notes, "", 0644);
-  stage_run(&stage, signer_withdraw, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_withdraw, &item);
   CLEANUP_FREE char *expected =
       text_format("s1._domainkey.example.com example.com:s1:%s\nreload\nreload\n", item.key_path);
   assert_file(notes, expected);
@@ -302,11 +282,8 @@ static void test_signer_opendkim__withdrawal_of_the_last_key_removes_all_lines_o
     stage_open(&stage, &(struct opendkim_setup){.key_table = FOREIGN_KEYS, .signing_table = FOREIGN_SENDERS});
     stage.policy.key_name = stable ? NAME_OF_DOMAIN : NAME_OF_KEY;
     stage_connect(&stage);
-    struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-    stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
-    stage_run(&stage, signer_withdraw, &item, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    struct signer_item item = stage_first_key(&stage);
+    stage_succeed(&stage, signer_withdraw, &item);
     assert_tables(&stage, FOREIGN_KEYS, FOREIGN_SENDERS);
     item_release(&item);
     stage_close(&stage);
@@ -318,9 +295,7 @@ static void test_signer_opendkim__withdrawal_spares_a_key_that_a_foreign_line_na
   struct stage stage;
   stage_open(&stage, &(struct opendkim_setup){0});
   stage_connect(&stage);
-  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item item = stage_first_key(&stage);
   workplace_write(stage.host.signing_table, "boss@friend.example s1._domainkey.example.com\n", 0644);
   stage_run(&stage, signer_withdraw, &item, 1, DEADLINE_MS);
   assert_failure(&stage, 0, ERROR_CONFLICT, "line 1");
@@ -336,9 +311,7 @@ static void test_signer_opendkim__proof_tells_what_the_signer_does_instead(void 
                                                    "away nobody.example:s1:@FOLDER@/keys/example.com/s1.private\n",
                                       .signing_table = "*@broken.example broken\n*@away.example away\n"});
   stage_connect(&stage);
-  struct signer_item first = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item first = stage_first_key(&stage);
   struct signer_item items[] = {{.domain = "example.com", .selector = "s9"},
                                 {.domain = "unsigned.example", .selector = "s1"},
                                 {.domain = "broken.example", .selector = "s1"},
@@ -366,12 +339,9 @@ static void test_signer_opendkim__lines_that_were_removed_without_a_reload_are_m
     struct stage stage;
     stage_open(&stage, &(struct opendkim_setup){0});
     stage_connect(&stage);
-    struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-    stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    struct signer_item item = stage_first_key(&stage);
     item.compare = true;
-    stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    stage_succeed(&stage, signer_prove, &item);
     const char *path = keys ? stage.host.key_table : stage.host.signing_table;
     FILE *table = fopen(path, "w");
     assert_non_null(table);
@@ -381,8 +351,7 @@ static void test_signer_opendkim__lines_that_were_removed_without_a_reload_are_m
     stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
     assert_failure(&stage, 0, ERROR_PROOF, "lines of example.com are missing in");
     item.compare = false;
-    stage_run(&stage, signer_prove, &item, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    stage_succeed(&stage, signer_prove, &item);
     item_release(&item);
     stage_close(&stage);
   }
@@ -393,9 +362,7 @@ static void test_signer_opendkim__client_is_signed_for_whatever_internal_hosts_s
   struct stage stage;
   stage_open(&stage, &(struct opendkim_setup){.options = "InternalHosts 192.0.2.1\n"});
   stage_connect(&stage);
-  struct signer_item item = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item item = stage_first_key(&stage);
   item_release(&item);
   stage_close(&stage);
 }
@@ -426,8 +393,7 @@ static void test_signer_opendkim__two_slots_sign_together_with_multiple_signatur
   assert_success(&stage, 0);
   assert_success(&stage, 1);
   struct signer_item next = item_of(&stage, "example.com", "a2", "a1", false);
-  stage_run(&stage, signer_activate, &next, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &next);
   assert_signs_with(&stage, "example.com", "a2");
   assert_signs_with(&stage, "example.com", "b1");
   item_release(&items[0]);

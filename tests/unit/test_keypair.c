@@ -335,6 +335,36 @@ static void assert_archived(const char *place, const char *expected) {
   assert_string_equal(text, expected);
 }
 
+/* A key, what its file says, and where it goes. */
+struct archiving {
+  char *path, *text;
+  char *archive, *place;
+};
+
+static struct archiving archiving_begin(const struct workplace *workplace) {
+  struct archiving it = {.path = workplace_path(workplace, "server.private"),
+                         .archive = workplace_path(workplace, "archive"),
+                         .place = workplace_path(workplace, "archive/server.private")};
+  CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  make_ed25519(it.path, &key);
+  it.text = read_text(it.path);
+  return it;
+}
+
+static void archiving_release(struct archiving *it) {
+  free(it->path);
+  free(it->text);
+  free(it->archive);
+  free(it->place);
+}
+
+static void archiving_succeeds(const struct archiving *it) {
+  struct error error = {0};
+  assert_done(keypair_archive(it->path, it->archive, &error), &error);
+  assert_false(exists(it->path));
+  assert_archived(it->place, it->text);
+}
+
 static void test_keypair__archiving_moves_the_key_out_of_the_signers_reach(void **state) {
   CLEANUP_FREE char *path = workplace_path(*state, "server.private");
   CLEANUP_FREE char *archive = workplace_path(*state, "archive/example.com");
@@ -354,60 +384,39 @@ static void test_keypair__archiving_moves_the_key_out_of_the_signers_reach(void 
 }
 
 static void test_keypair__archiving_goes_on_where_an_earlier_attempt_stopped(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
-  CLEANUP_FREE char *place = workplace_path(*state, "archive/server.private");
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  struct error error = {0};
-  make_ed25519(path, &key);
-  CLEANUP_FREE char *text = read_text(path);
-  assert_int_equal(mkdir(archive, 0700), 0);
-  workplace_write(place, text, 0600);
-  assert_done(keypair_archive(path, archive, &error), &error);
-  assert_false(exists(path));
-  assert_archived(place, text);
-  workplace_write(path, "", 0600);
-  assert_int_equal(truncate(path, (off_t)strlen(text)), 0);
-  assert_done(keypair_archive(path, archive, &error), &error);
-  assert_false(exists(path));
-  assert_archived(place, text);
+  CLEANUP(archiving_release) struct archiving it = archiving_begin(*state);
+  assert_int_equal(mkdir(it.archive, 0700), 0);
+  workplace_write(it.place, it.text, 0600);
+  archiving_succeeds(&it);
+  workplace_write(it.path, "", 0600);
+  assert_int_equal(truncate(it.path, (off_t)strlen(it.text)), 0);
+  archiving_succeeds(&it);
 }
 
 /* A disk that makes each write anew somewhere else can be full for zeros, too: then a part of the key is left, and its end still says what it was. */
 static void test_keypair__archiving_goes_on_where_a_full_disk_stopped_the_zeros(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
-  CLEANUP_FREE char *place = workplace_path(*state, "archive/server.private");
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  CLEANUP(archiving_release) struct archiving it = archiving_begin(*state);
   struct error error = {0};
-  make_ed25519(path, &key);
-  CLEANUP_FREE char *text = read_text(path);
-  const int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+  const int descriptor = open(it.path, O_WRONLY | O_CLOEXEC);
   assert_true(descriptor >= 0);
   assert_int_equal(pwrite(descriptor, (const char[40]){0}, 40, 0), 40);
   assert_int_equal(close(descriptor), 0);
-  assert_int_equal(keypair_archive(path, archive, &error), ERROR_CONFLICT); /* half a key is not kept as one */
-  assert_false(exists(place));
-  assert_int_equal(mkdir(archive, 0700), 0);
-  workplace_write(place, text, 0600);
-  assert_done(keypair_archive(path, archive, &error), &error);
-  assert_false(exists(path));
-  assert_archived(place, text);
+  assert_int_equal(keypair_archive(it.path, it.archive, &error), ERROR_CONFLICT); /* half a key is not kept as one */
+  assert_false(exists(it.place));
+  assert_int_equal(mkdir(it.archive, 0700), 0);
+  workplace_write(it.place, it.text, 0600);
+  archiving_succeeds(&it);
 }
 
 static void test_keypair__archiving_never_overwrites_another_key_and_keeps_the_original(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
-  CLEANUP_FREE char *place = workplace_path(*state, "archive/server.private");
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
+  CLEANUP(archiving_release) struct archiving it = archiving_begin(*state);
   CLEANUP(keypair_public_release) struct keypair_public other = {0};
   struct error error = {0};
-  make_ed25519(path, &key);
-  make_ed25519(place, &other);
-  CLEANUP_FREE char *text = read_text(place);
-  assert_int_equal(keypair_archive(path, archive, &error), ERROR_EXISTS);
-  assert_true(exists(path));
-  assert_archived(place, text);
+  make_ed25519(it.place, &other);
+  CLEANUP_FREE char *text = read_text(it.place);
+  assert_int_equal(keypair_archive(it.path, it.archive, &error), ERROR_EXISTS);
+  assert_true(exists(it.path));
+  assert_archived(it.place, text);
 }
 
 static void test_keypair__archiving_what_is_nowhere_or_a_link_or_no_key_fails(void **state) {

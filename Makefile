@@ -85,8 +85,9 @@ $(BUILD)/tests/unit/test_sim_oracle: $(SIM_PARTS)
 # Calls on files that the simulator leads through tests/sim/sim_file_calls.c.
 SIM_WRAPPED := open openat mkdir mkdirat link linkat rename renameat renameat2 unlink unlinkat rmdir remove write pwrite ftruncate fchmod fsync
 SIM_WRAP := $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAPPED))
-$(BUILD)/tests/unit/test_sim_files: $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
-$(BUILD)/tests/unit/test_sim_files $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP)
+SIM_FILES_TESTS := $(addprefix $(BUILD)/tests/unit/,test_sim_files test_sim_files_power)
+$(SIM_FILES_TESTS): $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
+$(SIM_FILES_TESTS) $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP)
 # Keys that were decoded before come from tests/sim/sim_keys.c.
 SIM_WRAP_KEYS := -Wl,--wrap=PEM_read_bio_PrivateKey
 $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP_KEYS)

@@ -94,7 +94,7 @@ $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP_KEYS)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # Each allocation of the lifecycle fails once, also those of what a whole life does.
-$(BUILD)/tests/unit/test_lifecycle_memory: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup vasprintf __vasprintf_chk \
+$(BUILD)/tests/unit/test_lifecycle_memory $(BUILD)/tests/unit/test_lifecycle_memory_life: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup vasprintf __vasprintf_chk \
   lineage_copy lifecycle_apply lifecycle_reserve)
 
 # What would go to the journal.

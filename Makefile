@@ -200,7 +200,7 @@ faults: packages-check
 TEST_JOBS ?= 1
 TEST_ALONE := test_clock test_loop test_loop_virtual test_loop_watch test_transport test_transport_callbacks test_transport_connections test_transport_tcp test_table_large \
   test_opendkim_reload test_opendkim_reload_unit test_signer_load scenario-commands scenario-demo scenario-load
-TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_failures test_store_crash
+TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_opendkim_proof test_signer_failures test_store_crash
 SANITIZED := build-sanitized
 SCENARIOS := $(sort $(wildcard tests/integration/scenario-*.sh))
 SANITIZED_TESTS := $(filter-out $(OWN_ALLOCATOR:%=$(SANITIZED)/tests/unit/%),$(UNIT_TESTS:$(BUILD)/%=$(SANITIZED)/%))

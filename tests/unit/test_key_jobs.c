@@ -13,7 +13,7 @@
 #include "dkimroll/key_jobs.h"
 #include "dkimroll/keeper_worker.h"
 #include "dkimroll/text.h"
-#include "workplace.h"
+#include "keypair_rig.h"
 
 struct fixture {
   struct workplace workplace;
@@ -109,15 +109,6 @@ static int archive(const struct fixture *fixture, const char *path, const char *
   return run_simple(fixture, KEEPER_ARCHIVE, &payload, ret_error);
 }
 
-static void assert_done(int result, const struct error *error) {
-  if (result != 0) fail_msg("%s: %s", error_code_name(result), error->message);
-}
-
-static bool exists(const char *path) {
-  struct stat status;
-  return lstat(path, &status) == 0;
-}
-
 /* The key of most tests; caller releases its public half. */
 static struct keypair_public make_key(const struct fixture *fixture) {
   struct keypair_public key = {0};
@@ -128,10 +119,8 @@ static struct keypair_public make_key(const struct fixture *fixture) {
 
 /* A private key of this host that is no business of the keeper's. */
 static void make_key_outside(const char *path) {
-  const struct file_rights own = {.owner = geteuid(), .group = getegid(), .mode = 0600};
   CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  struct error error = {0};
-  assert_done(keypair_generate(KEY_ALGORITHM_ED25519, 256, path, &own, &key, &error), &error);
+  make_ed25519(path, &key);
 }
 
 static void test_key_jobs__a_generated_key_answers_with_its_public_half_and_has_owner_and_mode(void **state) {

@@ -85,15 +85,16 @@ $(BUILD)/tests/unit/test_sim_oracle: $(SIM_PARTS)
 # Calls on files that the simulator leads through tests/sim/sim_file_calls.c.
 SIM_WRAPPED := open openat mkdir mkdirat link linkat rename renameat renameat2 unlink unlinkat rmdir remove write pwrite ftruncate fchmod fsync
 SIM_WRAP := $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAPPED))
-$(BUILD)/tests/unit/test_sim_files: $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
-$(BUILD)/tests/unit/test_sim_files $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP)
+SIM_FILES_TESTS := $(addprefix $(BUILD)/tests/unit/,test_sim_files test_sim_files_power)
+$(SIM_FILES_TESTS): $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o)
+$(SIM_FILES_TESTS) $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP)
 # Keys that were decoded before come from tests/sim/sim_keys.c.
 SIM_WRAP_KEYS := -Wl,--wrap=PEM_read_bio_PrivateKey
 $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP_KEYS)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # Each allocation of the lifecycle fails once, also those of what a whole life does.
-$(BUILD)/tests/unit/test_lifecycle_memory: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup vasprintf __vasprintf_chk \
+$(BUILD)/tests/unit/test_lifecycle_memory $(BUILD)/tests/unit/test_lifecycle_memory_life: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup vasprintf __vasprintf_chk \
   lineage_copy lifecycle_apply lifecycle_reserve)
 
 # What would go to the journal.
@@ -197,9 +198,9 @@ faults: packages-check
 
 # What measures real time runs alone; the rest TEST_JOBS at a time, the long ones first.
 TEST_JOBS ?= 1
-TEST_ALONE := test_clock test_loop test_transport test_transport_callbacks test_transport_connections test_transport_tcp test_table_large \
+TEST_ALONE := test_clock test_loop test_loop_virtual test_loop_watch test_transport test_transport_callbacks test_transport_connections test_transport_tcp test_table_large \
   test_opendkim_reload test_opendkim_reload_unit test_signer_load scenario-commands scenario-demo scenario-load
-TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_failures test_store_crash
+TEST_LONG := test_life_clock test_life test_engine test_signer_opendkim test_signer_opendkim_proof test_signer_failures test_store_crash
 SANITIZED := build-sanitized
 SCENARIOS := $(sort $(wildcard tests/integration/scenario-*.sh))
 SANITIZED_TESTS := $(filter-out $(OWN_ALLOCATOR:%=$(SANITIZED)/tests/unit/%),$(UNIT_TESTS:$(BUILD)/%=$(SANITIZED)/%))

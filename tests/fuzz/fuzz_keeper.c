@@ -3,8 +3,6 @@
  * that can be read, and the loop side reads any answer.
  *
  * For each frame: KIND, a u16 size, and so many octets of payload; KIND 0xff: octets that are no frame, and the end. ROOT in them becomes the folder. */
-#include <fcntl.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,6 +18,7 @@
 #include "dkimroll/opendkim_jobs.h"
 #include "dkimroll/survey.h"
 #include "dkimroll/text.h"
+#include "folder.h"
 #include "fuzz.h"
 
 /* As long as the folder that mkdtemp(3) makes of it. */
@@ -27,7 +26,7 @@
 #define FOLDER "/dev/shm/fuzz-XXXXXX"
 #define FOLDER_ELSEWHERE "/tmp/././fuzz-XXXXXX"
 
-enum { FRAMES_MAX = 8, NO_FRAME = 0xff, HANDLERS_MAX = KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT + SURVEY_JOBS_COUNT + 1, DEPTH_MAX = 16 };
+enum { FRAMES_MAX = 8, NO_FRAME = 0xff, HANDLERS_MAX = KEY_JOBS_COUNT + OPENDKIM_JOBS_COUNT + SURVEY_JOBS_COUNT + 1 };
 
 /* The secret halves of a key of the policy, of one that stands in the KeyTable itself, and of one that is nobody's business. */
 #define KEY_HERE "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC"
@@ -48,32 +47,18 @@ static struct {
 
 /* ---- the folder ---- */
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
-  (void)status, (void)kind, (void)place;
-  return remove(path);
-}
-
-static void remove_folder(void) {
-  (void)nftw(bench.folder, remove_entry, DEPTH_MAX, FTW_DEPTH | FTW_PHYS);
-}
-
-static void write_file(const char *name, const char *text) {
-  CLEANUP_FREE char *path = text_format("%s/%s", bench.folder, name);
-  CLEANUP_CLOSE int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  FUZZ_HOLDS(descriptor >= 0 && write(descriptor, text, strlen(text)) == (ssize_t)strlen(text), "cannot write %s",
-             path);
-}
+static void remove_folder(void) { folder_remove(bench.folder); }
 
 static void fill_folder(void) {
   (void)mkdir(bench.folder, 0700);
   (void)mkdir(bench.keys, 0700);
   (void)mkdir(bench.outside, 0700);
-  write_file("keys/here.private", PEM(KEY_HERE));
-  write_file("outside/secret", "secret");
-  write_file("outside/host.key", PEM(KEY_OUTSIDE));
-  write_file("KeyTable", "s0._domainkey.example.com example.com:s0:/keys/s0.private\ninline example.com:s9:" KEY_INLINE "\n");
-  write_file("SigningTable", "*@example.com s0._domainkey.example.com\n");
-  write_file("pid", "1");
+  folder_write(bench.folder, "keys/here.private", PEM(KEY_HERE));
+  folder_write(bench.folder, "outside/secret", "secret");
+  folder_write(bench.folder, "outside/host.key", PEM(KEY_OUTSIDE));
+  folder_write(bench.folder, "KeyTable", "s0._domainkey.example.com example.com:s0:/keys/s0.private\ninline example.com:s9:" KEY_INLINE "\n");
+  folder_write(bench.folder, "SigningTable", "*@example.com s0._domainkey.example.com\n");
+  folder_write(bench.folder, "pid", "1");
   CLEANUP_FREE char *link = text_format("%s/leads-out", bench.keys);
   CLEANUP_FREE char *key_link = text_format("%s/link.private", bench.keys);
   CLEANUP_FREE char *outside_key = text_format("%s/host.key", bench.outside);
@@ -93,19 +78,11 @@ static int look_at_entry(const char *path, const struct stat *status, int kind, 
   return 0;
 }
 
-static void expect_file(const char *name, const char *expected) {
-  CLEANUP_FREE char *path = text_format("%s/%s", bench.outside, name);
-  CLEANUP_FREE char *text = NULL;
-  size_t size = 0;
-  struct error error = {0};
-  FUZZ_HOLDS(file_read(path, 4096, &text, &size, NULL, &error) == 0 && text_equal(text, expected), "%s", error.message);
-}
-
 /* What lies beside the keys is as it was, and none of it is anywhere else. */
 static void expect_untouched(void) {
-  FUZZ_HOLDS(nftw(bench.folder, look_at_entry, DEPTH_MAX, FTW_PHYS) == 0, "the folder is gone");
-  expect_file("secret", "secret");
-  expect_file("host.key", PEM(KEY_OUTSIDE));
+  folder_look(bench.folder, look_at_entry);
+  folder_expect(bench.outside, "secret", "secret");
+  folder_expect(bench.outside, "host.key", PEM(KEY_OUTSIDE));
 }
 
 /* ---- the handlers ---- */

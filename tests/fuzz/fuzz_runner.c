@@ -1,21 +1,18 @@
 /* Jobs of the runner, as a loop side that was taken over would send them. The first octet: even for a call of a command, which is read and judged, but not run; odd for edits of a
  * fragment, with real files. What a call adds to a command is one plain word, variables of its own and text; what a fragment changes is the file of a zone, and no other. */
-#include <fcntl.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "dkimroll/cleanup.h"
-#include "dkimroll/file.h"
 #include "dkimroll/keeper_worker.h"
 #include "dkimroll/runner.h"
 #include "dkimroll/runner_fragment.h"
 #include "dkimroll/text.h"
+#include "folder.h"
 #include "fuzz.h"
 
-enum { DEPTH_MAX = 16, ROOM = 1 << 20 };
+enum { ROOM = 1 << 20 };
 
 /* ---- calls ---- */
 
@@ -51,15 +48,8 @@ static struct {
   struct keeper_handler handler;
 } bench;
 
-static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *place) {
-  (void)status, (void)kind, (void)place;
-  return remove(path);
-}
-
-static void remove_folder(void) { (void)nftw(bench.folder, remove_entry, DEPTH_MAX, FTW_DEPTH | FTW_PHYS); }
-
 static void bench_end(void) {
-  remove_folder();
+  folder_remove(bench.folder);
   runner_zonefiles_release(&bench.zonefiles);
 }
 
@@ -79,20 +69,14 @@ static void bench_open(void) {
   bench.handler = runner_fragment_handler(&bench.zonefiles);
 }
 
-static void write_file(const char *name, const char *text) {
-  CLEANUP_FREE char *path = text_format("%s/%s", bench.folder, name);
-  CLEANUP_CLOSE int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  FUZZ_HOLDS(descriptor >= 0 && write(descriptor, text, strlen(text)) == (ssize_t)strlen(text), "cannot write %s", path);
-}
-
 static void fill_folder(void) {
   CLEANUP_FREE char *zones = text_format("%s/zones", bench.folder);
   (void)mkdir(bench.folder, 0700);
   (void)mkdir(zones, 0700);
-  write_file("secret", "secret");
-  write_file("zones/one", "");
-  write_file("zones/example.com.dkim", "");
-  write_file("zones/foreign.test.dkim", "not ours\n");
+  folder_write(bench.folder, "secret", "secret");
+  folder_write(bench.folder, "zones/one", "");
+  folder_write(bench.folder, "zones/example.com.dkim", "");
+  folder_write(bench.folder, "zones/foreign.test.dkim", "not ours\n");
 }
 
 /* One file for one zone, directly in the folder of zones. */
@@ -101,14 +85,6 @@ static int look_at_entry(const char *path, const struct stat *status, int kind, 
   const bool known = text_equal(name, "/secret") || text_equal(name, "/zones/one") || (text_starts(name, "/zones/") && text_ends(name, ".dkim") && !strchr(name + 7, '/'));
   FUZZ_HOLDS(kind == FTW_D ? place->level <= 1 : kind == FTW_F && known && S_ISREG(status->st_mode), "%s was made", path);
   return 0;
-}
-
-static void expect_text(const char *name, const char *expected) {
-  CLEANUP_FREE char *path = text_format("%s/%s", bench.folder, name);
-  CLEANUP_FREE char *text = NULL;
-  size_t size = 0;
-  struct error error = {0};
-  FUZZ_HOLDS(file_read(path, 4096, &text, &size, NULL, &error) == 0 && text_equal(text, expected), "%s", error.message);
 }
 
 static void write_fragment(struct fuzz_input input) {
@@ -124,10 +100,10 @@ static void write_fragment(struct fuzz_input input) {
     fuzz_expect_error(result.code, &result);
   else
     FUZZ_HOLDS(runner_fragment_read(reply.data, reply.size, &read, &error) == 0, "%s", error.message);
-  FUZZ_HOLDS(nftw(bench.folder, look_at_entry, DEPTH_MAX, FTW_PHYS) == 0, "the folder is gone");
-  expect_text("secret", "secret");
-  expect_text("zones/foreign.test.dkim", "not ours\n");
-  remove_folder();
+  folder_look(bench.folder, look_at_entry);
+  folder_expect(bench.folder, "secret", "secret");
+  folder_expect(bench.folder, "zones/foreign.test.dkim", "not ours\n");
+  folder_remove(bench.folder);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -15,8 +15,8 @@ struct call {
   void *context;
   const struct observe_item *observe_items;
   const struct publish_item *publish_items;
+  const struct signer_item *signer_items;
   size_t count;
-  bool whole;
   struct loop_source *timer;
 };
 
@@ -67,9 +67,11 @@ static void fill_server(struct observe_server *server, const char *host, const c
 /* Every server that is right serves the record that is looked for; a survey looks for none. */
 static void serve(struct observe_server *servers, size_t count, const char *record) {
   for (size_t i = 0; record && i < count; i++) {
-    if (servers[i].verdict != OBSERVE_RIGHT) continue;
-    servers[i].served = record;
-    servers[i].served_size = strlen(record);
+    const char *served = servers[i].verdict == OBSERVE_RIGHT ? record : i == 1 ? the_world->second_serves : NULL;
+    if (!served) continue;
+    servers[i].served = served;
+    servers[i].served_size = strlen(served);
+    text_copy(servers[i].answer, sizeof servers[i].answer, served);
   }
 }
 
@@ -84,7 +86,7 @@ static void end_survey(struct call *call) {
               the_world->one_zone ? the_world->one_zone : strstr(name, "._domainkey.") + strlen("._domainkey."));
     text_copy(results[i].owner, sizeof results[i].owner, name);
     results[i].servers = servers[i];
-    results[i].server_count = the_world->third ? 3 : 2;
+    results[i].server_count = the_world->no_zone ? 0 : the_world->third ? 3 : 2;
     results[i].free = true;
     fill_server(&servers[i][0], "ns1.example.net", "192.0.2.1:53", 0);
     fill_server(&servers[i][1], "ns2.example.net", "192.0.2.2:53", the_world->second);
@@ -100,11 +102,14 @@ static int observe_start(struct observer *observer, enum observe_kind kind, cons
                          size_t count, int64_t deadline, observe_done *done, void *context,
                          struct observe_operation **ret_operation, struct error *error) {
   (void)observer;
-  assert_true(kind == OBSERVE_SURVEY || kind == OBSERVE_PRESENT);
+  assert_true(kind == OBSERVE_PRESENT || (kind == OBSERVE_SURVEY && !the_world->record));
   assert_in_range(count, 1, OBSERVE_ITEMS_MAX);
-  assert_true(deadline <= loop_boottime(the_world->loop) + CLI_CHECK_SECONDS * 1000);
-  for (size_t i = 0; i < count; i++)
+  assert_true(deadline <= loop_boottime(the_world->loop) + the_world->seconds * 1000);
+  the_world->rounds++;
+  for (size_t i = 0; i < count; i++) {
+    if (the_world->record) assert_string_equal(items[i].record, the_world->record);
     text_copy(the_world->observed[the_world->observed_count++], DNS_NAME_TEXT_SIZE, items[i].name);
+  }
   if (the_world->interrupt_survey) raise(SIGINT);
   struct call *call = call_later(&(struct call){.end = end_survey, .observed = done, .context = context, .observe_items = items, .count = count}, error);
   *ret_operation = (struct observe_operation *)call;
@@ -163,14 +168,25 @@ static const struct publisher_ops publisher_ops = {
 
 /* ---- signer ---- */
 
-static void end_signing(struct call *call) {
+static void end_check(struct call *call) {
   struct signer_result *results = calloc(call->count + 1, sizeof *results);
   assert_non_null(results);
-  for (size_t i = 0; i < call->count; i++)
-    set_failure(&results[i].error, call->whole ? the_world->item_code : the_world->proof_code,
-                call->whole ? "a foreign line matches first" : "it signs with another key");
-  if (call->whole) set_failure(&results[call->count].error, the_world->signer_code, "KeyTable cannot be written");
-  call->signed_by(call->context, results, call->count + call->whole);
+  for (size_t i = 0; i < call->count; i++) set_failure(&results[i].error, the_world->item_code, "a foreign line matches first");
+  set_failure(&results[call->count].error, the_world->signer_code, "KeyTable cannot be written");
+  call->signed_by(call->context, results, call->count + 1);
+  free(results);
+}
+
+static void end_proof(struct call *call) {
+  struct signer_result *results = calloc(call->count, sizeof *results);
+  assert_non_null(results);
+  for (size_t i = 0; i < call->count; i++) {
+    const struct signer_item *item = &call->signer_items[i];
+    set_failure(&results[i].error, the_world->proof_code, "it signs with another key");
+    if ((item->record && text_equal(item->record, the_world->bad_record)) || text_equal(item->senders[0], the_world->bad_sender))
+      set_failure(&results[i].error, ERROR_PROOF, "the signature is not valid");
+  }
+  call->signed_by(call->context, results, call->count);
   free(results);
 }
 
@@ -182,7 +198,7 @@ static int signer_check_start(struct signer *signer, const struct signer_item *i
   the_world->checked_count += count;
   assert_int_equal(items[count - 1].sender_count, 1);
   text_copy(the_world->senders, sizeof the_world->senders, items[count - 1].senders[0]);
-  struct call *call = call_later(&(struct call){.end = end_signing, .signed_by = done, .context = context, .count = count, .whole = true}, error);
+  struct call *call = call_later(&(struct call){.end = end_check, .signed_by = done, .context = context, .count = count}, error);
   *ret_operation = (struct signer_operation *)call;
   return call ? 0 : error->code;
 }
@@ -190,10 +206,16 @@ static int signer_prove_start(struct signer *signer, const struct signer_item *i
                               signer_done *done, void *context, struct signer_operation **ret_operation,
                               struct error *error) {
   (void)signer;
-  (void)deadline;
+  assert_true(deadline <= loop_boottime(the_world->loop) + the_world->seconds * 1000);
+  for (size_t i = 0; the_world->record && i < count; i++) {
+    assert_non_null(items[i].record);
+    assert_int_equal(items[i].sender_count, 1);
+  }
+  if (the_world->record) assert_in_range(count, 1, PROOF_SLICE);
+  the_world->slices++;
   the_world->proved_count += count;
   text_copy(the_world->proved, sizeof the_world->proved, items[count - 1].selector);
-  struct call *call = call_later(&(struct call){.end = end_signing, .signed_by = done, .context = context, .count = count}, error);
+  struct call *call = call_later(&(struct call){.end = end_proof, .signed_by = done, .context = context, .signer_items = items, .count = count}, error);
   *ret_operation = (struct signer_operation *)call;
   return call ? 0 : error->code;
 }
@@ -221,7 +243,7 @@ static int make_signer(void *context, const struct policy_signer *policy, struct
                        struct error *error) {
   (void)context;
   (void)policy;
-  (void)error;
+  if (the_world->make_signer_code) return error_set(error, the_world->make_signer_code, "the signer has no milter");
   *ret_signer = &the_world->signer;
   return 0;
 }
@@ -276,11 +298,21 @@ static void write_policy(struct desk *desk, const char *domains) {
   workplace_write(desk->policy, text, 0644);
 }
 
+void check_world_wire(struct scripted_world *world, struct desk *desk) {
+  desk->wiring = (struct cli_wiring){
+      .open_store = store_sqlite_open, .start_keeper = start_keeper, .make_backends = make_backends, .release_backends = release_backends};
+  *world = (struct scripted_world){.observer = {&observer_ops},
+                                   .publisher = {&publisher_ops},
+                                   .signer = {&signer_ops},
+                                   .attests = true,
+                                   .wildcard_ttl = -1,
+                                   .seconds = CLI_CHECK_SECONDS};
+  entropy_seed(&world->entropy, 7);
+  the_world = world;
+}
+
 void check_world_make(struct scripted_world *world, struct desk *desk, const char *domains) {
-  *desk = (struct desk){.wiring = {.open_store = store_sqlite_open,
-                                  .start_keeper = start_keeper,
-                                  .make_backends = make_backends,
-                                  .release_backends = release_backends}};
+  *desk = (struct desk){0};
   struct clock_reading reading;
   clock_read(&reading);
   desk->now = reading.wall;
@@ -291,13 +323,7 @@ void check_world_make(struct scripted_world *world, struct desk *desk, const cha
   CLEANUP_FREE char *state = workplace_path(&desk->folder, "state");
   assert_int_equal(mkdir(state, 0700), 0);
   write_policy(desk, domains);
-  *world = (struct scripted_world){.observer = {&observer_ops},
-                                   .publisher = {&publisher_ops},
-                                   .signer = {&signer_ops},
-                                   .attests = true,
-                                   .wildcard_ttl = -1};
-  entropy_seed(&world->entropy, 7);
-  the_world = world;
+  check_world_wire(world, desk);
 }
 
 /* The private key's file for a key that signs; *context (bool): its record belongs to it. */

@@ -26,18 +26,6 @@ enum { READ_MAXIMUM = 1 << 20, LARGE_SIZE = 256 * 1024 };
 
 static const struct file_rights private_rights = {.owner = 0, .group = 0, .mode = 0600};
 
-static int set_up(void **state) {
-  static struct workplace workplace;
-  workplace_make(&workplace, "/tmp");
-  *state = &workplace;
-  return 0;
-}
-
-static int tear_down(void **state) {
-  workplace_remove(*state);
-  return 0;
-}
-
 static void assert_content(const char *path, const char *expected) {
   CLEANUP_FREE char *data = NULL;
   size_t size = 0;
@@ -471,7 +459,7 @@ static void test_file__unknown_owners_are_named(void **state) {
   }
 }
 
-#define FILE_TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+#define FILE_TEST(function) cmocka_unit_test_setup_teardown(function, workplace_setup, workplace_teardown)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -1,63 +1,22 @@
+/* Private keys are made, read and copied: in which form, with which rights, and never over another file. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
 #include "dkimroll/cleanup.h"
-#include "dkimroll/keypair.h"
 #include "dkimroll/record.h"
 #include "dkimroll/text.h"
-#include "workplace.h"
-
-/* The folder of the test that runs. */
-static int set_up(void **state) {
-  struct workplace *workplace = calloc(1, sizeof(*workplace));
-  workplace_make(workplace, "/tmp");
-  *state = workplace;
-  return 0;
-}
-
-static int tear_down(void **state) {
-  workplace_remove(*state);
-  free(*state);
-  return 0;
-}
-
-static const struct file_rights own_rights = {.owner = 0, .group = 0, .mode = 0600};
-
-static void assert_done(int result, const struct error *error) {
-  if (result != 0) fail_msg("%s: %s", error_code_name(result), error->message);
-}
-
-static void make_ed25519(const char *path, struct keypair_public *ret_public) {
-  struct error error = {0};
-  assert_done(keypair_generate(KEY_ALGORITHM_ED25519, 256, path, &own_rights, ret_public, &error), &error);
-}
-
-static char *read_text(const char *path) {
-  char *text = NULL;
-  size_t size = 0;
-  struct error error = {0};
-  assert_done(file_read(path, KEYPAIR_FILE_MAX, &text, &size, NULL, &error), &error);
-  return text;
-}
-
-static bool exists(const char *path) {
-  struct stat status;
-  return lstat(path, &status) == 0;
-}
+#include "keypair_rig.h"
 
 static size_t count_entries(const char *path) {
   DIR *directory = opendir(path);
@@ -277,166 +236,6 @@ static void test_keypair__a_key_with_a_passphrase_is_refused_without_asking_for_
   assert_non_null(strstr(error.message, "passphrase"));
 }
 
-static void test_keypair__destroying_overwrites_the_octets_and_removes_the_name(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  make_ed25519(path, &key);
-  int held = open(path, O_RDONLY | O_CLOEXEC);
-  struct error error = {0};
-  assert_done(keypair_destroy(path, &error), &error);
-  assert_false(exists(path));
-  char octets[KEYPAIR_FILE_MAX];
-  ssize_t size = read(held, octets, sizeof(octets));
-  close(held);
-  assert_true(size > 64);
-  for (ssize_t i = 0; i < size; i++) assert_int_equal(octets[i], 0);
-}
-
-static void test_keypair__destroying_what_is_gone_already_is_a_success(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "nowhere/server.private");
-  struct error error = {0};
-  assert_done(keypair_destroy(path, &error), &error);
-}
-
-static void test_keypair__a_destruction_that_stopped_half_way_is_completed(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  workplace_write(path, "", 0400);
-  assert_int_equal(truncate(path, 119), 0);
-  struct error error = {0};
-  assert_done(keypair_destroy(path, &error), &error);
-  assert_false(exists(path));
-}
-
-static void test_keypair__destroying_refuses_links_and_files_that_are_no_keys(void **state) {
-  CLEANUP_FREE char *table = workplace_path(*state, "KeyTable");
-  CLEANUP_FREE char *link = workplace_path(*state, "link");
-  CLEANUP_FREE char *directory = workplace_path(*state, "directory");
-  struct error error = {0};
-  workplace_write(table, "server example.com:server:/etc/keys/server.private\n", 0644);
-  assert_int_equal(symlink(table, link), 0);
-  assert_int_equal(mkdir(directory, 0700), 0);
-  assert_int_equal(keypair_destroy(table, &error), ERROR_CONFLICT);
-  assert_int_equal(keypair_destroy(link, &error), ERROR_CONFLICT);
-  assert_non_null(strstr(error.message, "symbolic link"));
-  assert_int_equal(keypair_destroy(directory, &error), ERROR_CONFLICT);
-  assert_true(exists(link));
-  CLEANUP_FREE char *text = read_text(table);
-  assert_true(text_starts(text, "server example.com"));
-}
-
-static void test_keypair__an_owner_destroys_his_key_even_if_he_may_only_read_it(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  const struct workplace *workplace = *state;
-  const struct file_rights rights = {.owner = 1234, .group = 1234, .mode = 0400};
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  struct error error = {0};
-  assert_done(keypair_generate(KEY_ALGORITHM_ED25519, 256, path, &rights, &key, &error), &error);
-  assert_int_equal(chown(workplace->path, 1234, 1234), 0);
-  assert_int_equal(seteuid(1234), 0);
-  int result = keypair_destroy(path, &error);
-  assert_int_equal(seteuid(0), 0);
-  assert_done(result, &error);
-  assert_false(exists(path));
-}
-
-/* What an archive must hold: the key, for nobody else's eyes. */
-static void assert_archived(const char *place, const char *expected) {
-  struct stat status;
-  assert_int_equal(stat(place, &status), 0);
-  assert_int_equal(status.st_mode, S_IFREG | 0600);
-  assert_int_equal(status.st_uid, 0);
-  CLEANUP_FREE char *text = read_text(place);
-  assert_string_equal(text, expected);
-}
-
-static void test_keypair__archiving_moves_the_key_out_of_the_signers_reach(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive/example.com");
-  CLEANUP_FREE char *place = workplace_path(*state, "archive/example.com/server.private");
-  const struct file_rights rights = {.owner = 1234, .group = 1234, .mode = 0640};
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  struct error error = {0};
-  struct stat status;
-  assert_done(keypair_generate(KEY_ALGORITHM_ED25519, 256, path, &rights, &key, &error), &error);
-  CLEANUP_FREE char *text = read_text(path);
-  assert_done(keypair_archive(path, archive, &error), &error);
-  assert_false(exists(path));
-  assert_archived(place, text);
-  assert_int_equal(stat(archive, &status), 0);
-  assert_int_equal(status.st_mode, S_IFDIR | 0700);
-  assert_done(keypair_archive(path, archive, &error), &error);
-}
-
-static void test_keypair__archiving_goes_on_where_an_earlier_attempt_stopped(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
-  CLEANUP_FREE char *place = workplace_path(*state, "archive/server.private");
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  struct error error = {0};
-  make_ed25519(path, &key);
-  CLEANUP_FREE char *text = read_text(path);
-  assert_int_equal(mkdir(archive, 0700), 0);
-  workplace_write(place, text, 0600);
-  assert_done(keypair_archive(path, archive, &error), &error);
-  assert_false(exists(path));
-  assert_archived(place, text);
-  workplace_write(path, "", 0600);
-  assert_int_equal(truncate(path, (off_t)strlen(text)), 0);
-  assert_done(keypair_archive(path, archive, &error), &error);
-  assert_false(exists(path));
-  assert_archived(place, text);
-}
-
-/* A disk that makes each write anew somewhere else can be full for zeros, too: then a part of the key is left, and its end still says what it was. */
-static void test_keypair__archiving_goes_on_where_a_full_disk_stopped_the_zeros(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
-  CLEANUP_FREE char *place = workplace_path(*state, "archive/server.private");
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  struct error error = {0};
-  make_ed25519(path, &key);
-  CLEANUP_FREE char *text = read_text(path);
-  const int descriptor = open(path, O_WRONLY | O_CLOEXEC);
-  assert_true(descriptor >= 0);
-  assert_int_equal(pwrite(descriptor, (const char[40]){0}, 40, 0), 40);
-  assert_int_equal(close(descriptor), 0);
-  assert_int_equal(keypair_archive(path, archive, &error), ERROR_CONFLICT); /* half a key is not kept as one */
-  assert_false(exists(place));
-  assert_int_equal(mkdir(archive, 0700), 0);
-  workplace_write(place, text, 0600);
-  assert_done(keypair_archive(path, archive, &error), &error);
-  assert_false(exists(path));
-  assert_archived(place, text);
-}
-
-static void test_keypair__archiving_never_overwrites_another_key_and_keeps_the_original(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
-  CLEANUP_FREE char *place = workplace_path(*state, "archive/server.private");
-  CLEANUP(keypair_public_release) struct keypair_public key = {0};
-  CLEANUP(keypair_public_release) struct keypair_public other = {0};
-  struct error error = {0};
-  make_ed25519(path, &key);
-  make_ed25519(place, &other);
-  CLEANUP_FREE char *text = read_text(place);
-  assert_int_equal(keypair_archive(path, archive, &error), ERROR_EXISTS);
-  assert_true(exists(path));
-  assert_archived(place, text);
-}
-
-static void test_keypair__archiving_what_is_nowhere_or_a_link_or_no_key_fails(void **state) {
-  CLEANUP_FREE char *path = workplace_path(*state, "server.private");
-  CLEANUP_FREE char *link = workplace_path(*state, "link");
-  CLEANUP_FREE char *archive = workplace_path(*state, "archive");
-  struct error error = {0};
-  assert_int_equal(keypair_archive(path, archive, &error), ERROR_NOT_FOUND);
-  workplace_write(path, "not a key", 0600);
-  assert_int_equal(symlink(path, link), 0);
-  assert_int_equal(keypair_archive(path, archive, &error), ERROR_CONFLICT);
-  assert_int_equal(keypair_archive(link, archive, &error), ERROR_CONFLICT);
-  assert_false(exists(archive));
-}
-
 static void test_keypair__a_copy_for_another_signer_has_its_owner_and_the_same_key(void **state) {
   CLEANUP_FREE char *source = workplace_path(*state, "opendkim/server.private");
   CLEANUP_FREE char *path = workplace_path(*state, "rspamd/server.private");
@@ -471,8 +270,6 @@ static void test_keypair__a_copy_never_overwrites_another_key(void **state) {
   assert_pair(path, &other);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
-
 static void test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it(void **state) {
   (void)state;
   struct error error = {0};
@@ -503,6 +300,8 @@ static void test_keypair__a_key_in_a_table_is_read_as_opendkim_reads_it(void **s
   EVP_PKEY_free(pair);
 }
 
+#define TEST(function) cmocka_unit_test_setup_teardown(function, workplace_setup, workplace_teardown)
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(test_keypair__an_rsa_key_is_written_as_pkcs8_and_belongs_to_its_public_half),
@@ -518,16 +317,6 @@ int main(void) {
       TEST(test_keypair__pkcs1_files_of_other_tools_are_read),
       TEST(test_keypair__files_without_a_usable_key_are_told_apart),
       TEST(test_keypair__a_key_with_a_passphrase_is_refused_without_asking_for_it),
-      TEST(test_keypair__destroying_overwrites_the_octets_and_removes_the_name),
-      TEST(test_keypair__destroying_what_is_gone_already_is_a_success),
-      TEST(test_keypair__a_destruction_that_stopped_half_way_is_completed),
-      TEST(test_keypair__destroying_refuses_links_and_files_that_are_no_keys),
-      TEST(test_keypair__an_owner_destroys_his_key_even_if_he_may_only_read_it),
-      TEST(test_keypair__archiving_moves_the_key_out_of_the_signers_reach),
-      TEST(test_keypair__archiving_goes_on_where_an_earlier_attempt_stopped),
-      TEST(test_keypair__archiving_goes_on_where_a_full_disk_stopped_the_zeros),
-      TEST(test_keypair__archiving_never_overwrites_another_key_and_keeps_the_original),
-      TEST(test_keypair__archiving_what_is_nowhere_or_a_link_or_no_key_fails),
       TEST(test_keypair__a_copy_for_another_signer_has_its_owner_and_the_same_key),
       TEST(test_keypair__a_copy_never_overwrites_another_key),
   };

@@ -57,22 +57,10 @@ static void test_keypair_memory__a_damaged_key_is_one(void **state) {
   assert_int_equal(keypair_read_public(path, &key, &error), ERROR_INVALID);
 }
 
-static int make(void **state) {
-  static struct workplace workplace;
-  workplace_make(&workplace, "/tmp");
-  *state = &workplace;
-  return 0;
-}
-
-static int clear(void **state) {
-  workplace_remove(*state);
-  return 0;
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(test_keypair_memory__a_key_that_cannot_be_read_for_want_of_it_is_not_a_damaged_one, make, clear),
-      cmocka_unit_test_setup_teardown(test_keypair_memory__a_damaged_key_is_one, make, clear),
+      cmocka_unit_test_setup_teardown(test_keypair_memory__a_key_that_cannot_be_read_for_want_of_it_is_not_a_damaged_one, workplace_setup, workplace_teardown),
+      cmocka_unit_test_setup_teardown(test_keypair_memory__a_damaged_key_is_one, workplace_setup, workplace_teardown),
   };
   /* Before the first allocation of OpenSSL, or not at all. */
   if (!openssl_allocator_install()) return 1;

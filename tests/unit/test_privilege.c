@@ -97,21 +97,9 @@ static void test_privilege__root_is_no_user_to_drop_to(void **state) {
   assert_int_equal(privilege_drop(0, 0, &error), ERROR_INVALID);
 }
 
-static int make(void **state) {
-  static struct workplace workplace;
-  workplace_make(&workplace, "/tmp");
-  *state = &workplace;
-  return 0;
-}
-
-static int clear(void **state) {
-  workplace_remove(*state);
-  return 0;
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(test_privilege__what_was_dropped_does_not_come_back, make, clear),
+      cmocka_unit_test_setup_teardown(test_privilege__what_was_dropped_does_not_come_back, workplace_setup, workplace_teardown),
       cmocka_unit_test(test_privilege__a_user_whom_the_host_does_not_know_keeps_no_group_of_root),
       cmocka_unit_test(test_privilege__who_gave_up_root_types_nothing_into_its_terminal),
       cmocka_unit_test(test_privilege__who_is_not_root_is_refused),

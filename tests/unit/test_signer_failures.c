@@ -94,9 +94,7 @@ static void test_signer_failures__failed_stable_name_gets_its_value_back(void **
   stage_open(&stage, &(struct opendkim_setup){.file_table = true});
   stage.policy.key_name = NAME_OF_DOMAIN;
   stage_connect(&stage);
-  struct signer_item first = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item first = stage_first_key(&stage);
   CLEANUP_FREE char *keys = opendkim_host_read(stage.host.key_table);
   CLEANUP_FREE char *senders = opendkim_host_read(stage.host.signing_table);
   struct signer_item second = item_of(&stage, "example.com", "s2", "s1", false);
@@ -135,9 +133,7 @@ static void test_signer_failures__refused_reload_is_found_by_the_proof_and_taken
   struct stage stage;
   stage_open(&stage, &(struct opendkim_setup){0});
   stage_connect(&stage);
-  struct signer_item first = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item first = stage_first_key(&stage);
   CLEANUP_FREE char *keys = opendkim_host_read(stage.host.key_table);
   CLEANUP_FREE char *senders = opendkim_host_read(stage.host.signing_table);
   opendkim_host_break_config(&stage.host, true);
@@ -148,8 +144,7 @@ static void test_signer_failures__refused_reload_is_found_by_the_proof_and_taken
   assert_tables(&stage, keys, senders);
   /* Once a person has repaired it, the same step succeeds. */
   opendkim_host_break_config(&stage.host, false);
-  stage_run(&stage, signer_activate, &second, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &second);
   item_release(&first);
   item_release(&second);
   stage_close(&stage);
@@ -186,12 +181,9 @@ static void test_signer_failures__signal_that_arrives_late_is_waited_for(void **
   stage.policy.reload_command = command;
   stage.policy.reload_command_count = ARRAY_SIZE(command);
   stage_connect(&stage);
-  struct signer_item first = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item first = stage_first_key(&stage);
   struct signer_item second = item_of(&stage, "example.com", "s2", "s1", false);
-  stage_run(&stage, signer_activate, &second, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &second);
   item_release(&first);
   item_release(&second);
   stage_close(&stage);
@@ -233,14 +225,11 @@ static void test_signer_failures__crash_at_any_step_is_repaired_by_doing_it_agai
   struct stage stage;
   stage_open(&stage, &(struct opendkim_setup){0});
   stage_connect(&stage);
-  struct signer_item first = item_of(&stage, "example.com", "s1", NULL, false);
-  stage_run(&stage, signer_activate, &first, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  struct signer_item first = stage_first_key(&stage);
   CLEANUP_FREE char *keys_before = opendkim_host_read(stage.host.key_table);
   CLEANUP_FREE char *senders_before = opendkim_host_read(stage.host.signing_table);
   struct signer_item second = item_of(&stage, "example.com", "s2", "s1", false);
-  stage_run(&stage, signer_activate, &second, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &second);
   CLEANUP_FREE char *keys_after = opendkim_host_read(stage.host.key_table);
   CLEANUP_FREE char *senders_after = opendkim_host_read(stage.host.signing_table);
   /* Died between the two renames, before the reload, before the proof. */
@@ -252,8 +241,7 @@ static void test_signer_failures__crash_at_any_step_is_repaired_by_doing_it_agai
     opendkim_host_start(&stage.host);
     workplace_write(stage.host.key_table, left[i][0], 0644);
     workplace_write(stage.host.signing_table, left[i][1], 0644);
-    stage_run(&stage, signer_activate, &second, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    stage_succeed(&stage, signer_activate, &second);
     assert_tables(&stage, keys_after, senders_after);
   }
   item_release(&first);
@@ -280,8 +268,7 @@ static void test_signer_failures__table_that_another_process_holds_is_waited_for
   }
   char octet = 0;
   assert_int_equal(read(ready[0], &octet, 1), 1);
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &item);
   waitpid(pid, NULL, 0);
   close(ready[0]);
   close(ready[1]);
@@ -326,8 +313,7 @@ static void test_signer_failures__process_killed_at_any_moment_leaves_tables_tha
     CLEANUP_FREE char *senders = opendkim_host_read(stage.host.signing_table);
     char named[64] = "";
     if (sscanf(senders, "*@example.com %63s", named) == 1) assert_non_null(strstr(keys, named));
-    stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-    assert_success(&stage, 0);
+    stage_succeed(&stage, signer_activate, &item);
     previous = selectors[i];
     item_release(&item);
   }
@@ -374,8 +360,7 @@ static void test_signer_failures__cancel_at_any_moment_is_silent_and_repeatable(
     stage_disconnect(&stage);
     stage_connect(&stage);
   }
-  stage_run(&stage, signer_activate, &item, 1, DEADLINE_MS);
-  assert_success(&stage, 0);
+  stage_succeed(&stage, signer_activate, &item);
   item_release(&item);
   stage_close(&stage);
 }

@@ -37,6 +37,18 @@ void workplace_remove(struct workplace *workplace) {
   workplace->path[0] = '\0';
 }
 
+int workplace_setup(void **state) {
+  static struct workplace workplace;
+  workplace_make(&workplace, "/tmp");
+  *state = &workplace;
+  return 0;
+}
+
+int workplace_teardown(void **state) {
+  workplace_remove(*state);
+  return 0;
+}
+
 char *workplace_path(const struct workplace *workplace, const char *name) {
   char *path = text_format("%s/%s", workplace->path, name);
   assert_non_null(path);

@@ -11,6 +11,9 @@ struct workplace {
 /* Makes a folder of mode 0755 in parent ("/tmp", or "/run" where a parent that everybody writes to disturbs). Fails the test if it cannot. */
 void workplace_make(struct workplace *workplace, const char *parent);
 void workplace_remove(struct workplace *workplace);
+/* For a test whose state is one in /tmp, and nothing else. */
+int workplace_setup(void **state);
+int workplace_teardown(void **state);
 /* The path of a name in it; caller frees. */
 char *workplace_path(const struct workplace *workplace, const char *name);
 /* Writes a file with that mode. */

@@ -251,10 +251,10 @@ class World:
                 process.wait()
 
     def check_told(self, short):
-        """The hook heard of every transition, and the metrics are whole. short: memory ran out, and a call of the hook that failed for that is a warning, and no more."""
+        """The hook heard of every transition, and the metrics are whole. short: memory ran out, and a call of the hook that failed for that, or for a keeper that ended by it, is a warning, and no more."""
         told = open(os.path.join(self.folder, "hook.log")).read().split()
         missing = [row[0] for row in self.query("SELECT id FROM event WHERE kind = 'state' AND id > %d" % self.last_event) if str(row[0]) not in told]
-        if missing and not (short and re.search(r"^warning: .*out of memory", open(self.log).read(), re.MULTILINE)):
+        if missing and not (short and re.search(r"^warning: .*(out of memory|the keeper .* has ended)", open(self.log).read(), re.MULTILINE)):
             raise Wrong("the hook was not told of the events %s; it was of %s" % (missing, told))
         metrics = open(os.path.join(self.folder, "metrics", "dkimroll.prom")).read()
         if "\ndkimroll_domains_signed 1\n" not in metrics or not metrics.endswith("\n"):

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -87,7 +88,6 @@ static void test_planner_signing__an_activation_that_failed_backs_off(void **sta
                       "failed 3 times, tried again at 2027-01-15 08:01:00 UTC: activate of b: timeout");
 }
 
-/* The old key cannot be ended and the next one not be switched to: neither holds the other back, and each pause grows. */
 /* A line of others was in the way, and a person took it out: the domain may be unsigned until the key takes over. */
 static void test_planner_signing__tables_that_somebody_changed_end_the_pause_of_a_switch(void **state) {
   struct builder *builder = *state;
@@ -103,6 +103,28 @@ static void test_planner_signing__tables_that_somebody_changed_end_the_pause_of_
   expect_opens(builder, 0, PLAN_ACTIVATE, "back_off", now + 30 * MINUTE);
 }
 
+static void test_planner_signing__tables_that_somebody_changed_end_the_pause_of_a_withdrawal(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "old", KEY_RETIRED, now - 300 * DAY)->intent_at = now - MINUTE;
+  builder_key(builder, "new", KEY_ACTIVE, now - 300 * DAY);
+  expect_back_off(builder, PLAN_WITHDRAW, "old", now + 30 * MINUTE);
+  assert_int_not_equal(builder_plan_key(builder, 0, now).action, PLAN_WITHDRAW);
+  builder->lineage.tables_changed_at = now;
+  expect_action(builder, 0, now, PLAN_WITHDRAW);
+}
+
+/* "a" is no "a-2", although its name begins like that. */
+static void test_planner_signing__tables_that_somebody_changed_end_no_pause_of_another_selector(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_READY, now);
+  key->intent_at = now;
+  expect_back_off(builder, PLAN_ACTIVATE, "a", now + 30 * MINUTE);
+  free(key->failure);
+  key->failure = text_duplicate("activate of a-2: timeout");
+  builder->lineage.tables_changed_at = now + MINUTE;
+  expect_opens(builder, 0, PLAN_ACTIVATE, "back_off", now + 30 * MINUTE);
+}
+
 /* Nothing in a table helps against a name server that is down. */
 static void test_planner_signing__tables_that_somebody_changed_end_no_other_pause(void **state) {
   struct builder *builder = *state;
@@ -112,6 +134,7 @@ static void test_planner_signing__tables_that_somebody_changed_end_no_other_paus
   expect_opens(builder, 0, PLAN_PUBLISH, "back_off", now + DAY);
 }
 
+/* The old key cannot be ended and the next one not be switched to: neither holds the other back, and each pause grows. */
 static void test_planner_signing__two_keys_that_fail_in_turn_do_not_forget_their_pauses(void **state) {
   struct builder *builder = *state;
   ready_pair(builder);
@@ -435,6 +458,8 @@ int main(void) {
       TEST(no_switch_before_f1_of_a_policy_that_got_longer),
       TEST(an_activation_that_failed_backs_off),
       TEST(tables_that_somebody_changed_end_the_pause_of_a_switch),
+      TEST(tables_that_somebody_changed_end_the_pause_of_a_withdrawal),
+      TEST(tables_that_somebody_changed_end_no_pause_of_another_selector),
       TEST(tables_that_somebody_changed_end_no_other_pause),
       TEST(two_keys_that_fail_in_turn_do_not_forget_their_pauses),
       TEST(a_ready_key_is_watched),

@@ -106,6 +106,11 @@ static const struct survey_key *find_entry(const struct import_signer *signer, c
   return found;
 }
 
+unsigned import_line_of_name(const struct import_signer *signer, const struct survey_key *entry) {
+  const size_t low = first_not_before(signer->by_name, signer->survey.count, offsetof(struct survey_key, name), entry->name);
+  return low < signer->survey.count ? signer->by_name[low]->line : entry->line;
+}
+
 const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry) {
   size_t low = first_not_before(signer->by_path, signer->survey.count, offsetof(struct survey_key, path), entry->path);
   for (; entry->path[0] && low < signer->survey.count && text_equal(signer->by_path[low]->path, entry->path); low++) {
@@ -212,7 +217,7 @@ static bool is_own_pattern(const struct import_signer *signer, const struct poli
 unsigned import_next_line(const struct import_signer *signer, const struct import_key *key, size_t place, bool own, unsigned after,
                           struct table_span *ret_pattern) {
   const struct survey_key *entry = key->at[place];
-  if (!entry || entry->line == 0) return 0;
+  if (!entry || entry->line == 0 || import_line_of_name(signer, entry) != entry->line) return 0;
   const struct table_span name = {.text = entry->name, .size = strlen(entry->name)};
   size_t low = 0, high = signer->line_count;
   struct table_span pattern, value;
@@ -245,7 +250,7 @@ struct match {
   unsigned line;
 };
 
-/* every: the entry that the line names serves any domain, and goes on doing so for others. */
+/* every: the line or the entry that it names serves any domain, and goes on doing so for others. */
 static void judge_pattern(const struct import_signer *signer, const struct match *match, bool every) {
   if (span_is(match->found, match->pattern) || signing_kind(signer) == TABLE_SIGNING_FILE) return;
   hinder(match->domain,
@@ -273,14 +278,31 @@ static void judge_others(const struct import_signer *signer, const struct match 
   }
 }
 
+static bool is_with_dot(const char *name, const char *domain) {
+  const size_t size = strlen(domain);
+  return strlen(name) == size + 1 && strncmp(name, domain, size) == 0 && name[size] == '.';
+}
+
+static void judge_other_domain(const struct import_signer *signer, const struct match *match, const struct survey_key *entry) {
+  const char *name = match->domain->policy->name;
+  if (entry->every) /* and this domain is none of those that it was told for */
+    hinder(match->domain,
+           text_format("%s, line %u, serves any domain, and is looked at for %d of them at a time", signer->policy->key_table, entry->line, SURVEY_EVERY_MAX),
+           text_format("name the domain: dkimroll import %s", name));
+  else
+    hinder(match->domain,
+           text_format("mail of %s is signed with d=%s, by %s, line %u", match->sender, entry->domain, signer->policy->signing_table, match->line),
+           is_with_dot(entry->domain, name)
+               ? text_format("write %s without the dot at its end into %s, line %u, reload OpenDKIM and import again", name, signer->policy->key_table, entry->line)
+               : text_format("give that sender to %s in the policy, or remove the line", entry->domain));
+}
+
 static void take_entry(struct import *import, const struct match *match, const struct survey_key *entry) {
   struct import_domain *domain = match->domain;
   const struct import_signer *signer = import_signer_of(import, domain, match->place);
   struct import_key *key = find_key(domain, entry->selector);
   if (!text_equal(entry->domain, domain->policy->name) || !key) {
-    hinder(domain,
-           text_format("mail of %s is signed with d=%s, by %s, line %u", match->sender, entry->domain, signer->policy->signing_table, match->line),
-           text_format("give that sender to %s in the policy, or remove the line", entry->domain));
+    judge_other_domain(signer, match, entry);
     return;
   }
   if (key->at[match->place] != entry)
@@ -311,13 +333,14 @@ static int find_match(struct import *import, struct match *match, struct error *
     return 0;
   }
   (void)!table_read_entry(signer->survey.signing, match->line - 1, &match->found, &name, &line);
-  CLEANUP_FREE char *key_name = name.size == 1 && name.text[0] == '%' ? text_duplicate(domain->policy->name) : strndup(name.text, name.size);
+  const bool any = span_is(name, "%");
+  CLEANUP_FREE char *key_name = any ? text_duplicate(domain->policy->name) : strndup(name.text, name.size);
   if (!key_name) return error_set(error, ERROR_NO_MEMORY, "out of memory for a name");
   match->pattern = pattern;
   match->name = key_name;
   domain->senders[match->place][domain->sender_counts[match->place]++] = match->sender;
   const struct survey_key *entry = find_entry(signer, key_name, domain->policy->name);
-  judge_pattern(signer, match, entry && entry->every);
+  judge_pattern(signer, match, any || (entry && entry->every));
   judge_others(signer, match);
   if (entry)
     take_entry(import, match, entry);

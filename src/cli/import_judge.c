@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/import.h"
 #include "dkimroll/record.h"
 #include "dkimroll/text.h"
@@ -48,10 +49,15 @@ static void judge_age(const struct import *import, struct import_key *key) {
 
 /* ---- DNS ---- */
 
-static bool is_revoked(const char *text) {
+/* fault: of size octets, why it is no record of any key. */
+static bool is_revoked(const char *text, char *fault, size_t size) {
   struct record record = {0};
-  struct error unused = {0};
-  if (record_parse(text, strlen(text), &record, &unused)) return false;
+  struct error error = {0};
+  fault[0] = '\0';
+  if (record_parse(text, strlen(text), &record, &error)) {
+    if (error.code == ERROR_INVALID) text_copy(fault, size, error.message);
+    return false;
+  }
   const bool revoked = record.revoked;
   record_release(&record);
   return revoked;
@@ -69,7 +75,7 @@ static void choose_record(struct import_key *key) {
     key->served = true;
     key->record = text;
     key->belongs = good;
-    key->revoked = is_revoked(text);
+    key->revoked = is_revoked(text, key->fault, sizeof key->fault);
   }
   for (size_t i = 0; i < key->server_count; i++) {
     if (!key->record || !text_equal(key->servers[i].record, key->record)) continue;
@@ -96,7 +102,10 @@ static void leave(struct import_key *key, const char *why, const char *remedy) {
 /* What keeps a key from being taken over, whatever it is for. */
 static bool is_out_of_reach(struct import_key *key) {
   if (!key->name[0]) {
-    leave(key, "its selector is no name in DNS, or longer than 63 octets", "");
+    leave(key, "its selector is none that RFC 6376 3.1 knows (letters, digits and hyphens, with dots between), or is longer than 63 octets",
+          key->role == IMPORT_SIGNS ? "publish its record under another selector, too; when every server has it, write that selector into its KeyTable entry in "
+                                      "the place of this one, reload OpenDKIM and import again"
+                                    : "remove its lines, its file and its record yourself");
     return true;
   }
   if (key->asked.code) {
@@ -120,6 +129,37 @@ static bool is_out_of_reach(struct import_key *key) {
 
 /* ---- fates ---- */
 
+/* A pattern that no sender of the policy can say is nothing to add there. */
+static void advise_for_others(const struct import_signer *signer, struct import_key *key, struct table_span pattern) {
+  const struct policy_domain *policy = key->domain->policy;
+  CLEANUP_FREE char *text = strndup(pattern.text, pattern.size);
+  CLEANUP_FREE char *address = NULL;
+  struct error unused = {0};
+  if (import_matches_nothing(signer, pattern))
+    snprintf(key->remedy, sizeof key->remedy,
+             "remove that line, which signs nothing, and import again; or correct signing-table in the policy, if opendkim.conf does not have that table as %s",
+             import_table_kind(signer));
+  else if (text && table_sender_address(text, policy->name, &address, &unused))
+    snprintf(key->remedy, sizeof key->remedy,
+             "write a line for each address or domain that it stands for in its place, and add these to the senders of %s in the policy, or point the line at "
+             "another key; then import again", policy->name);
+  else
+    snprintf(key->remedy, sizeof key->remedy, "add that pattern to the senders of %s in the policy, or point the line at another key; then import again",
+             policy->name);
+}
+
+static void leave_for_others(const struct import_signer *signer, struct import_key *key, unsigned line, struct table_span pattern) {
+  const struct policy_domain *policy = key->domain->policy;
+  const bool nothing = import_matches_nothing(signer, pattern);
+  key->fate = IMPORT_LEFT;
+  snprintf(key->why, sizeof key->why, "%s, line %u, has it for \"%.*s\", which %s %s %s", signer->policy->signing_table, line, (int)pattern.size, pattern.text,
+           nothing ? "no address matches in a" : "is no sender of", nothing ? import_table_kind(signer) : policy->name, nothing ? "table" : "in the policy");
+  advise_for_others(signer, key, pattern);
+  if (nothing || policy->sender_count > 0) return;
+  const size_t size = strlen(key->remedy);
+  snprintf(key->remedy + size, sizeof key->remedy - size, " (it names none there, which stands for \"*@%s\": write both)", policy->name);
+}
+
 /* A line for other senders goes on signing with the key when its domain has switched, so its record must live. */
 static bool serves_others(const struct import *import, struct import_key *key) {
   for (size_t i = 0; i < key->domain->policy->signer_count; i++) {
@@ -127,11 +167,7 @@ static bool serves_others(const struct import *import, struct import_key *key) {
     struct table_span pattern = {0};
     const unsigned line = key->at[i] && key->at[i]->literal ? import_next_line(signer, key, i, false, 0, &pattern) : 0;
     if (line == 0) continue;
-    key->fate = IMPORT_LEFT;
-    snprintf(key->why, sizeof key->why, "%s, line %u, has it for \"%.*s\", which is no sender of %s in the policy", signer->policy->signing_table,
-             line, (int)pattern.size, pattern.text, key->domain->policy->name);
-    snprintf(key->remedy, sizeof key->remedy, "add that pattern to the senders of %s in the policy, or point the line at another key; then import again",
-             key->domain->policy->name);
+    leave_for_others(signer, key, line, pattern);
     return true;
   }
   return false;
@@ -147,21 +183,6 @@ static bool name_is_stable(const struct import *import, const struct import_key 
   return stable;
 }
 
-/* OpenDKIM cannot read it either, unless its path is relative. */
-static void leave_unread(struct import_key *key) {
-  const struct survey_key *first = key->first;
-  const struct import_domain *domain = key->domain;
-  key->fate = IMPORT_LEFT;
-  if (first->place == SURVEY_FILE && first->path[0] != '/') {
-    leave(key, first->problem, "write the whole path of that file into KeyTable, and import again");
-    return;
-  }
-  snprintf(key->why, sizeof key->why, "%s, so mail of %s is deferred", first->problem, domain->policy->name);
-  snprintf(key->remedy, sizeof key->remedy,
-           "put the key back from a backup and import again; if there is none, remove %s and import again: another line may sign then, else `dkimroll run` "
-           "gives the domain a key", domain->lines);
-}
-
 static void leave_unproved(struct import_key *key) {
   const struct import_domain *domain = key->domain;
   const struct survey_key *first = key->first;
@@ -171,6 +192,35 @@ static void leave_unproved(struct import_key *key) {
   snprintf(key->remedy, sizeof key->remedy,
            "write the key into a file, name that file in KeyTable line %u in its place, reload OpenDKIM and import again: OpenDKIM reads at most %d octets of a line, "
            "and the key is longer", first->line, TABLE_LINE_MAX);
+}
+
+/* As a rule OpenDKIM cannot read it either. */
+static void leave_unread(struct import_key *key) {
+  const struct survey_key *first = key->first;
+  const struct import_domain *domain = key->domain;
+  if (first->place == SURVEY_FILE && first->path[0] != '/') {
+    leave(key, first->problem, "write the whole path of that file into KeyTable, and import again");
+    return;
+  }
+  if (domain->proved && domain->proof.code && domain->proof.code != ERROR_PROOF) { /* the signer was not reached: who knows what it reads? */
+    leave_unproved(key);
+    return;
+  }
+  const bool signs = domain->proved && !domain->proof.code;
+  key->fate = IMPORT_LEFT;
+  snprintf(key->why, sizeof key->why, "%s, %s mail of %s is %s", first->problem, signs ? "although" : "so", domain->policy->name,
+           signs ? "signed with it: OpenDKIM sees what the keeper does not" : "deferred");
+  if (signs)
+    snprintf(key->remedy, sizeof key->remedy,
+             "do not remove anything; move that file to where dkimroll-keeper@.service may read it (/home, /root, /run/user and /tmp are hidden from it), correct "
+             "KeyTable line %u, reload OpenDKIM and import again", first->line);
+  else if (first->place == SURVEY_INLINE)
+    snprintf(key->remedy, sizeof key->remedy,
+             "write the whole path of its file, from the first / on, into KeyTable line %u in the place of what stands there, reload OpenDKIM and import again", first->line);
+  else
+    snprintf(key->remedy, sizeof key->remedy,
+             "put the key back from a backup and import again; if there is none, remove %s and import again: another line may sign then, else `dkimroll run` "
+             "gives the domain a key", domain->lines);
 }
 
 static bool signing_is_out_of_reach(const struct import *import, struct import_key *key) {

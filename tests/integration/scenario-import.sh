@@ -173,6 +173,12 @@ sed -i 's/^\*@odd.example.test odd/*@odd.example.test all/' "$world/opendkim/Sig
 expect imports odd.example.test
 says odd.example.test 'signs today +all' '-> is left alone: ' 's=sel'
 sed -i 's/^\*@odd.example.test all/*@odd.example.test odd/' "$world/opendkim/SigningTable"
+# As ProtectHome= of its unit hides /home from the keeper. In a chroot the root directory is no mount point, so nothing can be made private there.
+propagation=$(unshare --mount true 2>/dev/null && echo private || echo unchanged)
+expect unshare --mount --propagation "$propagation" sh -c 'mount -t tmpfs none "$1" && exec "$2" import -p "$3" odd.example.test >"$4" 2>&1' sh "$world/elsewhere" "$DKIMROLL" \
+  "$world/policy.yaml" "$world/run.log"
+! mountpoint -q "$world/elsewhere" || umount "$world/elsewhere"
+says odd.example.test '-> is left alone: .*/odd.key: cannot open: No such file or directory, although mail of odd.example.test is signed with it' 'remedy: do not remove anything'
 
 echo "- the remedies are followed"
 sed -i 's/^\*@caught\.\*/*@caught.example.test/' "$world/opendkim/SigningTable"

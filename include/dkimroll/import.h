@@ -52,6 +52,7 @@ struct import_key {
   const struct survey_key *at[POLICY_SIGNERS_MAX]; /* by the domain's signers; NULL: not there */
   const struct survey_key *first;                /* of these */
   size_t copies;                                 /* further entries of KeyTable that say the same */
+  const struct survey_key *other;                /* an entry of the selector with another name or private key; NULL: none */
   char name[DNS_NAME_TEXT_SIZE];                 /* of the record; empty: no name can be made of the selector */
   char *expected;                                /* record that belongs to the private key; NULL: the key cannot be read. Owned */
   /* DNS. */

@@ -141,6 +141,53 @@ static void complete_key(const struct policy_domain *policy, const struct survey
     key->expected = NULL;
 }
 
+static const char *sender_at(const struct import_domain *domain, size_t index) {
+  return domain->policy->sender_count > 0 ? domain->policy->senders[index] : domain->everybody;
+}
+
+static size_t sender_count(const struct import_domain *domain) {
+  return domain->policy->sender_count > 0 ? domain->policy->sender_count : 1;
+}
+
+/* The key name that a line of the SigningTable gives to mail of the domain. Caller frees; NULL: out of memory. */
+static char *name_for(const struct import_domain *domain, struct table_span value) {
+  return value.size == 1 && value.text[0] == '%' ? text_duplicate(domain->policy->name) : strndup(value.text, value.size);
+}
+
+/* Is it the entry that mail of some sender of the domain is signed by? */
+static bool is_taken(const struct import_domain *domain, const struct import_signer *signer, const struct survey_key *entry) {
+  for (size_t i = 0; i < sender_count(domain); i++) {
+    CLEANUP_FREE char *address = NULL;
+    struct table_span value;
+    struct error unused = {0};
+    unsigned line;
+    if (table_sender_address(sender_at(domain, i), domain->policy->name, &address, &unused) ||
+        !table_match_sender(signer->survey.signing, address, &value, &line))
+      continue;
+    CLEANUP_FREE char *name = name_for(domain, value);
+    if (name && find_entry(signer, name, domain->policy->name) == entry) return true;
+  }
+  return false;
+}
+
+/* Two entries of one selector, of which key has the first. One that serves any domain need not be meant for this one, and of two that name one file it is the one that signs. */
+static void choose_entry(struct import_key *key, size_t place, const struct import_signer *signer, const struct survey_key *found) {
+  const struct survey_key *before = key->at[place];
+  const bool same = found->place == before->place && text_equal(found->path, before->path) && found->every == before->every;
+  if (same && text_equal(found->name, before->name)) {
+    key->copies += found->line > 0;
+    return;
+  }
+  const bool taken = is_taken(key->domain, signer, found);
+  const bool yields = !is_taken(key->domain, signer, before) && ((before->every && !found->every) || ((before->every || found->every || same) && taken));
+  const struct survey_key *other = yields ? before : found;
+  if (yields) {
+    key->at[place] = found;
+    if (key->first == before) key->first = found;
+  }
+  if (!other->every && other->line > 0 && !key->other) key->other = other;
+}
+
 static int add_keys_of(struct import *import, struct import_domain *domain, size_t place, size_t *room, struct error *error) {
   const struct import_signer *signer = import_signer_of(import, domain, place);
   for (size_t i = first_not_before(signer->by_domain, signer->survey.count, offsetof(struct survey_key, domain), domain->policy->name);
@@ -148,7 +195,7 @@ static int add_keys_of(struct import *import, struct import_domain *domain, size
     const struct survey_key *found = signer->by_domain[i];
     struct import_key *key = find_key(domain, found->selector);
     if (key && key->at[place]) {
-      key->copies += found->line > 0;
+      choose_entry(key, place, signer, found);
       continue;
     }
     if (!key) {
@@ -308,7 +355,8 @@ static void take_entry(struct import *import, const struct match *match, const s
   if (key->at[match->place] != entry)
     hinder(domain, text_format("%s has two entries for the selector %s, lines %u and %u", signer->policy->key_table, entry->selector, entry->line,
                                key->at[match->place] ? key->at[match->place]->line : 0),
-           text_format("remove the one that is wrong, and import again"));
+           entry->every ? text_format("let all its lines name one of the two, and import again")
+                        : text_format("remove the one that is wrong, and import again"));
   if (domain->signs && domain->signs != key)
     hinder(domain, text_format("two keys sign for it: %s and %s", domain->signs->selector, key->selector),
            text_format("let all its lines in the SigningTables name one of them (its senders are in the policy), and import again"));
@@ -333,14 +381,13 @@ static int find_match(struct import *import, struct match *match, struct error *
     return 0;
   }
   (void)!table_read_entry(signer->survey.signing, match->line - 1, &match->found, &name, &line);
-  const bool any = span_is(name, "%");
-  CLEANUP_FREE char *key_name = any ? text_duplicate(domain->policy->name) : strndup(name.text, name.size);
+  CLEANUP_FREE char *key_name = name_for(domain, name);
   if (!key_name) return error_set(error, ERROR_NO_MEMORY, "out of memory for a name");
   match->pattern = pattern;
   match->name = key_name;
   domain->senders[match->place][domain->sender_counts[match->place]++] = match->sender;
   const struct survey_key *entry = find_entry(signer, key_name, domain->policy->name);
-  judge_pattern(signer, match, any || (entry && entry->every));
+  judge_pattern(signer, match, span_is(name, "%") || (entry && entry->every));
   judge_others(signer, match);
   if (entry)
     take_entry(import, match, entry);
@@ -362,13 +409,13 @@ static void set_unrelated(const struct import *import, struct import_key *key) {
 
 int import_find_signing(struct import *import, struct import_domain *domain, struct error *error) {
   const struct policy_domain *policy = domain->policy;
-  const size_t count = policy->sender_count > 0 ? policy->sender_count : 1;
+  const size_t count = sender_count(domain);
   int result = 0;
   for (size_t i = 0; i < policy->signer_count && !result; i++) {
     domain->senders[i] = calloc(count + 1, sizeof(const char *));
     if (!domain->senders[i]) return error_set(error, ERROR_NO_MEMORY, "out of memory for senders");
     for (size_t j = 0; j < count && !result; j++) {
-      struct match match = {.domain = domain, .place = i, .sender = policy->sender_count > 0 ? policy->senders[j] : domain->everybody};
+      struct match match = {.domain = domain, .place = i, .sender = sender_at(domain, j)};
       result = find_match(import, &match, error);
     }
   }

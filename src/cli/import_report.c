@@ -57,6 +57,9 @@ static void print_places(FILE *out, const struct import *import, const struct im
     else if (entry->place == SURVEY_FILE && !entry->literal)
       fprintf(out, "      that entry and its file stay when the key is gone: remove them then (the entry does not say %s:%s:%s)\n", entry->domain,
               entry->selector, entry->path);
+    if (key->other && i == 0)
+      fprintf(out, "      KeyTable line %u (%s) is another entry of that selector, and stays: remove it with its file when the key is gone\n", key->other->line,
+              key->other->name);
     if (sharer)
       fprintf(out, "      its private key file is also that of %s (KeyTable line %u), and stays as long as any line names it\n", sharer->domain, sharer->line);
   }
@@ -212,6 +215,14 @@ static void print_strangers(FILE *out, const struct import *import, const struct
   fprintf(out, "%s They stay as they are.\n", count > shown ? ", ..." : ".");
 }
 
+/* A path in the policy that is not that of opendkim.conf looks just like a host where nothing signs yet. */
+static void print_empty(FILE *out, const struct import_signer *signer) {
+  for (size_t i = 0; i < signer->survey.count; i++)
+    if (signer->survey.keys[i].line > 0) return;
+  fprintf(out, "%s has no entries. If OpenDKIM signs today, it does so by other tables than those of the policy, or by Domain, Selector and KeyFile of opendkim.conf: "
+               "give that key entries in the tables first.\n", signer->policy->key_table);
+}
+
 size_t import_report(const struct import *import, bool applied) {
   FILE *out = import->cli->out;
   struct counts counts = {0};
@@ -220,6 +231,8 @@ size_t import_report(const struct import *import, bool applied) {
     if (is_worth_telling(&import->domains[i])) print_domain(out, import, &import->domains[i]);
   for (size_t i = 0; import->cli->arguments->operand_count == 0 && i < import->policy->signer_count; i++)
     if (import->signers[i].used) print_strangers(out, import, &import->signers[i]);
+  for (size_t i = 0; i < import->policy->signer_count; i++)
+    if (import->signers[i].used) print_empty(out, &import->signers[i]);
   if (counts.quiet > 0) fprintf(out, "%zu domain%s without anything to import\n", counts.quiet, plural(counts.quiet));
   const size_t adopted = counts.active + counts.retired + counts.reserved;
   fprintf(out, "\n%zu key%s found: %zu active, %zu retired, %zu with a reserved selector, %zu known already, %zu left alone.\n", counts.all,

@@ -368,6 +368,34 @@ static void test_import__a_relative_path_is_not_called_a_key_in_the_table(void *
   expect_not_said(&rig, "stay");
 }
 
+/* Whoever believed that nothing signs would let a first key be made, in the way of which the old one then stands. */
+static void test_import__tables_without_entries_may_be_the_wrong_ones(void **state) {
+  (void)state;
+  for (int empty = 0; empty < 2; empty++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &(struct import_scene){.key_table = empty ? "" : OLD_LINE, .signing_table = ""});
+    rig.import.signers[1].used = false;
+    import_rig_add_key(&rig, 0, 0, "- a.test:mail:/k/keys/a.test/mail.private");
+    import_rig_find(&rig);
+    import_judge(&rig.import);
+    if (empty)
+      expect_said(&rig, "/k/KeyTable has no entries. If OpenDKIM signs today, it does so by other tables than those of the policy, or by Domain, Selector and KeyFile");
+    else
+      expect_not_said(&rig, "has no entries");
+    expect_not_said(&rig, "/o/KeyTable");
+  }
+}
+
+/* It was said to say the same. */
+static void test_import__a_second_key_of_a_selector_is_told(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_judge(&rig, &(struct import_scene){.key_table = "x a.test:s:/k/keys/a.test/x\ny a.test:s:/k/keys/a.test/y\n", .signing_table = "*@a.test x\n"});
+  expect_fate(&rig, "a.test", "s", IMPORT_ACTIVE);
+  expect_said(&rig, "      KeyTable line 1; SigningTable line 1\n"
+                    "      KeyTable line 2 (y) is another entry of that selector, and stays: remove it with its file when the key is gone\n");
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test(test_import__##name)
   const struct CMUnitTest tests[] = {
@@ -395,6 +423,8 @@ int main(void) {
       TEST(a_record_that_is_none_is_told_with_its_fault),
       TEST(a_selector_that_is_none_has_a_way_out),
       TEST(a_key_that_only_opendkim_sees_is_not_said_to_be_lost),
+      TEST(tables_without_entries_may_be_the_wrong_ones),
+      TEST(a_second_key_of_a_selector_is_told),
       TEST(a_relative_path_is_not_called_a_key_in_the_table),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,7 +19,7 @@ static int copy_row(void *context, const void *row) {
 struct found {
   const char *domain, *selector, *path, *key_name;
   enum key_state state;
-  bool unserved;
+  bool unserved, good; /* good: no successor is asked for */
 };
 
 /* As import writes it. A key that signs does so in the world, too. */
@@ -43,7 +43,7 @@ static void adopt(struct world *world, const struct found *found) {
                                     .state = found->state,
                                     .record = RECORD,
                                     .unserved = found->unserved,
-                                    .replace = found->state == KEY_ACTIVE,
+                                    .replace = found->state == KEY_ACTIVE && !found->good,
                                     .since = WORLD_NOW - WORLD_DAY,
                                     .ttl = 3600,
                                     .ttl_negative = WORLD_NEGATIVE_TTL,
@@ -191,6 +191,34 @@ static void test_engine_import__a_key_without_a_file_ends_too(void **state) {
   assert_int_equal(world->counts.destroyed, 0);
 }
 
+/* Each proof of it was an alarm that there is no file "(null)", and a new key took over as soon as caches allowed. */
+static void test_engine_import__a_key_without_a_file_is_proved_by_its_signature_alone(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  play(world, "a.example", "s");
+  adopt(world, &(struct found){.domain = "a.example", .selector = "s", .path = NULL, .state = KEY_ACTIVE, .good = true});
+  const unsigned before = world->counts.proofs;
+  world_live(world, 5);
+  assert_true(world->counts.proofs - before >= 4);
+  assert_int_equal(world_events(world, "a.example", "alarm"), 0);
+  assert_string_equal(world_signs(world, 0, "a.example"), "s");
+}
+
+/* Its entry in KeyTable is none that could be written again. */
+static void test_engine_import__a_key_without_a_file_that_does_not_sign_any_more_gets_a_successor(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  play(world, "a.example", "s");
+  adopt(world, &(struct found){.domain = "a.example", .selector = "s", .path = NULL, .state = KEY_ACTIVE, .good = true});
+  world_live(world, 1);
+  world_edit_tables(world, 0, "a.example", "");
+  world_live(world, 2);
+  assert_string_not_equal(world_signs(world, 0, "a.example"), "s");
+  assert_string_not_equal(world_signs(world, 0, "a.example"), "");
+  assert_int_equal(world_events(world, "a.example", "alarm"), 1);
+  assert_false(was_told(world, "a.example", "s", "out of memory"));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_engine_import__##name, world_setup, world_teardown)
 
 int main(void) {
@@ -202,6 +230,8 @@ int main(void) {
       TEST(a_file_that_a_table_of_others_names_stays),
       TEST(without_the_keepers_word_nothing_is_destroyed),
       TEST(a_key_without_a_file_ends_too),
+      TEST(a_key_without_a_file_is_proved_by_its_signature_alone),
+      TEST(a_key_without_a_file_that_does_not_sign_any_more_gets_a_successor),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -455,6 +455,19 @@ static void test_planner_proof__a_copy_at_another_signer_is_taken_instead(void *
   assert_false(placement_is_repairable(&builder->lineage, key, 0));
 }
 
+/* Its entry holds the private key, which only its maker could write again. */
+static void test_planner_proof__a_key_in_a_table_itself_that_does_not_sign_asks_for_a_new_key(void **state) {
+  struct builder *builder = *state;
+  struct key *key = active_key(builder);
+  free(key->placements[0].key_path);
+  key->placements[0].key_path = NULL;
+  prove_one(builder, now + DAY, DAMAGE_SIGNER_DOWN);
+  assert_false(key_is_broken(&builder->lineage, key));
+  prove_one(builder, now + DAY, DAMAGE_TABLES);
+  assert_false(placement_is_repairable(&builder->lineage, key, 0));
+  expect_replacement(builder);
+}
+
 static void test_planner_proof__a_ready_key_takes_the_place_of_a_broken_one(void **state) {
   struct builder *builder = *state;
   active_key(builder);
@@ -593,6 +606,7 @@ int main(void) {
       TEST(a_repair_lets_older_keys_stay),
       TEST(a_lost_file_asks_for_a_new_key),
       TEST(a_copy_at_another_signer_is_taken_instead),
+      TEST(a_key_in_a_table_itself_that_does_not_sign_asks_for_a_new_key),
       TEST(a_ready_key_takes_the_place_of_a_broken_one),
       TEST(a_record_that_cannot_be_put_back_asks_for_a_new_key),
       TEST(trouble_with_the_active_key_holds_no_other_back),

@@ -87,6 +87,7 @@ struct table_edit {
   const char *address; /* SIGN_POINT: an address that pattern stands for (table_sender_address); KEY_REMOVE: one that a
                           SigningTable line "%" must not take to name; NULL: not asked */
   bool shared;   /* KEY_REMOVE: other lines may go on naming the path */
+  bool kept;     /* KEY_SET: an entry of name with another value is no conflict, and stays */
   bool existing; /* KEY_SET, SIGN_POINT: change what has before, leave all else as it is: nothing is added, and others'
                     entries are no conflict */
 };

@@ -60,6 +60,8 @@ static void activate_one(struct world_pending *pending, const struct signer_item
     world_name_of(world, line->selector, item->domain)->signed_at = loop_wall(world->loop);
   world->counts.switches += !text_equal(line->selector, item->selector);
   text_copy(line->selector, sizeof line->selector, item->selector);
+  text_copy(line->key_name, sizeof line->key_name, item->key_name ? item->key_name : "");
+  line->adopted = item->adopted;
   name->signed_at = loop_wall(world->loop);
   result->switched_at = result->completed_at = loop_wall(world->loop);
 }

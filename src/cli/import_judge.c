@@ -276,8 +276,21 @@ static bool is_own_form(const struct import_key *key) {
   return own;
 }
 
+/* Whoever does not answer may be the only one that has its record, which then would stand for ever, or be taken away before its time. */
+static bool is_unsettled(struct import_key *key) {
+  for (size_t i = 0; i < key->server_count && !key->served; i++) {
+    const struct observe_server *seen = &key->servers[i].seen;
+    if (seen->verdict != OBSERVE_SILENT) continue;
+    snprintf(key->why, sizeof key->why, "%s may have its record, and does not tell: %s", seen->host, seen->answer);
+    key->fate = IMPORT_LEFT;
+    text_copy(key->remedy, sizeof key->remedy, "import again when it answers; a server that nobody asks is named under ignore-servers of the publisher");
+    return true;
+  }
+  return false;
+}
+
 static void judge_unused(const struct import *import, struct import_key *key) {
-  if (is_out_of_reach(key) || serves_others(import, key)) return;
+  if (is_out_of_reach(key) || serves_others(import, key) || is_unsettled(key)) return;
   if (key->domain->signs && key->domain->signs->fate == IMPORT_LEFT) {
     leave(key, "it waits for the key that signs", "");
     return;
@@ -316,7 +329,7 @@ static bool fits_policy(const struct import *import, const struct import_key *ke
 /* Nobody's tables name it. It was made by an earlier dkimroll, whose store was lost, if name and record are in its very form; any other may belong to another
  * program, which signs with it, and nobody here can know. */
 static void judge_unnamed(const struct import *import, struct import_key *key) {
-  if (is_out_of_reach(key)) return;
+  if (is_out_of_reach(key) || is_unsettled(key)) return;
   const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(key)));
   if (own_record && fits_policy(import, key)) {
     /* A reservation is for ever: what may be known at the next attempt is not decided at this one. */

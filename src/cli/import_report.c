@@ -65,6 +65,12 @@ static void print_places(FILE *out, const struct import *import, const struct im
   }
 }
 
+static bool seen_by_all(const struct import_key *key) {
+  bool all = true;
+  for (size_t i = 0; i < key->server_count; i++) all &= key->servers[i].seen.verdict != OBSERVE_SILENT;
+  return all;
+}
+
 /* What may be removed by whoever knows whose it is. */
 static void print_alien(FILE *out, const struct import_key *key) {
   if (!key->alien) return;
@@ -79,7 +85,7 @@ static void print_record(FILE *out, const struct import_key *key) {
   if (!key->served && key->servers[0].seen.ttl >= 0)
     fprintf(out, "      what stands at its name is not one record (%zu servers asked: %s)\n", key->server_count, key->servers[0].seen.answer);
   else if (!key->served)
-    fprintf(out, "      no server has its record (%zu asked: %s)\n", key->server_count, key->servers[0].seen.answer);
+    fprintf(out, "      no server %s its record (%zu asked: %s)\n", seen_by_all(key) ? "has" : "tells", key->server_count, key->servers[0].seen.answer);
   else if (key->revoked)
     fprintf(out, "      its record says that it is revoked, on %zu of %zu servers\n", key->serving, key->server_count);
   else if (key->fault[0])

@@ -52,6 +52,7 @@ struct import_key {
   const struct survey_key *at[POLICY_SIGNERS_MAX]; /* by the domain's signers; NULL: not there */
   const struct survey_key *first;                /* of these */
   size_t copies;                                 /* further entries of KeyTable that say the same */
+  const struct survey_key *other;                /* an entry of the selector with another name or private key; NULL: none */
   char name[DNS_NAME_TEXT_SIZE];                 /* of the record; empty: no name can be made of the selector */
   char *expected;                                /* record that belongs to the private key; NULL: the key cannot be read. Owned */
   /* DNS. */
@@ -66,7 +67,8 @@ struct import_key {
   const char *record;                            /* that counts: borrowed from servers, or expected; NULL: none */
   size_t serving;                                /* servers that have record */
   bool served, belongs, revoked, weak;           /* record is served; it belongs to the private key; its p= is empty; less than IMPORT_WEAK_BITS */
-  bool alien;                                    /* what is served is the record of another key; record is the expected one then */
+  bool alien;                                    /* what is served is the record of another key, or none that is valid; record is the expected one then */
+  char fault[160];                               /* why the record that is served is none of any key; empty: it is one */
   uint32_t ttl;
   int64_t since;
   const char *since_by;                          /* "by its name" */
@@ -150,15 +152,21 @@ int import_find_keys(struct import *import, struct error *error) ERROR_USE_RESUL
 int import_find_signing(struct import *import, struct import_domain *domain, struct error *error) ERROR_USE_RESULT;
 /* The place of signer number place of the domain: its index in the policy. */
 struct import_signer *import_signer_of(const struct import *import, const struct import_domain *domain, size_t place);
-/* SigningTable lines that name key at one signer: next after `after` (0: the first) whose pattern is, or is not, one of the domain's senders; 0: none. ret_pattern: borrowed.
+/* SigningTable lines that name key at one signer (none, if another entry above has its name): next after `after` (0: the first) whose pattern is, or is not, one of the domain's senders; 0: none. ret_pattern: borrowed.
  * Errors: import_note_lack. */
 unsigned import_next_line(const struct import_signer *signer, const struct import_key *key, size_t place, bool own, unsigned after,
                           struct table_span *ret_pattern);
 
+/* The line of KeyTable whose entry OpenDKIM takes for the name of this one: its own, or one above it. */
+unsigned import_line_of_name(const struct import_signer *signer, const struct survey_key *entry);
+
 /* Another entry of that signer's KeyTable that names the same file; NULL: none. */
 const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry);
 
-/* import_lines.c, pure. Does a key that does not sign for the domain's senders sign for others, by a line that OpenDKIM takes? */
+/* import_lines.c, pure. Is it a pattern that no address matches in a table of this kind, such as a host alone in a refile: table? */
+const char *import_table_kind(const struct import_signer *signer); /* "refile:" */
+bool import_matches_nothing(const struct import_signer *signer, struct table_span pattern);
+/* Does a key that does not sign for the domain's senders sign for others, by a line that OpenDKIM takes? */
 bool import_signs_others(const struct import *import, const struct import_key *key);
 /* Behind the place of a key in KeyTable: which lines of the SigningTable name it, and why they do not count. */
 void import_print_lines(FILE *out, const struct import *import, const struct import_key *key, size_t place);

@@ -182,7 +182,8 @@ const struct policy_key *lineage_rule(const struct lineage *lineage);
 /* Whether key, which is active, is what signs at its placement i: at a signer that the domain has now, proved there once, and not taken over by a successor
  * that has not reached every signer yet. These are the placements that are proved from time to time. */
 bool placement_signs(const struct lineage *lineage, const struct key *key, size_t i);
-/* Of those: whether what is wrong there can be mended with what is there, by writing tables again or with a copy of the file from another signer. */
+/* Of those: whether what is wrong there can be mended with what is there, by writing tables again or with a copy of the file from another signer. The entry of
+ * an adopted key that stands in a KeyTable itself is none that could be written. */
 bool placement_is_repairable(const struct lineage *lineage, const struct key *key, size_t i);
 /* Whether mail that key signs cannot be verified, or is not signed at all, or is not to be believed, and nothing that dkimroll does with this very key helps: a
  * private key file is lost, something else stands where its record was, or somebody else may have the private key. */

@@ -28,6 +28,7 @@ struct opendkim_entry {
   char *before_name; /* of previous_selector; NULL: none */
   char *before_value;
   bool adopted; /* its entry need not say value, and others may name the same file */
+  bool stays;   /* the key signs already: an entry that it lacks is written again */
   struct opendkim_sender *senders;
   size_t sender_count;
   uint8_t made[TABLE_EDITS_MAX]; /* by the edits of the switch: KeyTable first, then each sender */

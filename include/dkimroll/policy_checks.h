@@ -39,6 +39,8 @@ int policy_check_dates(const char *text, struct error *error) ERROR_USE_RESULT;
 int policy_check_time_zone(const char *text, struct error *error) ERROR_USE_RESULT;
 /* Whether a file: SigningTable knows the pattern ("*@D" counts, because it is written as D there). */
 bool policy_sender_fits_file(const char *pattern);
+/* Whether a line of a refile: SigningTable with the pattern could match any address: not "D", ".D" and "user@.D", which are forms of a file: table. */
+bool policy_sender_fits_refile(const char *pattern);
 
 /* Canonical forms; the caller frees; NULL: out of memory. */
 char *policy_canonical_name(const char *text);   /* DNS name: lower case, no final dot */

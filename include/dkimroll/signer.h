@@ -22,7 +22,7 @@ struct signer_item {
   const char *previous_key_path;
   const char *key_name;          /* in KeyTable, of selector and of previous_selector; NULL: as the policy has it. Adopted keys keep the names that they had */
   const char *previous_key_name;
-  bool adopted;                  /* CHECK, WITHDRAW: `import` took the key over, so its entry may be of another form ("%", the key itself), and then stays, and other lines may
+  bool adopted;                  /* `import` took the key over, so its entry may be of another form ("%", the key itself), and then stays, and other lines may
                                   * go on naming its file, which is looked after when it is to be destroyed */
   const char *previous_record;   /* ACTIVATE: for the proof after a roll-back */
   bool restart;                  /* ACTIVATE, WITHDRAW: connections that are open must not go on with the tables as they were: the signer is restarted, if it can be, once the new key is proved */

@@ -87,6 +87,7 @@ struct table_edit {
   const char *address; /* SIGN_POINT: an address that pattern stands for (table_sender_address); KEY_REMOVE: one that a
                           SigningTable line "%" must not take to name; NULL: not asked */
   bool shared;   /* KEY_REMOVE: other lines may go on naming the path */
+  bool kept;     /* KEY_SET: an entry of name with another value is no conflict, and stays */
   bool existing; /* KEY_SET, SIGN_POINT: change what has before, leave all else as it is: nothing is added, and others'
                     entries are no conflict */
 };
@@ -120,14 +121,15 @@ int table_apply(const struct table_pair *pair, const struct table_item *items, s
                 struct table_outcome *outcomes, struct error *error) ERROR_USE_RESULT;
 
 /* What a sender of the policy ("*@example.com", "user@example.com", "*") is in a table of this kind. refile: itself
- * ("@D": "*@D"). file: "*@D" is "D", "*@*.D" ".D", "user@*.D" "user@.D", "*" and "*@*" "*"; other wildcards are
- * ERROR_CONFIG. Caller frees. */
+ * ("@D": "*@D"); the forms of a file: table "D", ".D" and "user@.D" are ERROR_CONFIG. file: "*@D" is "D", "*@*.D" ".D",
+ * "user@*.D" "user@.D", "*" and "*@*" "*", and its own forms are themselves; other wildcards are ERROR_CONFIG. Caller
+ * frees. */
 int table_sender_pattern(enum table_kind kind, const char *sender, char **ret_pattern,
                          struct error *error) ERROR_USE_RESULT;
 
 /* An address that the sender stands for: each "*" becomes "dkimroll-proof", a domain part of "*" alone becomes domain:
- * "*@example.com" is dkimroll-proof@example.com, "user@example.com" itself, "*@*.example.com"
- * dkimroll-proof@dkimroll-proof.example.com, "*" dkimroll-proof@DOMAIN. ERROR_CONFIG for a sender with characters of
+ * "*@example.com" and "example.com" are dkimroll-proof@example.com, "user@example.com" itself, "*@*.example.com" and
+ * ".example.com" dkimroll-proof@dkimroll-proof.example.com, "*" dkimroll-proof@DOMAIN. ERROR_CONFIG for a sender with characters of
  * regular expressions, ERROR_LIMIT over TABLE_LINE_MAX. Caller frees. */
 int table_sender_address(const char *sender, const char *domain, char **ret_address,
                          struct error *error) ERROR_USE_RESULT;

@@ -158,14 +158,21 @@ static void signer_proved(void *context, const struct signer_result *results, si
   if (--signer->import->pending == 0) proofs_done(signer->import);
 }
 
+/* The record that its mail is to be verified with. Of a private key that cannot be read here it is what a server says: OpenDKIM may see more. NULL: there is none. */
+static const char *record_to_prove(const struct import_key *key) {
+  const char *record = key->expected;
+  for (size_t i = 0; i < key->server_count && !record; i++) record = key->servers[i].record;
+  return record;
+}
+
 /* What a domain that signs by this signer must show. */
 static void add_proof(struct import_signer *signer, struct import_domain *domain, size_t place) {
   const struct import_key *key = domain->signs;
-  if (domain->sender_counts[place] == 0 || !key->expected || domain->obstacle[0] || signer->item_count == SIGNER_ITEMS_MAX) return;
+  if (domain->sender_counts[place] == 0 || !record_to_prove(key) || domain->obstacle[0] || signer->item_count == SIGNER_ITEMS_MAX) return;
   signer->proved[signer->item_count] = domain;
   signer->items[signer->item_count++] = (struct signer_item){.domain = domain->policy->name,
                                                              .selector = key->selector,
-                                                             .record = key->expected,
+                                                             .record = record_to_prove(key),
                                                              .senders = domain->senders[place],
                                                              .sender_count = domain->sender_counts[place]};
 }

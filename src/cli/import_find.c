@@ -106,6 +106,11 @@ static const struct survey_key *find_entry(const struct import_signer *signer, c
   return found;
 }
 
+unsigned import_line_of_name(const struct import_signer *signer, const struct survey_key *entry) {
+  const size_t low = first_not_before(signer->by_name, signer->survey.count, offsetof(struct survey_key, name), entry->name);
+  return low < signer->survey.count ? signer->by_name[low]->line : entry->line;
+}
+
 const struct survey_key *import_find_sharer(const struct import_signer *signer, const struct survey_key *entry) {
   size_t low = first_not_before(signer->by_path, signer->survey.count, offsetof(struct survey_key, path), entry->path);
   for (; entry->path[0] && low < signer->survey.count && text_equal(signer->by_path[low]->path, entry->path); low++) {
@@ -139,6 +144,58 @@ static int complete_key(const struct policy_domain *policy, const struct survey_
   return error->code;
 }
 
+void import_note_lack(const struct import *import, int code) {
+  if (code == ERROR_NO_MEMORY) (void)!error_set(import->error, ERROR_NO_MEMORY, "out of memory while keys were compared with tables and records");
+}
+
+static const char *sender_at(const struct import_domain *domain, size_t index) {
+  return domain->policy->sender_count > 0 ? domain->policy->senders[index] : domain->everybody;
+}
+
+static size_t sender_count(const struct import_domain *domain) {
+  return domain->policy->sender_count > 0 ? domain->policy->sender_count : 1;
+}
+
+/* The key name that a line of the SigningTable gives to mail of the domain. Caller frees; NULL: out of memory. */
+static char *name_for(const struct import_domain *domain, struct table_span value) {
+  return value.size == 1 && value.text[0] == '%' ? text_duplicate(domain->policy->name) : strndup(value.text, value.size);
+}
+
+/* Is it the entry that mail of some sender of the domain is signed by? */
+static bool is_taken(const struct import_domain *domain, const struct import_signer *signer, const struct survey_key *entry) {
+  for (size_t i = 0; i < sender_count(domain); i++) {
+    CLEANUP_FREE char *address = NULL;
+    struct table_span value;
+    struct error unused = {0};
+    unsigned line;
+    const int result = table_sender_address(sender_at(domain, i), domain->policy->name, &address, &unused);
+    import_note_lack(signer->import, result);
+    if (result || !table_match_sender(signer->survey.signing, address, &value, &line)) continue;
+    CLEANUP_FREE char *name = name_for(domain, value);
+    if (!name) import_note_lack(signer->import, ERROR_NO_MEMORY);
+    if (name && find_entry(signer, name, domain->policy->name) == entry) return true;
+  }
+  return false;
+}
+
+/* Two entries of one selector, of which key has the first. One that serves any domain need not be meant for this one, and of two that name one file it is the one that signs. */
+static void choose_entry(struct import_key *key, size_t place, const struct import_signer *signer, const struct survey_key *found) {
+  const struct survey_key *before = key->at[place];
+  const bool same = found->place == before->place && text_equal(found->path, before->path) && found->every == before->every;
+  if (same && text_equal(found->name, before->name)) {
+    key->copies += found->line > 0;
+    return;
+  }
+  const bool taken = is_taken(key->domain, signer, found);
+  const bool yields = !is_taken(key->domain, signer, before) && ((before->every && !found->every) || ((before->every || found->every || same) && taken));
+  const struct survey_key *other = yields ? before : found;
+  if (yields) {
+    key->at[place] = found;
+    if (key->first == before) key->first = found;
+  }
+  if (!other->every && other->line > 0 && !key->other) key->other = other;
+}
+
 static int add_keys_of(struct import *import, struct import_domain *domain, size_t place, size_t *room, struct error *error) {
   const struct import_signer *signer = import_signer_of(import, domain, place);
   for (size_t i = first_not_before(signer->by_domain, signer->survey.count, offsetof(struct survey_key, domain), domain->policy->name);
@@ -146,7 +203,7 @@ static int add_keys_of(struct import *import, struct import_domain *domain, size
     const struct survey_key *found = signer->by_domain[i];
     struct import_key *key = find_key(domain, found->selector);
     if (key && key->at[place]) {
-      key->copies += found->line > 0;
+      choose_entry(key, place, signer, found);
       continue;
     }
     if (!key) {
@@ -198,10 +255,6 @@ static bool span_is(struct table_span span, const char *text) {
   return span.size == strlen(text) && strncasecmp(span.text, text, span.size) == 0;
 }
 
-void import_note_lack(const struct import *import, int code) {
-  if (code == ERROR_NO_MEMORY) (void)!error_set(import->error, ERROR_NO_MEMORY, "out of memory while keys were compared with tables and records");
-}
-
 /* Is it, as it stands in this table, a sender that the policy gives to the domain? */
 static bool is_own_pattern(const struct import_signer *signer, const struct policy_domain *domain, struct table_span pattern) {
   CLEANUP_FREE char *everybody = text_format("*@%s", domain->name);
@@ -221,7 +274,7 @@ static bool is_own_pattern(const struct import_signer *signer, const struct poli
 unsigned import_next_line(const struct import_signer *signer, const struct import_key *key, size_t place, bool own, unsigned after,
                           struct table_span *ret_pattern) {
   const struct survey_key *entry = key->at[place];
-  if (!entry || entry->line == 0) return 0;
+  if (!entry || entry->line == 0 || import_line_of_name(signer, entry) != entry->line) return 0;
   const struct table_span name = {.text = entry->name, .size = strlen(entry->name)};
   size_t low = 0, high = signer->line_count;
   struct table_span pattern, value;
@@ -254,7 +307,7 @@ struct match {
   unsigned line;
 };
 
-/* every: the entry that the line names serves any domain, and goes on doing so for others. */
+/* every: the line or the entry that it names serves any domain, and goes on doing so for others. */
 static void judge_pattern(const struct import_signer *signer, const struct match *match, bool every) {
   if (span_is(match->found, match->pattern) || signing_kind(signer) == TABLE_SIGNING_FILE) return;
   hinder(match->domain,
@@ -282,20 +335,38 @@ static void judge_others(const struct import_signer *signer, const struct match 
   }
 }
 
+static bool is_with_dot(const char *name, const char *domain) {
+  const size_t size = strlen(domain);
+  return strlen(name) == size + 1 && strncmp(name, domain, size) == 0 && name[size] == '.';
+}
+
+static void judge_other_domain(const struct import_signer *signer, const struct match *match, const struct survey_key *entry) {
+  const char *name = match->domain->policy->name;
+  if (entry->every) /* and this domain is none of those that it was told for */
+    hinder(match->domain,
+           text_format("%s, line %u, serves any domain, and is looked at for %d of them at a time", signer->policy->key_table, entry->line, SURVEY_EVERY_MAX),
+           text_format("name the domain: dkimroll import %s", name));
+  else
+    hinder(match->domain,
+           text_format("mail of %s is signed with d=%s, by %s, line %u", match->sender, entry->domain, signer->policy->signing_table, match->line),
+           is_with_dot(entry->domain, name)
+               ? text_format("write %s without the dot at its end into %s, line %u, reload OpenDKIM and import again", name, signer->policy->key_table, entry->line)
+               : text_format("give that sender to %s in the policy, or remove the line", entry->domain));
+}
+
 static void take_entry(struct import *import, const struct match *match, const struct survey_key *entry) {
   struct import_domain *domain = match->domain;
   const struct import_signer *signer = import_signer_of(import, domain, match->place);
   struct import_key *key = find_key(domain, entry->selector);
   if (!text_equal(entry->domain, domain->policy->name) || !key) {
-    hinder(domain,
-           text_format("mail of %s is signed with d=%s, by %s, line %u", match->sender, entry->domain, signer->policy->signing_table, match->line),
-           text_format("give that sender to %s in the policy, or remove the line", entry->domain));
+    judge_other_domain(signer, match, entry);
     return;
   }
   if (key->at[match->place] != entry)
     hinder(domain, text_format("%s has two entries for the selector %s, lines %u and %u", signer->policy->key_table, entry->selector, entry->line,
                                key->at[match->place] ? key->at[match->place]->line : 0),
-           text_format("remove the one that is wrong, and import again"));
+           entry->every ? text_format("let all its lines name one of the two, and import again")
+                        : text_format("remove the one that is wrong, and import again"));
   if (domain->signs && domain->signs != key)
     hinder(domain, text_format("two keys sign for it: %s and %s", domain->signs->selector, key->selector),
            text_format("let all its lines in the SigningTables name one of them (its senders are in the policy), and import again"));
@@ -320,13 +391,13 @@ static int find_match(struct import *import, struct match *match, struct error *
     return 0;
   }
   (void)!table_read_entry(signer->survey.signing, match->line - 1, &match->found, &name, &line);
-  CLEANUP_FREE char *key_name = name.size == 1 && name.text[0] == '%' ? text_duplicate(domain->policy->name) : strndup(name.text, name.size);
+  CLEANUP_FREE char *key_name = name_for(domain, name);
   if (!key_name) return error_set(error, ERROR_NO_MEMORY, "out of memory for a name");
   match->pattern = pattern;
   match->name = key_name;
   domain->senders[match->place][domain->sender_counts[match->place]++] = match->sender;
   const struct survey_key *entry = find_entry(signer, key_name, domain->policy->name);
-  judge_pattern(signer, match, entry && entry->every);
+  judge_pattern(signer, match, span_is(name, "%") || (entry && entry->every));
   judge_others(signer, match);
   if (entry)
     take_entry(import, match, entry);
@@ -348,13 +419,13 @@ static void set_unrelated(const struct import *import, struct import_key *key) {
 
 int import_find_signing(struct import *import, struct import_domain *domain, struct error *error) {
   const struct policy_domain *policy = domain->policy;
-  const size_t count = policy->sender_count > 0 ? policy->sender_count : 1;
+  const size_t count = sender_count(domain);
   int result = 0;
   for (size_t i = 0; i < policy->signer_count && !result; i++) {
     domain->senders[i] = calloc(count + 1, sizeof(const char *));
     if (!domain->senders[i]) return error_set(error, ERROR_NO_MEMORY, "out of memory for senders");
     for (size_t j = 0; j < count && !result; j++) {
-      struct match match = {.domain = domain, .place = i, .sender = policy->sender_count > 0 ? policy->senders[j] : domain->everybody};
+      struct match match = {.domain = domain, .place = i, .sender = sender_at(domain, j)};
       result = find_match(import, &match, error);
     }
   }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/import.h"
 #include "dkimroll/record.h"
 #include "dkimroll/text.h"
@@ -48,11 +49,14 @@ static void judge_age(const struct import *import, struct import_key *key) {
 
 /* ---- DNS ---- */
 
-static bool is_revoked(const struct import *import, const char *text) {
+/* fault: of size octets, why it is no record of any key. */
+static bool is_revoked(const struct import *import, const char *text, char *fault, size_t size) {
   struct record record = {0};
-  struct error unused = {0};
-  const int result = record_parse(text, strlen(text), &record, &unused);
+  struct error error = {0};
+  fault[0] = '\0';
+  const int result = record_parse(text, strlen(text), &record, &error);
   import_note_lack(import, result);
+  if (result == ERROR_INVALID) text_copy(fault, size, error.message);
   if (result) return false;
   const bool revoked = record.revoked;
   record_release(&record);
@@ -71,7 +75,7 @@ static void choose_record(const struct import *import, struct import_key *key) {
     key->served = true;
     key->record = text;
     key->belongs = good;
-    key->revoked = is_revoked(import, text);
+    key->revoked = is_revoked(import, text, key->fault, sizeof key->fault);
   }
   for (size_t i = 0; i < key->server_count; i++) {
     if (!key->record || !text_equal(key->servers[i].record, key->record)) continue;
@@ -98,7 +102,10 @@ static void leave(struct import_key *key, const char *why, const char *remedy) {
 /* What keeps a key from being taken over, whatever it is for. */
 static bool is_out_of_reach(struct import_key *key) {
   if (!key->name[0]) {
-    leave(key, "its selector is no name in DNS, or longer than 63 octets", "");
+    leave(key, "its selector is none that RFC 6376 3.1 knows (letters, digits and hyphens, with dots between), or is longer than 63 octets",
+          key->role == IMPORT_SIGNS ? "publish its record under another selector, too; when every server has it, write that selector into its KeyTable entry in "
+                                      "the place of this one, reload OpenDKIM and import again"
+                                    : "remove its lines, its file and its record yourself");
     return true;
   }
   if (key->asked.code) {
@@ -122,6 +129,39 @@ static bool is_out_of_reach(struct import_key *key) {
 
 /* ---- fates ---- */
 
+/* A pattern that no sender of the policy can say is nothing to add there. */
+static void advise_for_others(const struct import_signer *signer, struct import_key *key, struct table_span pattern) {
+  const struct policy_domain *policy = key->domain->policy;
+  CLEANUP_FREE char *text = strndup(pattern.text, pattern.size);
+  CLEANUP_FREE char *address = NULL;
+  struct error unused = {0};
+  const int result = text ? table_sender_address(text, policy->name, &address, &unused) : ERROR_NO_MEMORY;
+  import_note_lack(signer->import, result);
+  if (import_matches_nothing(signer, pattern))
+    snprintf(key->remedy, sizeof key->remedy,
+             "remove that line, which signs nothing, and import again; or correct signing-table in the policy, if opendkim.conf does not have that table as %s",
+             import_table_kind(signer));
+  else if (result)
+    snprintf(key->remedy, sizeof key->remedy,
+             "write a line for each address or domain that it stands for in its place, and add these to the senders of %s in the policy, or point the line at "
+             "another key; then import again", policy->name);
+  else
+    snprintf(key->remedy, sizeof key->remedy, "add that pattern to the senders of %s in the policy, or point the line at another key; then import again",
+             policy->name);
+}
+
+static void leave_for_others(const struct import_signer *signer, struct import_key *key, unsigned line, struct table_span pattern) {
+  const struct policy_domain *policy = key->domain->policy;
+  const bool nothing = import_matches_nothing(signer, pattern);
+  key->fate = IMPORT_LEFT;
+  snprintf(key->why, sizeof key->why, "%s, line %u, has it for \"%.*s\", which %s %s %s", signer->policy->signing_table, line, (int)pattern.size, pattern.text,
+           nothing ? "no address matches in a" : "is no sender of", nothing ? import_table_kind(signer) : policy->name, nothing ? "table" : "in the policy");
+  advise_for_others(signer, key, pattern);
+  if (nothing || policy->sender_count > 0) return;
+  const size_t size = strlen(key->remedy);
+  snprintf(key->remedy + size, sizeof key->remedy - size, " (it names none there, which stands for \"*@%s\": write both)", policy->name);
+}
+
 /* A line for other senders goes on signing with the key when its domain has switched, so its record must live. */
 static bool serves_others(const struct import *import, struct import_key *key) {
   for (size_t i = 0; i < key->domain->policy->signer_count; i++) {
@@ -129,11 +169,7 @@ static bool serves_others(const struct import *import, struct import_key *key) {
     struct table_span pattern = {0};
     const unsigned line = key->at[i] && key->at[i]->literal ? import_next_line(signer, key, i, false, 0, &pattern) : 0;
     if (line == 0) continue;
-    key->fate = IMPORT_LEFT;
-    snprintf(key->why, sizeof key->why, "%s, line %u, has it for \"%.*s\", which is no sender of %s in the policy", signer->policy->signing_table,
-             line, (int)pattern.size, pattern.text, key->domain->policy->name);
-    snprintf(key->remedy, sizeof key->remedy, "add that pattern to the senders of %s in the policy, or point the line at another key; then import again",
-             key->domain->policy->name);
+    leave_for_others(signer, key, line, pattern);
     return true;
   }
   return false;
@@ -150,21 +186,6 @@ static bool name_is_stable(const struct import *import, const struct import_key 
   return stable;
 }
 
-/* OpenDKIM cannot read it either, unless its path is relative. */
-static void leave_unread(struct import_key *key) {
-  const struct survey_key *first = key->first;
-  const struct import_domain *domain = key->domain;
-  key->fate = IMPORT_LEFT;
-  if (first->place == SURVEY_FILE && first->path[0] != '/') {
-    leave(key, first->problem, "write the whole path of that file into KeyTable, and import again");
-    return;
-  }
-  snprintf(key->why, sizeof key->why, "%s, so mail of %s is deferred", first->problem, domain->policy->name);
-  snprintf(key->remedy, sizeof key->remedy,
-           "put the key back from a backup and import again; if there is none, remove %s and import again: another line may sign then, else `dkimroll run` "
-           "gives the domain a key", domain->lines);
-}
-
 static void leave_unproved(struct import_key *key) {
   const struct import_domain *domain = key->domain;
   const struct survey_key *first = key->first;
@@ -174,6 +195,35 @@ static void leave_unproved(struct import_key *key) {
   snprintf(key->remedy, sizeof key->remedy,
            "write the key into a file, name that file in KeyTable line %u in its place, reload OpenDKIM and import again: OpenDKIM reads at most %d octets of a line, "
            "and the key is longer", first->line, TABLE_LINE_MAX);
+}
+
+/* As a rule OpenDKIM cannot read it either. */
+static void leave_unread(struct import_key *key) {
+  const struct survey_key *first = key->first;
+  const struct import_domain *domain = key->domain;
+  if (first->place == SURVEY_FILE && first->path[0] != '/') {
+    leave(key, first->problem, "write the whole path of that file into KeyTable, and import again");
+    return;
+  }
+  if (domain->proved && domain->proof.code && domain->proof.code != ERROR_PROOF) { /* the signer was not reached: who knows what it reads? */
+    leave_unproved(key);
+    return;
+  }
+  const bool signs = domain->proved && !domain->proof.code;
+  key->fate = IMPORT_LEFT;
+  snprintf(key->why, sizeof key->why, "%s, %s mail of %s is %s", first->problem, signs ? "although" : "so", domain->policy->name,
+           signs ? "signed with it: OpenDKIM sees what the keeper does not" : "deferred");
+  if (signs)
+    snprintf(key->remedy, sizeof key->remedy,
+             "do not remove anything; move that file to where dkimroll-keeper@.service may read it (/home, /root, /run/user and /tmp are hidden from it), correct "
+             "KeyTable line %u, reload OpenDKIM and import again", first->line);
+  else if (first->place == SURVEY_INLINE)
+    snprintf(key->remedy, sizeof key->remedy,
+             "write the whole path of its file, from the first / on, into KeyTable line %u in the place of what stands there, reload OpenDKIM and import again", first->line);
+  else
+    snprintf(key->remedy, sizeof key->remedy,
+             "put the key back from a backup and import again; if there is none, remove %s and import again: another line may sign then, else `dkimroll run` "
+             "gives the domain a key", domain->lines);
 }
 
 static bool signing_is_out_of_reach(const struct import *import, struct import_key *key) {
@@ -231,8 +281,21 @@ static bool is_own_form(const struct import *import, const struct import_key *ke
   return own;
 }
 
+/* Whoever does not answer may be the only one that has its record, which then would stand for ever, or be taken away before its time. */
+static bool is_unsettled(struct import_key *key) {
+  for (size_t i = 0; i < key->server_count && !key->served; i++) {
+    const struct observe_server *seen = &key->servers[i].seen;
+    if (seen->verdict != OBSERVE_SILENT) continue;
+    snprintf(key->why, sizeof key->why, "%s may have its record, and does not tell: %s", seen->host, seen->answer);
+    key->fate = IMPORT_LEFT;
+    text_copy(key->remedy, sizeof key->remedy, "import again when it answers; a server that nobody asks is named under ignore-servers of the publisher");
+    return true;
+  }
+  return false;
+}
+
 static void judge_unused(const struct import *import, struct import_key *key) {
-  if (is_out_of_reach(key) || serves_others(import, key)) return;
+  if (is_out_of_reach(key) || serves_others(import, key) || is_unsettled(key)) return;
   if (key->domain->signs && key->domain->signs->fate == IMPORT_LEFT) {
     leave(key, "it waits for the key that signs", "");
     return;
@@ -271,7 +334,7 @@ static bool fits_policy(const struct import *import, const struct import_key *ke
 /* Nobody's tables name it. It was made by an earlier dkimroll, whose store was lost, if name and record are in its very form; any other may belong to another
  * program, which signs with it, and nobody here can know. */
 static void judge_unnamed(const struct import *import, struct import_key *key) {
-  if (is_out_of_reach(key)) return;
+  if (is_out_of_reach(key) || is_unsettled(key)) return;
   const bool own_record = key->served && !key->alien && (text_equal(key->record, key->expected) || (key->revoked && is_own_form(import, key)));
   if (own_record && fits_policy(import, key)) {
     /* A reservation is for ever: what may be known at the next attempt is not decided at this one. */

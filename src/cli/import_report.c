@@ -45,36 +45,57 @@ static void print_places(FILE *out, const struct import *import, const struct im
       fprintf(out, "KeyTable line %u", entry->line);
     if (key->copies > 0) fprintf(out, " (and %zu more that say%s the same)", key->copies, key->copies == 1 ? "s" : "");
     if (entry->every) fputs(", \"%\" for any domain", out);
-    if (entry->place == SURVEY_INLINE) fputs(", with the private key in the table itself", out);
+    const bool inlined = entry->place == SURVEY_INLINE && entry->public_half.public_key;
+    if (inlined) fputs(", with the private key in the table itself", out);
     import_print_lines(out, import, key, i);
     fputc('\n', out);
     if (import_keeps_file(signer->policy, entry)) fprintf(out, "      its file %s stays when the key is gone: remove it then\n", entry->path);
-    if (entry->place == SURVEY_INLINE)
+    if (inlined)
       fputs("      that entry stays in KeyTable when the key is gone: remove it then\n", out);
     else if (entry->every)
       fputs("      that entry stays in KeyTable, for whoever else it serves\n", out);
-    else if (entry->line > 0 && !entry->literal)
+    else if (entry->place == SURVEY_FILE && !entry->literal)
       fprintf(out, "      that entry and its file stay when the key is gone: remove them then (the entry does not say %s:%s:%s)\n", entry->domain,
               entry->selector, entry->path);
+    if (key->other && i == 0)
+      fprintf(out, "      KeyTable line %u (%s) is another entry of that selector, and stays: remove it with its file when the key is gone\n", key->other->line,
+              key->other->name);
     if (sharer)
       fprintf(out, "      its private key file is also that of %s (KeyTable line %u), and stays as long as any line names it\n", sharer->domain, sharer->line);
   }
 }
 
+static bool seen_by_all(const struct import_key *key) {
+  bool all = true;
+  for (size_t i = 0; i < key->server_count; i++) all &= key->servers[i].seen.verdict != OBSERVE_SILENT;
+  return all;
+}
+
+/* What may be removed by whoever knows whose it is. */
+static void print_alien(FILE *out, const struct import_key *key) {
+  if (!key->alien) return;
+  fputs("      that record stays, since it may be somebody else's: if it is not, remove it", out);
+  fputs(key->role == IMPORT_SIGNS ? ", so that the right one can be published and this key can end\n" : "\n", out);
+}
+
 static void print_record(FILE *out, const struct import_key *key) {
   if (key->asked.code || key->server_count == 0) return;
+  if (key->served && key->owner[0] && !text_equal_nocase(key->owner, key->name))
+    fprintf(out, "      its name is an alias of %s, in zone %s: the publisher must be allowed to change that record\n", key->owner, key->zone);
   if (!key->served && key->servers[0].seen.ttl >= 0)
     fprintf(out, "      what stands at its name is not one record (%zu servers asked: %s)\n", key->server_count, key->servers[0].seen.answer);
   else if (!key->served)
-    fprintf(out, "      no server has its record (%zu asked: %s)\n", key->server_count, key->servers[0].seen.answer);
+    fprintf(out, "      no server %s its record (%zu asked: %s)\n", seen_by_all(key) ? "has" : "tells", key->server_count, key->servers[0].seen.answer);
   else if (key->revoked)
     fprintf(out, "      its record says that it is revoked, on %zu of %zu servers\n", key->serving, key->server_count);
+  else if (key->fault[0])
+    fprintf(out, "      NO RECEIVER ACCEPTS its record; %zu of %zu servers serve it: %s\n", key->serving, key->server_count, key->fault);
   else if (!key->belongs && key->first->public_half.public_key)
-    fprintf(out, "      its record DOES NOT BELONG to its private key; %zu of %zu servers serve it\n%s", key->serving, key->server_count,
-            key->alien ? "      that record stays, since it may be somebody else's: remove it when this key is gone\n" : "");
+    fprintf(out, "      its record DOES NOT BELONG to its private key; %zu of %zu servers serve it\n", key->serving, key->server_count);
   else
     fprintf(out, "      its record is served by %zu of %zu servers%s\n", key->serving, key->server_count,
             key->belongs ? " and belongs to its private key" : "");
+  print_alien(out, key);
 }
 
 static const char *fate_text(const struct import_key *key) {
@@ -106,7 +127,7 @@ static const char *fate_consequence(const struct import_key *key) {
   if (key->fate == IMPORT_ACTIVE) return "; the next rotation replaces it";
   if (key->fate == IMPORT_RETIRED && entry_stays(key))
     return key->served ? "; its record goes as the policy says, that entry stays" : "; there is nothing of it that goes";
-  if (key->fate == IMPORT_RETIRED && !key->served) return "; its lines and its file go";
+  if (key->fate == IMPORT_RETIRED && (!key->served || key->alien)) return "; its lines and its file go";
   if (key->fate == IMPORT_RETIRED && key->role == IMPORT_UNNAMED) return "; its record, then its file go as the policy says";
   if (key->fate == IMPORT_RETIRED) return "; its lines go after the drain, its record and its file as the policy says";
   return "";
@@ -200,6 +221,14 @@ static void print_strangers(FILE *out, const struct import *import, const struct
   fprintf(out, "%s They stay as they are.\n", count > shown ? ", ..." : ".");
 }
 
+/* A path in the policy that is not that of opendkim.conf looks just like a host where nothing signs yet. */
+static void print_empty(FILE *out, const struct import_signer *signer) {
+  for (size_t i = 0; i < signer->survey.count; i++)
+    if (signer->survey.keys[i].line > 0) return;
+  fprintf(out, "%s has no entries. If OpenDKIM signs today, it does so by other tables than those of the policy, or by Domain, Selector and KeyFile of opendkim.conf: "
+               "give that key entries in the tables first.\n", signer->policy->key_table);
+}
+
 size_t import_report(const struct import *import, bool applied) {
   FILE *out = import->cli->out;
   struct counts counts = {0};
@@ -208,6 +237,8 @@ size_t import_report(const struct import *import, bool applied) {
     if (is_worth_telling(&import->domains[i])) print_domain(out, import, &import->domains[i]);
   for (size_t i = 0; import->cli->arguments->operand_count == 0 && i < import->policy->signer_count; i++)
     if (import->signers[i].used) print_strangers(out, import, &import->signers[i]);
+  for (size_t i = 0; i < import->policy->signer_count; i++)
+    if (import->signers[i].used) print_empty(out, &import->signers[i]);
   if (counts.quiet > 0) fprintf(out, "%zu domain%s without anything to import\n", counts.quiet, plural(counts.quiet));
   const size_t adopted = counts.active + counts.retired + counts.reserved;
   fprintf(out, "\n%zu key%s found: %zu active, %zu retired, %zu with a reserved selector, %zu known already, %zu left alone.\n", counts.all,

@@ -26,7 +26,7 @@ struct activation {
     struct placement_report reports[KEY_PLACEMENTS_MAX]; /* at most one for each signer of the lineage */
     size_t report_count;
     char *failures[KEY_PLACEMENTS_MAX], *restarts[KEY_PLACEMENTS_MAX];
-    char *previous_name; /* in KeyTable, of the key that signs until now, at the signer that is at work */
+    char *name, *previous_name; /* in KeyTable, of a key that is mended, and of the key that signs until now, at the signer that is at work */
   } items[];
 };
 
@@ -42,6 +42,7 @@ static void activation_free(struct operation *operation) {
   for (size_t i = 0; i < operation->count; i++) {
     struct activation_item *item = &activation->items[i];
     kept_sightings_release(&item->sightings);
+    free(item->name);
     free(item->previous_name);
     for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->failures[j]);
     for (size_t j = 0; j < KEY_PLACEMENTS_MAX; j++) free(item->restarts[j]);
@@ -206,6 +207,21 @@ static const char *path_at_signer(const struct key *key, const struct policy_sig
   return placement ? placement->key_path : NULL;
 }
 
+/* The place that is mended keeps its version of the signer, by which its entries are named: import found them so, or key-name was another one then. NULL: none is mended. */
+static const struct placement *find_mended(const struct operation *operation, size_t i, const struct policy_signer *policy) {
+  const struct key *key = operation_key(operation, i);
+  for (size_t j = 0; j < key->placement_count && operation->works[i]->action == PLAN_REPAIR; j++)
+    if (is_same_place(&key->placements[j], policy)) return &key->placements[j];
+  return NULL;
+}
+
+/* The row of the nth signer of the lineage that a report is about. */
+static int64_t report_row(const struct operation *operation, size_t i, size_t signer) {
+  const struct lineage *lineage = &operation->works[i]->lineage;
+  const struct placement *mended = find_mended(operation, i, lineage->signers[signer]);
+  return mended ? mended->signer_id : lineage->signer_ids[signer];
+}
+
 /* The item for the signer, or false: nothing to do there. */
 static bool fill_item(struct operation *operation, size_t i, const struct policy_signer *policy, struct signer_item *item) {
   struct activation_item *own = &((struct activation *)operation->state)->items[i];
@@ -216,12 +232,17 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
   if (operation->outcomes[i].error) return false;
   for (size_t j = 0; j < lineage->signer_count; j++) {
     if (lineage->signers[j] != policy || !own->paths[j]) continue;
+    const struct placement *mended = find_mended(operation, i, policy);
+    free(TAKE_PTR(own->name));
     free(TAKE_PTR(own->previous_name));
+    own->name = mended ? policy_signer_key_name(mended->signer, lineage->domain, key->selector) : NULL;
     own->previous_name = key_name_at(lineage, previous, policy);
-    own->reports[own->report_count] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = own->paths[j]};
+    own->reports[own->report_count] = (struct placement_report){.signer_id = report_row(operation, i, j), .key_path = own->paths[j]};
     *item = (struct signer_item){.domain = lineage->domain,
                                  .selector = key->selector,
                                  .key_path = own->paths[j],
+                                 .key_name = own->name,
+                                 .adopted = repair && key_is_adopted(key),
                                  .record = key->record,
                                  .previous_selector = previous ? previous->selector : NULL,
                                  .previous_key_path = path_at_signer(previous, policy),
@@ -302,9 +323,9 @@ static void report_copies(struct operation *operation, size_t i) {
   const struct lineage *lineage = &operation->works[i]->lineage;
   for (size_t j = 0; j < lineage->signer_count; j++) {
     bool reported = !item->copied[j];
-    for (size_t k = 0; k < item->report_count; k++) reported |= item->reports[k].signer_id == lineage->signer_ids[j];
+    for (size_t k = 0; k < item->report_count; k++) reported |= item->reports[k].signer_id == report_row(operation, i, j);
     if (reported) continue;
-    item->reports[item->report_count++] = (struct placement_report){.signer_id = lineage->signer_ids[j], .key_path = item->paths[j]};
+    item->reports[item->report_count++] = (struct placement_report){.signer_id = report_row(operation, i, j), .key_path = item->paths[j]};
     operation->outcomes[i].placements = item->reports;
     operation->outcomes[i].placement_count = item->report_count;
   }

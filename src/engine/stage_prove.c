@@ -216,6 +216,7 @@ static void read_next(struct operation *operation, size_t i) {
   struct error error = {0};
   for (; item->place < key->placement_count; item->place++) {
     if (!place_is_wanted(operation, i, item->place)) continue;
+    if (!key->placements[item->place].key_path) continue; /* adopted, and in a KeyTable itself: the signature tells */
     struct buffer payload = BUFFER_WITH_MAXIMUM(KEYPAIR_FILE_MAX);
     key_jobs_path(&payload, key->placements[item->place].key_path);
     int result = operation_submit(operation, i, KEEPER_READ_PUBLIC, &payload, file_read_done, &error);

@@ -436,7 +436,7 @@ const struct step plan_steps[] = {
     {KEY_RETIRED, PLAN_PUBLISH, GATES(APPLIES(not_compromised), HEAL_GATES)},
     {KEY_RETIRED, PLAN_CONFIRM_ABSENT,
      GATES(GATE(managed), APPLIES(deleted), APPLIES(not_absent), GATE(absence_round_due), GATE(look_back_off))},
-    {KEY_RETIRED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES)},
+    {KEY_RETIRED, PLAN_DELETE, GATES(DELETE_AGAIN_GATES, GATE(other_key_signs), GATE(retire_window))},
     {KEY_RETIRED, PLAN_DESTROY, GATES(DESTROY_GATES)},
     {KEY_REVOKED, PLAN_WITHDRAW, GATES(GATE(managed), APPLIES(not_withdrawn), GATE(other_key_signs), GATE(back_off))},
     {KEY_REVOKED, PLAN_CONFIRM, GATES(GATE(managed), APPLIES(not_deleted), APPLIES(exposed), GATE(round_due), GATE(look_back_off))},

@@ -117,7 +117,7 @@ bool placement_signs(const struct lineage *lineage, const struct key *key, size_
 
 bool placement_is_repairable(const struct lineage *lineage, const struct key *key, size_t i) {
   const struct placement *placement = &key->placements[i];
-  if (!placement_signs(lineage, key, i)) return false;
+  if (!placement->key_path || !placement_signs(lineage, key, i)) return false;
   if (placement->damage != DAMAGE_FILE_MISSING) return placement->damage == DAMAGE_TABLES;
   return !key_find_file(key, placement->key_path) && key_find_file(key, NULL);
 }
@@ -125,7 +125,8 @@ bool placement_is_repairable(const struct lineage *lineage, const struct key *ke
 bool key_is_broken(const struct lineage *lineage, const struct key *key) {
   if (key->contested_at != TIME_UNSET || key->compromised_at != TIME_UNSET) return true;
   for (size_t i = 0; i < key->placement_count; i++) {
-    const bool lost = is_file_damage(key->placements[i].damage) && placement_signs(lineage, key, i);
+    const struct placement *placement = &key->placements[i];
+    const bool lost = (is_file_damage(placement->damage) || (placement->damage == DAMAGE_TABLES && !placement->key_path)) && placement_signs(lineage, key, i);
     if (lost && !placement_is_repairable(lineage, key, i)) return true;
   }
   return false;

@@ -146,6 +146,11 @@ bool policy_sender_fits_file(const char *pattern) {
   return user_size == 1; /* *@host is written as host, *@.domain as .domain */
 }
 
+bool policy_sender_fits_refile(const char *pattern) {
+  const char *at = strchr(pattern, '@');
+  return at ? at[1] != '.' : strchr(pattern, '*') != NULL;
+}
+
 char *policy_canonical_sender(const char *text) {
   return text[0] == '@' ? text_format("*%s", text) : text_duplicate(text);
 }

@@ -144,11 +144,23 @@ static void check_signers(const struct policy *policy, struct policy_report *rep
   free(first);
 }
 
+/* A refile: table is matched against whole addresses, so a host alone would match none. */
+static void check_senders_of_refile(const struct policy_domain *domain, const struct policy_signer *signer, struct policy_report *report) {
+  for (size_t i = 0; i < domain->sender_count; i++) {
+    if (policy_sender_fits_refile(domain->senders[i])) continue;
+    policy_report_add(report, domain->place,
+                      "%s: in the refile: SigningTable of signer \"%s\" no address matches \"%s\"; write *@host for a host, *@*.domain for all "
+                      "hosts below a domain",
+                      domain->name, signer->name, domain->senders[i]);
+  }
+}
+
 /* A file: table is looked up by full address, host and the like, never by pattern. */
 static void check_senders(const struct policy *policy, const struct policy_domain *domain,
                           struct policy_report *report) {
   for (size_t i = 0; i < domain->signer_count; i++) {
     const struct policy_signer *signer = &policy->signers[domain->signers[i]];
+    if (signer->signing_table_format == SIGNING_TABLE_REFILE) check_senders_of_refile(domain, signer, report);
     for (size_t j = 0; j < domain->sender_count && signer->signing_table_format == SIGNING_TABLE_FILE; j++) {
       if (policy_sender_fits_file(domain->senders[j])) continue;
       policy_report_add(report, domain->place,

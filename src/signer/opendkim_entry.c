@@ -52,7 +52,7 @@ static int opendkim_entry_make_key(const struct policy_signer *policy, const str
 
 int opendkim_entry_make(const struct policy_signer *policy, const struct signer_item *item,
                         struct opendkim_entry *entry, struct error *error) {
-  *entry = (struct opendkim_entry){.adopted = item->adopted};
+  *entry = (struct opendkim_entry){.adopted = item->adopted, .stays = item->stays};
   int result = opendkim_entry_make_key(policy, item, entry, error);
   if (result < 0) return result;
   if (item->previous_selector) {
@@ -96,7 +96,8 @@ size_t opendkim_edits_switch(const struct opendkim_entry *entry, struct table_ed
                                  .value = entry->value,
                                  .before = stable ? entry->before_value : NULL,
                                  .beside = stable ? NULL : entry->before_name,
-                                 .existing = entry->adopted};
+                                 .existing = entry->adopted && !entry->stays,
+                                 .kept = entry->adopted && entry->stays};
   for (size_t i = 0; i < entry->sender_count; i++)
     edits[i + 1] = (struct table_edit){.kind = TABLE_SIGN_POINT,
                                        .pattern = entry->senders[i].pattern,

@@ -36,7 +36,7 @@ void opendkim_jobs_tables(struct buffer *payload, const struct policy_signer *si
     for (size_t j = 0; j < items[i].edit_count; j++) {
       const struct table_edit *edit = &items[i].edits[j];
       buffer_add_u8(payload, (uint8_t)edit->kind);
-      buffer_add_u8(payload, edit->existing);
+      buffer_add_u8(payload, (uint8_t)(edit->existing | edit->kept << 1));
       buffer_add_u8(payload, edit->shared);
       opendkim_add_text(payload, edit->pattern);
       opendkim_add_text(payload, edit->name);
@@ -83,7 +83,9 @@ static int opendkim_read_item(struct reader *reader, struct opendkim_request *re
     struct table_edit *edit = opendkim_request_add_edit(request);
     if (!edit) return error_set(error, ERROR_NO_MEMORY, "keeper: out of memory");
     *edit = (struct table_edit){.kind = (enum table_edit_kind)reader_u8(reader)};
-    edit->existing = reader_u8(reader) != 0;
+    const uint8_t others = reader_u8(reader);
+    edit->existing = (others & 1) != 0;
+    edit->kept = (others & 2) != 0;
     edit->shared = reader_u8(reader) != 0;
     edit->pattern = opendkim_read_text(reader);
     edit->name = opendkim_read_text(reader);

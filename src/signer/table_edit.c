@@ -93,7 +93,7 @@ static int table_check_key_set(const struct table_step *step, struct error *erro
   const struct table_line *found = &keys->lines[line];
   if (table_span_equal(&found->value, edit->value)) return 0;
   if (!edit->before || !table_span_equal(&found->value, edit->before))
-    return edit->existing ? 0 : table_conflict_with_line(keys, line, edit->before ? edit->before : edit->value, error);
+    return edit->existing || edit->kept ? 0 : table_conflict_with_line(keys, line, edit->before ? edit->before : edit->value, error);
   return table_check_length(keys, found->text.size - found->value.size + strlen(edit->value), edit->name, error);
 }
 

@@ -174,9 +174,17 @@ static int table_refuse_sender(const char *sender, const char *why, struct error
   return ERROR_CONFIG;
 }
 
+/* "example.com" and ".example.com", as a file: table has them. */
+static bool table_is_host(const char *sender) {
+  return sender[0] != '\0' && !strpbrk(sender, "@*");
+}
+
 int table_sender_pattern(enum table_kind kind, const char *sender, char **ret_pattern, struct error *error) {
   const char *at = strrchr(sender, '@');
+  if (kind == TABLE_SIGNING_FILE && table_is_host(sender)) return table_take_text(text_duplicate(sender), ret_pattern, error);
   if ((!at && !strchr(sender, '*')) || (at && at[1] == '\0')) return table_refuse_sender(sender, "names no address", error);
+  if (kind == TABLE_SIGNING_REFILE && at && at[1] == '.')
+    return table_refuse_sender(sender, "names all hosts below a domain as only a file: SigningTable knows them", error);
   if (kind == TABLE_SIGNING_REFILE)
     return table_take_text(text_format("%s%s", at == sender ? "*" : "", sender), ret_pattern, error);
 
@@ -209,15 +217,16 @@ int table_sender_address(const char *sender, const char *domain, char **ret_addr
     return table_refuse_sender(sender, "has characters of regular expressions, so no address can be made of it", error);
   struct buffer text = BUFFER_WITH_MAXIMUM(TABLE_LINE_MAX);
   const char *host = at ? at + 1 : sender;
-  if (!at && sender[0] != '*') return table_refuse_sender(sender, "names no address", error);
+  if (!at && sender[0] != '*' && !table_is_host(sender)) return table_refuse_sender(sender, "names no address", error);
   if (!at || at == sender)
     buffer_add_text(&text, TABLE_PROOF_WORD);
   else
     table_add_filled(&text, sender, (size_t)(at - sender));
   buffer_add_text(&text, "@");
+  if (host[0] == '.') buffer_add_text(&text, TABLE_PROOF_WORD); /* any host below it */
   if (text_equal(host, "*"))
     buffer_add_text(&text, domain);
-  else if (!at && sender[1] != '.') /* "*example.com": the "*" is the local part with its "@" */
+  else if (!at && sender[0] == '*' && sender[1] != '.') /* "*example.com": the "*" is the local part with its "@" */
     table_add_filled(&text, host + 1, strlen(host + 1));
   else
     table_add_filled(&text, host, strlen(host));

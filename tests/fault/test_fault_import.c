@@ -3,10 +3,12 @@
 
 #include "fault.h"
 
-/* As a script leaves it, with a key somewhere else, and one that no table names. */
-static const struct import_scene SCENE = {.domains = "a.test: {}, b.test: {}",
-                                          .key_table = SCRIPT_KEYS "odd b.test:s:/else/where/key.pem\n",
-                                          .signing_table = SCRIPT_SIGNING "\n*@b.test odd\n"};
+/* As a script leaves it, with a key somewhere else, one that no table names, two entries of one key, and a line for other senders. */
+static const struct import_scene SCENE = {.domains = "a.test: {}, b.test: {}, c.test: {}",
+                                          .key_table = SCRIPT_KEYS "odd b.test:s:/else/where/key.pem\n"
+                                                                   "c1 c.test:c:/k/keys/c.test/c.private\nc2 c.test:c:/k/keys/c.test/c.private\n"
+                                                                   "c3 c.test:c3:/k/keys/c.test/c3.private\n",
+                                          .signing_table = SCRIPT_SIGNING "\n*@b.test odd\n*@c.test c2\nx{2}@c.test c3\n"};
 static const char SPARE[] = "- a.test:rspamd:/k/keys/a.test/rspamd.private";
 
 static void scene_open(struct import_rig *rig) {
@@ -50,7 +52,7 @@ static void apply_check(void *context, bool whole) {
   struct adopted adopted = {0};
   struct store *store = rig->import.session.store;
   assert_int_equal(store->ops->select(store, STORE_SELECT_LINEAGES, &all, count_adopted, &adopted, &rig->error), 0);
-  assert_int_equal(adopted.active, whole ? 2 : 0);
+  assert_int_equal(adopted.active, whole ? 3 : 0);
   assert_int_equal(adopted.retired, whole ? 2 : 0);
   assert_int_equal(adopted.elsewhere, whole ? 1 : 0);
   assert_int_equal(adopted.others, 0);
@@ -88,9 +90,10 @@ static int find_act(void *context, struct error *error) {
 static void find_check(void *context, bool whole) {
   struct import_rig *rig = context;
   if (!whole) return;
-  assert_int_equal(rig->import.key_count, 5);
+  assert_int_equal(rig->import.key_count, 7);
   assert_string_equal(import_rig_domain(rig, "a.test")->signs->selector, "server-20260101");
   assert_string_equal(import_rig_domain(rig, "b.test")->signs->selector, "s");
+  assert_string_equal(import_rig_key(rig, "c.test", "c")->at[0]->name, "c2");
   for (size_t i = 0; i < rig->import.key_count; i++) assert_non_null(rig->import.keys[i].expected);
 }
 
@@ -126,6 +129,8 @@ static void judge_check(void *context, bool whole) {
   expect_fate(rig, "a.test", "server-20260701", IMPORT_REVOKED);
   expect_fate(rig, "a.test", "rspamd", IMPORT_RESERVED);
   expect_fate(rig, "b.test", "s", IMPORT_ACTIVE);
+  expect_fate(rig, "c.test", "c", IMPORT_ACTIVE);
+  expect_left(rig, "c.test", "c3", "which is no sender of c.test in the policy", "write a line for each address");
   for (size_t i = 0; i < rig->import.key_count; i++) assert_false(rig->import.keys[i].alien);
   assert_false(import_rig_domain(rig, "a.test")->signs->replace);
 }

@@ -39,12 +39,15 @@ script.example.test server-20260101._domainkey.script.example.test
 
 script.example.test server-20260501._domainkey.script.example.test
 stable.example.test stable.example.test
+.stable.example.test stable.example.test
 TABLE
 kill -USR1 "$opendkim_pid"
 
 domains=(script.example.test stable.example.test every.example.test)
 lines=''
 for domain in "${domains[@]}"; do lines+="  $domain: {policy: standard, publisher: primary, signers: [local]}"$'\n'; done
+# The forms of a file: table are senders as they stand.
+lines=${lines/stable.example.test: \{/&senders: [stable.example.test, .stable.example.test], }
 usual_policy "    selector: \"server-%Y%m%d\"
     keys: {main: {algorithm: rsa, bits: 2048}}
     rotate-every: 90d
@@ -81,6 +84,7 @@ diff - "$world/opendkim/SigningTable" <<TABLE || fail "SigningTable"
 script.example.test script.example.test
 
 stable.example.test stable.example.test
+.stable.example.test stable.example.test
 every.example.test every.example.test
 TABLE
 diff <(sort "$world/opendkim/KeyTable") - <<TABLE || fail "KeyTable"

@@ -173,6 +173,12 @@ sed -i 's/^\*@odd.example.test odd/*@odd.example.test all/' "$world/opendkim/Sig
 expect imports odd.example.test
 says odd.example.test 'signs today +all' '-> is left alone: ' 's=sel'
 sed -i 's/^\*@odd.example.test all/*@odd.example.test odd/' "$world/opendkim/SigningTable"
+# As ProtectHome= of its unit hides /home from the keeper. In a chroot the root directory is no mount point, so nothing can be made private there.
+propagation=$(unshare --mount true 2>/dev/null && echo private || echo unchanged)
+expect unshare --mount --propagation "$propagation" sh -c 'mount -t tmpfs none "$1" && exec "$2" import -p "$3" odd.example.test >"$4" 2>&1' sh "$world/elsewhere" "$DKIMROLL" \
+  "$world/policy.yaml" "$world/run.log"
+! mountpoint -q "$world/elsewhere" || umount "$world/elsewhere"
+says odd.example.test '-> is left alone: .*/odd.key: cannot open: No such file or directory, although mail of odd.example.test is signed with it' 'remedy: do not remove anything'
 
 echo "- the remedies are followed"
 sed -i 's/^\*@caught\.\*/*@caught.example.test/' "$world/opendkim/SigningTable"
@@ -182,6 +188,24 @@ sed -i 's/  some.example.test: {/&senders: ["*@some.example.test", "info@some.ex
 reload
 expect imports
 expect_log '21 keys found: 15 active, 5 retired, 1 with a reserved selector, 0 known already, 0 left alone'
+
+echo "- lines that somebody removes are written again under the names that were found"
+# By a policy and a store of their own, in which nothing else is due.
+mkdir "$world/two"
+sed -e "s|$world/state/|$world/two/|" -e '/^  [a-z]*\.example\.test: /{/^  odd\./b; /^  percent\./b; d}' "$world/policy.yaml" >"$world/two.yaml"
+two() { "$DKIMROLL" "$1" -p "$world/two.yaml" "${@:2}" >"$world/run.log" 2>&1; }
+lines_of() { sort "$world/opendkim/KeyTable" "$world/opendkim/SigningTable"; }
+expect two import --apply
+expect_log '2 keys found: 2 active'
+expect two run --budget 1s
+lines_before=$(lines_of)
+sed -i '/^odd /d' "$world/opendkim/KeyTable"
+sed -i '/^\*@percent/d' "$world/opendkim/SigningTable"
+reload
+mended() { two run --budget 2s; [[ $(lines_of) == "$lines_before" ]]; }
+deadline 20 mended || { diff <(lines_of) - <<<"$lines_before"; fail "the lines are not as they were"; }
+expect two prove
+rm -r "$world/two"
 before=$(tables)
 
 echo "- --apply takes over, twice is once"

@@ -44,7 +44,9 @@ struct world_name {
 struct world_line {
   int signer;
   char domain[256];
-  char selector[64]; /* that signs */
+  char selector[64];  /* that signs */
+  char key_name[128]; /* by which it was last switched; empty: as the policy has it */
+  bool adopted;       /* the same */
 };
 
 struct world_counts {

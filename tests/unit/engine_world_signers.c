@@ -60,6 +60,8 @@ static void activate_one(struct world_pending *pending, const struct signer_item
     world_name_of(world, line->selector, item->domain)->signed_at = loop_wall(world->loop);
   world->counts.switches += !text_equal(line->selector, item->selector);
   text_copy(line->selector, sizeof line->selector, item->selector);
+  text_copy(line->key_name, sizeof line->key_name, item->key_name ? item->key_name : "");
+  line->adopted = item->adopted;
   name->signed_at = loop_wall(world->loop);
   result->switched_at = result->completed_at = loop_wall(world->loop);
 }
@@ -72,7 +74,7 @@ static void prove_one(struct world_pending *pending, const struct signer_item *i
     error_set(&result->error, ERROR_UNREACHABLE, "nobody answers");
   else if (!text_equal(line->selector, item->selector))
     error_set(&result->error, ERROR_PROOF, "it signs with \"%s\"", line->selector);
-  else if (access(item->key_path, R_OK))
+  else if (item->key_path && access(item->key_path, R_OK))
     world_violate(world, "a key is proved whose file is not there", item->key_path);
   else
     world_name_of(world, item->selector, item->domain)->signed_at = result->completed_at = loop_wall(world->loop);

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "dkimroll/cleanup.h"
+#include "dkimroll/file.h"
+#include "dkimroll/keypair.h"
 #include "dkimroll/record.h"
 #include "dkimroll/survey.h"
 #include "dkimroll/text.h"
@@ -18,8 +20,9 @@ static int copy_row(void *context, const void *row) {
 
 struct found {
   const char *domain, *selector, *path, *key_name;
+  const char *record; /* NULL: RECORD */
   enum key_state state;
-  bool unserved;
+  bool unserved, good; /* good: no successor is asked for */
 };
 
 /* As import writes it. A key that signs does so in the world, too. */
@@ -41,9 +44,9 @@ static void adopt(struct world *world, const struct found *found) {
                                     .algorithm = KEY_ALGORITHM_RSA,
                                     .bits = 1024,
                                     .state = found->state,
-                                    .record = RECORD,
+                                    .record = found->record ? found->record : RECORD,
                                     .unserved = found->unserved,
-                                    .replace = found->state == KEY_ACTIVE,
+                                    .replace = found->state == KEY_ACTIVE && !found->good,
                                     .since = WORLD_NOW - WORLD_DAY,
                                     .ttl = 3600,
                                     .ttl_negative = WORLD_NEGATIVE_TTL,
@@ -60,17 +63,21 @@ static void adopt(struct world *world, const struct found *found) {
   lineage_release(&lineage);
 }
 
-static void play(struct world *world, const char *domain, const char *selector) {
+static void play_record(struct world *world, const char *domain, const char *selector, const char *text) {
   CLEANUP_FREE char *name = text_format("%s._domainkey.%s", selector, domain);
   struct world_name *record = &world->names[world->name_count++];
   text_copy(record->name, sizeof record->name, name);
-  record->record = text_duplicate(RECORD);
-  record->first = text_duplicate(RECORD);
+  record->record = text_duplicate(text);
+  record->first = text_duplicate(text);
   record->was_ours = true;
   record->signed_at = WORLD_NOW;
   struct world_line *line = &world->lines[world->line_count++];
   text_copy(line->domain, sizeof line->domain, domain);
   text_copy(line->selector, sizeof line->selector, selector);
+}
+
+static void play(struct world *world, const char *domain, const char *selector) {
+  play_record(world, domain, selector, RECORD);
 }
 
 static char *make_file(struct world *world, const char *name) {
@@ -191,6 +198,60 @@ static void test_engine_import__a_key_without_a_file_ends_too(void **state) {
   assert_int_equal(world->counts.destroyed, 0);
 }
 
+/* Each proof of it was an alarm that there is no file "(null)", and a new key took over as soon as caches allowed. */
+static void test_engine_import__a_key_without_a_file_is_proved_by_its_signature_alone(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  play(world, "a.example", "s");
+  adopt(world, &(struct found){.domain = "a.example", .selector = "s", .path = NULL, .state = KEY_ACTIVE, .good = true});
+  const unsigned before = world->counts.proofs;
+  world_live(world, 5);
+  assert_true(world->counts.proofs - before >= 4);
+  assert_int_equal(world_events(world, "a.example", "alarm"), 0);
+  assert_string_equal(world_signs(world, 0, "a.example"), "s");
+}
+
+/* Its entry in KeyTable is none that could be written again. */
+static void test_engine_import__a_key_without_a_file_that_does_not_sign_any_more_gets_a_successor(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  play(world, "a.example", "s");
+  adopt(world, &(struct found){.domain = "a.example", .selector = "s", .path = NULL, .state = KEY_ACTIVE, .good = true});
+  world_live(world, 1);
+  world_edit_tables(world, 0, "a.example", "");
+  world_live(world, 2);
+  assert_string_not_equal(world_signs(world, 0, "a.example"), "s");
+  assert_string_not_equal(world_signs(world, 0, "a.example"), "");
+  assert_int_equal(world_events(world, "a.example", "alarm"), 1);
+  assert_false(was_told(world, "a.example", "s", "out of memory"));
+}
+
+/* A repair wrote an entry of the policy's name beside the one that was found, which kept the key file for ever, or was in the way of its own line. */
+static void test_engine_import__a_line_that_is_gone_is_written_again_under_the_name_that_was_found(void **state) {
+  struct world *world = *state;
+  world_make(world, "a.example: {}");
+  struct error error = {0};
+  CLEANUP(keypair_public_release) struct keypair_public pair = {0};
+  CLEANUP_FREE char *record = NULL;
+  CLEANUP_FREE char *path = workplace_path(&world->place, "mail.private");
+  const struct file_rights rights = {.owner = getuid(), .group = getgid(), .mode = 0600};
+  assert_int_equal(keypair_generate(KEY_ALGORITHM_ED25519, 256, path, &rights, &pair, &error), 0);
+  assert_int_equal(record_build(KEY_ALGORITHM_ED25519, pair.public_key, pair.public_key_size, &record, &error), 0);
+  play_record(world, "a.example", "mail", record);
+  adopt(world, &(struct found){.domain = "a.example", .selector = "mail", .path = path, .record = record, .state = KEY_ACTIVE, .key_name = "odd", .good = true});
+  for (int time = 0; time < 2; time++) {
+    world_live(world, 1);
+    assert_int_equal(world_events(world, "a.example", "alarm"), time);
+    world_edit_tables(world, 0, "a.example", "");
+    world->lines[0].key_name[0] = '\0';
+    world_live(world, 1);
+    assert_string_equal(world_signs(world, 0, "a.example"), "mail");
+    assert_string_equal(world->lines[0].key_name, "odd");
+    assert_true(world->lines[0].adopted);
+    assert_int_equal(world_events(world, "a.example", "healed"), time + 1);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_engine_import__##name, world_setup, world_teardown)
 
 int main(void) {
@@ -202,6 +263,9 @@ int main(void) {
       TEST(a_file_that_a_table_of_others_names_stays),
       TEST(without_the_keepers_word_nothing_is_destroyed),
       TEST(a_key_without_a_file_ends_too),
+      TEST(a_line_that_is_gone_is_written_again_under_the_name_that_was_found),
+      TEST(a_key_without_a_file_is_proved_by_its_signature_alone),
+      TEST(a_key_without_a_file_that_does_not_sign_any_more_gets_a_successor),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -213,6 +213,73 @@ static void test_import__two_values_of_one_selector_are_left(void **state) {
   expect_left(&rig, "a.test", "s", "two entries for the selector s, lines 2 and 1", "remove the one that is wrong");
 }
 
+/* The how-tos have one entry for all domains, "default" as its selector, and some domain gets a key of its own with the same one. */
+static void test_import__an_entry_for_any_domain_is_not_taken_for_the_domains_own(void **state) {
+  (void)state;
+  static const char *const lines[] = {"*@a.test all\n", "*@a.test own\n", "# none\n"};
+  for (size_t i = 0; i < ARRAY_SIZE(lines) * 2; i++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &(struct import_scene){.signing_table = lines[i / 2]});
+    import_rig_add_key(&rig, 0, i % 2 ? 2 : 1, "own a.test:default:/k/keys/a.test/default.private");
+    struct survey_key *all = import_rig_add_key(&rig, 0, i % 2 ? 1 : 2, "all a.test:default:/k/all");
+    all->every = true;
+    all->literal = false;
+    import_rig_find(&rig);
+    import_judge(&rig.import);
+    const struct import_key *key = import_rig_key(&rig, "a.test", "default");
+    assert_int_equal(rig.import.key_count, 1);
+    assert_int_equal(key->copies, 0);
+    expect_fate(&rig, "a.test", "default", i / 2 < 2 ? IMPORT_ACTIVE : IMPORT_RETIRED);
+    assert_string_equal(key->at[0]->name, i / 2 == 0 ? "all" : "own");
+    assert_int_equal(key->other != NULL, i / 2 == 0);
+    assert_ptr_equal(key->first, key->at[0]);
+    assert_string_equal(key->record, key->expected);
+    assert_true(key->belongs);
+  }
+}
+
+static void test_import__two_senders_with_an_entry_each_of_one_selector_are_left(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_open(&rig, &(struct import_scene){.domains = "a.test: {senders: [\"*@a.test\", \"info@sub.a.test\"]}", .signing_table = "*@a.test own\ninfo@sub.a.test all\n"});
+  import_rig_add_key(&rig, 0, 1, "own a.test:default:/k/keys/a.test/default.private");
+  add_key_of_any_domain(&rig, "all a.test:default:/k/all");
+  import_rig_find(&rig);
+  import_judge(&rig.import);
+  expect_left(&rig, "a.test", "default", "two entries for the selector default", "let all its lines name one of the two");
+}
+
+static void test_import__of_two_entries_for_any_domain_it_is_the_one_that_signs(void **state) {
+  (void)state;
+  for (int second = 0; second < 2; second++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &(struct import_scene){.signing_table = second ? "*@a.test y\n" : "*@a.test x\n"});
+    static const char *const entries[] = {"x a.test:default:/k/one", "y a.test:default:/k/two"};
+    for (unsigned i = 0; i < 2; i++) {
+      struct survey_key *key = import_rig_add_key(&rig, 0, i + 1, entries[i]);
+      key->every = true;
+      key->literal = false;
+    }
+    import_rig_find(&rig);
+    import_judge(&rig.import);
+    expect_fate(&rig, "a.test", "default", IMPORT_ACTIVE);
+    assert_string_equal(import_rig_key(&rig, "a.test", "default")->at[0]->path, second ? "/k/two" : "/k/one");
+  }
+}
+
+static void test_import__of_two_names_for_one_file_it_is_the_one_that_signs(void **state) {
+  (void)state;
+  for (int second = 0; second < 2; second++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_judge(&rig, &(struct import_scene){.key_table = "x a.test:s:/k/one\ny a.test:s:/k/one\n", .signing_table = second ? "*@a.test y\n" : "*@a.test x\n"});
+    const struct import_key *key = import_rig_key(&rig, "a.test", "s");
+    expect_fate(&rig, "a.test", "s", IMPORT_ACTIVE);
+    assert_int_equal(key->copies, 0);
+    assert_int_equal(key->at[0]->line, second ? 2 : 1);
+    assert_int_equal(key->other->line, second ? 1 : 2);
+  }
+}
+
 static void test_import__a_stable_name_with_a_key_that_cannot_be_switched_is_left(void **state) {
   (void)state;
   for (int literal = 0; literal < 2; literal++) {
@@ -259,6 +326,10 @@ int main(void) {
       TEST(mail_that_is_signed_for_another_domain_is_told),
       TEST(a_line_that_names_nothing_is_told),
       TEST(two_values_of_one_selector_are_left),
+      TEST(an_entry_for_any_domain_is_not_taken_for_the_domains_own),
+      TEST(two_senders_with_an_entry_each_of_one_selector_are_left),
+      TEST(of_two_entries_for_any_domain_it_is_the_one_that_signs),
+      TEST(of_two_names_for_one_file_it_is_the_one_that_signs),
       TEST(a_stable_name_with_a_key_that_cannot_be_switched_is_left),
       TEST(own_key_of_dkimroll_is_not_replaced_by_a_line_of_others),
   };

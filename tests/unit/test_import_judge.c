@@ -71,6 +71,37 @@ static void test_import__what_servers_do_not_tell_is_not_guessed(void **state) {
   }
 }
 
+/* It had the record, and the mail that the key signed would not have been verified any more; a selector would have been reserved and its record have stood for ever. */
+static void test_import__what_a_silent_server_has_is_not_known(void **state) {
+  (void)state;
+  for (int silent = 0; silent < 2; silent++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_open(&rig, &IMPORT_SCRIPT);
+    import_rig_add_key(&rig, 0, 0, "- a.test:server-20260301:/k/keys/a.test/server-20260301.private");
+    import_rig_find(&rig);
+    static const char *const selectors[] = {"server-20260101", "server-20260401", "server-20260301"};
+    for (size_t i = 0; i < ARRAY_SIZE(selectors); i++) {
+      struct import_key *key = import_rig_key(&rig, "a.test", selectors[i]);
+      import_rig_serve(key, NULL, NULL);
+      if (silent) key->servers[1].seen.verdict = OBSERVE_SILENT;
+      if (silent) text_copy(key->servers[1].seen.answer, sizeof key->servers[1].seen.answer, "no answer in 8 s");
+    }
+    struct import_key *half = import_rig_key(&rig, "a.test", "server-20260701");
+    import_rig_serve(half, half->expected, NULL);
+    half->servers[1].seen.verdict = OBSERVE_SILENT;
+    import_judge(&rig.import);
+    expect_fate(&rig, "a.test", "server-20260101", IMPORT_ACTIVE); /* publishing looks again */
+    expect_fate(&rig, "a.test", "server-20260701", IMPORT_RETIRED);
+    if (silent) {
+      expect_left(&rig, "a.test", "server-20260401", "ns2.example may have its record, and does not tell: no answer in 8 s", "import again when it answers");
+      expect_left(&rig, "a.test", "server-20260301", "ns2.example may have its record", "ignore-servers");
+    } else {
+      expect_fate(&rig, "a.test", "server-20260401", IMPORT_RETIRED);
+      expect_fate(&rig, "a.test", "server-20260301", IMPORT_RESERVED);
+    }
+  }
+}
+
 static void test_import__a_record_that_says_revoked(void **state) {
   (void)state;
   CLEANUP(import_rig_close) struct import_rig rig;
@@ -223,6 +254,7 @@ int main(void) {
       TEST(of_two_records_the_one_that_belongs_counts),
       TEST(a_missing_record_of_the_key_that_signs_is_to_be_published),
       TEST(what_servers_do_not_tell_is_not_guessed),
+      TEST(what_a_silent_server_has_is_not_known),
       TEST(a_record_that_says_revoked),
       TEST(weak_keys_are_replaced_and_too_weak_ones_left),
       TEST(dates_in_selectors),

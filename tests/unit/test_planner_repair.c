@@ -167,6 +167,19 @@ static void test_planner_proof__a_lost_file_asks_for_a_new_key(void **state) {
   assert_false(key_is_broken(&builder->lineage, &builder->lineage.keys[0]));
 }
 
+/* Its entry holds the private key, which only its maker could write again. */
+static void test_planner_proof__a_key_in_a_table_itself_that_does_not_sign_asks_for_a_new_key(void **state) {
+  struct builder *builder = *state;
+  struct key *key = active_key(builder);
+  free(key->placements[0].key_path);
+  key->placements[0].key_path = NULL;
+  prove_one(builder, now + DAY, DAMAGE_SIGNER_DOWN);
+  assert_false(key_is_broken(&builder->lineage, key));
+  prove_one(builder, now + DAY, DAMAGE_TABLES);
+  assert_false(placement_is_repairable(&builder->lineage, key, 0));
+  expect_replacement(builder);
+}
+
 static void test_planner_proof__a_copy_at_another_signer_is_taken_instead(void **state) {
   struct builder *builder = *state;
   use_two_signers(builder);
@@ -247,6 +260,7 @@ int main(void) {
       TEST(a_repair_that_mends_not_all_goes_on),
       TEST(a_repair_lets_older_keys_stay),
       TEST(a_lost_file_asks_for_a_new_key),
+      TEST(a_key_in_a_table_itself_that_does_not_sign_asks_for_a_new_key),
       TEST(a_copy_at_another_signer_is_taken_instead),
       TEST(a_ready_key_takes_the_place_of_a_broken_one),
       TEST(a_record_that_cannot_be_put_back_asks_for_a_new_key),

@@ -324,6 +324,25 @@ static void test_planner_signing__a_revoked_key_that_came_back_is_deleted_again(
   deletion_again_in(*state, KEY_REVOKED);
 }
 
+/* import found no record of it, or the window has grown since it was deleted: a record that a server shows all the same may be what mail is verified with. The invariants
+ * refused the deletion as a defect, again and again. */
+static void test_planner_signing__a_retired_key_that_came_back_is_not_deleted_again_before_its_window_is_over(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "b", KEY_ACTIVE, now);
+  struct key *key = gone_key(builder, "a", KEY_RETIRED);
+  key->absent_at = TIME_UNSET;
+  key->sighting_count = 0;
+  key->revoke_at = key->deleted_at + 3 * DAY;
+  builder_see(key, "ns1.example.com", "192.0.2.1", false, key->revoke_at - 10);
+  const int64_t again = key->deleted_at + TIMING_HEAL_SLOWEST;
+  assert_true(again < key->revoke_at);
+  assert_int_not_equal(builder_plan_key(builder, 1, again).action, PLAN_DELETE);
+  assert_int_not_equal(builder_plan_key(builder, 1, key->revoke_at - 1).action, PLAN_DELETE);
+  expect_action(builder, 1, key->revoke_at, PLAN_DELETE);
+  builder->lineage.keys[0].state = KEY_RETIRED;
+  assert_int_not_equal(builder_plan_key(builder, 1, key->revoke_at).action, PLAN_DELETE); /* no other key signs */
+}
+
 static void test_planner_signing__absence_of_a_retired_key_is_looked_for(void **state) {
   absence_in(*state, KEY_RETIRED);
 }
@@ -479,6 +498,7 @@ int main(void) {
       TEST(a_tombstone_is_looked_at_daily_and_put_back),
       TEST(a_tombstone_that_is_over_is_not_put_back),
       TEST(a_retired_key_that_came_back_is_deleted_again),
+      TEST(a_retired_key_that_came_back_is_not_deleted_again_before_its_window_is_over),
       TEST(a_revoked_key_that_came_back_is_deleted_again),
       TEST(a_retired_key_that_is_gone_is_destroyed),
       TEST(a_revoked_key_that_is_gone_is_destroyed),

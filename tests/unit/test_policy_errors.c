@@ -355,10 +355,13 @@ static void test_policy_errors__sender_patterns(void **state) {
       {FILE_SENDERS("[\"news-*@example.com\"]"), 5, 11, "does not know patterns such as \"news-*@example.com\""},
       {FILE_SENDERS("[\"*@*.example.com\"]"), 5, 11, "does not know patterns such as"},
       {FILE_SENDERS("[\"*.example.com\"]"), 5, 11, "does not know patterns such as"},
-      {FILE_SENDERS("[\"*@*\"]"), 5, 11, "does not know patterns such as"});
+      {FILE_SENDERS("[\"*@*\"]"), 5, 11, "does not know patterns such as"},
+      {WITH_DOMAINS("example.com: {senders: [example.com]}"), 5, 11, "no address matches \"example.com\"; write *@host"},
+      {WITH_DOMAINS("example.com: {senders: [\"*@example.com\", .example.com]}"), 5, 11, "no address matches \".example.com\""},
+      {WITH_DOMAINS("example.com: {senders: [a@.example.com]}"), 5, 11, "no address matches \"a@.example.com\""});
   assert_right(FILE_SENDERS("[\"a@example.com\", example.com, \"*@example.org\", \"@example.net\", a@.example.com, "
                             ".example.com, \"a@*\", \"*\"]"));
-  assert_right(WITH_DOMAINS("example.com: {senders: [\"news-*@example.com\", \"*@*.example.com\"]}"));
+  assert_right(WITH_DOMAINS("example.com: {senders: [\"news-*@example.com\", \"*@*.example.com\", \"*\", \"*.example.net\"]}"));
 }
 
 static void test_policy_errors__domain_names(void **state) {

@@ -249,6 +249,21 @@ static void test_table__existing_changes_only_what_has_before(void **state) {
   assert_string_equal(signing, "*@example.com theirs\ninfo@example.com " NEW_NAME "\n");
 }
 
+/* What import found may be an entry for any domain, or hold the private key. */
+static void test_table__an_entry_that_may_be_of_another_form_is_left_and_written_only_where_it_lacks(void **state) {
+  (void)state;
+  for (int there = 0; there < 2; there++) {
+    CLEANUP(scene_release)
+    struct scene scene = scene_of(TABLE_SIGNING_REFILE, there ? NEW_NAME " %:second:/keys/second\n" : "theirs other.test:s:/x\n", "");
+    struct table_edit edits[] = {{.kind = TABLE_KEY_SET, .name = NEW_NAME, .value = NEW_VALUE, .kept = true}, edit_point("*@example.com", "a@example.com")};
+    assert_int_equal(scene_apply(&scene, edits, 2), 0);
+    CLEANUP_FREE char *keys = rig_format(scene.keys);
+    CLEANUP_FREE char *signing = rig_format(scene.signing);
+    assert_string_equal(keys, there ? NEW_NAME " %:second:/keys/second\n" : "theirs other.test:s:/x\n" NEW_NAME " " NEW_VALUE "\n");
+    assert_string_equal(signing, "*@example.com " NEW_NAME "\n");
+  }
+}
+
 static void test_table__hash_ends_an_entry_and_first_of_a_name_counts(void **state) {
   (void)state;
   struct table *keys = rig_parse(TABLE_KEYS, "k#x a:b:/1\n k\ta:b:/2 # c\nk a:b:/3\n");
@@ -343,6 +358,7 @@ int main(void) {
       cmocka_unit_test(test_table__sender_is_never_pointed_at_a_missing_key),
       cmocka_unit_test(test_table__sender_is_never_pointed_at_a_missing_key_file),
       cmocka_unit_test(test_table__existing_changes_only_what_has_before),
+      cmocka_unit_test(test_table__an_entry_that_may_be_of_another_form_is_left_and_written_only_where_it_lacks),
       cmocka_unit_test(test_table__hash_ends_an_entry_and_first_of_a_name_counts),
       cmocka_unit_test(test_table__texts_that_would_break_a_line_are_refused),
       cmocka_unit_test(test_table__an_entry_without_a_name_or_a_pattern_is_refused),

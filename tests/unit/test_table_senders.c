@@ -166,7 +166,7 @@ static void test_table__multiple_signatures_lets_other_keys_stand(void **state) 
 static void test_table__sender_patterns(void **state) {
   (void)state;
   static const struct {
-    const char *sender, *refile, *file; /* file NULL: refused */
+    const char *sender, *refile, *file; /* NULL: refused */
   } cases[] = {
       {"*@example.com", "*@example.com", "example.com"},
       {"@example.com", "*@example.com", "example.com"},
@@ -179,20 +179,26 @@ static void test_table__sender_patterns(void **state) {
       {"news-*@example.com", "news-*@example.com", NULL},
       {"*@mail*.example.com", "*@mail*.example.com", NULL},
       {"*.example.com", "*.example.com", NULL},
+      /* The forms of opendkim.conf(5), which no line of a refile: table could have. */
+      {"example.com", NULL, "example.com"},
+      {".example.com", NULL, ".example.com"},
+      {"*@.example.com", NULL, ".example.com"},
+      {"user@.example.com", NULL, "user@.example.com"},
   };
   for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
     CLEANUP_FREE char *refile = NULL;
     CLEANUP_FREE char *file = NULL;
     struct error error = {0};
-    assert_int_equal(table_sender_pattern(TABLE_SIGNING_REFILE, cases[i].sender, &refile, &error), 0);
-    assert_string_equal(refile, cases[i].refile);
-    int result = table_sender_pattern(TABLE_SIGNING_FILE, cases[i].sender, &file, &error);
+    int result = table_sender_pattern(TABLE_SIGNING_REFILE, cases[i].sender, &refile, &error);
+    assert_int_equal(result, cases[i].refile ? 0 : ERROR_CONFIG);
+    if (cases[i].refile) assert_string_equal(refile, cases[i].refile);
+    result = table_sender_pattern(TABLE_SIGNING_FILE, cases[i].sender, &file, &error);
     assert_int_equal(result, cases[i].file ? 0 : ERROR_CONFIG);
     if (cases[i].file) assert_string_equal(file, cases[i].file);
   }
   CLEANUP_FREE char *nothing = NULL;
   struct error error = {0};
-  assert_int_equal(table_sender_pattern(TABLE_SIGNING_REFILE, "example.com", &nothing, &error), ERROR_CONFIG);
+  assert_int_equal(table_sender_pattern(TABLE_SIGNING_FILE, "", &nothing, &error), ERROR_CONFIG);
 }
 
 static void test_table__sender_addresses_match_their_own_patterns(void **state) {
@@ -211,6 +217,10 @@ static void test_table__sender_addresses_match_their_own_patterns(void **state) 
       {"news-*@example.com", "news-dkimroll-proof@example.com"},
       {"*.example.com", "dkimroll-proof@dkimroll-proof.example.com"},
       {"*example.com", "dkimroll-proof@example.com"},
+      {"example.com", "dkimroll-proof@example.com"},
+      {".example.com", "dkimroll-proof@dkimroll-proof.example.com"},
+      {"*@.example.com", "dkimroll-proof@dkimroll-proof.example.com"},
+      {"user@.example.com", "user@dkimroll-proof.example.com"},
   };
   for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
     CLEANUP_FREE char *address = NULL;

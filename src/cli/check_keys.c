@@ -116,7 +116,9 @@ void check_keys_start(struct check *check) {
     const struct check_key *key = &check->keys[i];
     for (size_t j = 0; j < key->domain->signer_count; j++) {
       start_job(check, key, j, false);
-      if (key->selector[0]) start_job(check, key, j, true);
+      /* Of one that import found in a KeyTable itself there is no file. */
+      const bool in_table = key->names[j] && !key->paths[j];
+      if (key->selector[0] && !in_table) start_job(check, key, j, true);
     }
   }
 }

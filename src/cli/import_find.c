@@ -162,38 +162,43 @@ static char *name_for(const struct import_domain *domain, struct table_span valu
 }
 
 /* Is it the entry that mail of some sender of the domain is signed by? */
-static bool is_taken(const struct import_domain *domain, const struct import_signer *signer, const struct survey_key *entry) {
-  for (size_t i = 0; i < sender_count(domain); i++) {
+static int is_taken(const struct import_domain *domain, const struct import_signer *signer, const struct survey_key *entry, bool *ret_taken, struct error *error) {
+  *ret_taken = false;
+  for (size_t i = 0; i < sender_count(domain) && !*ret_taken; i++) {
     CLEANUP_FREE char *address = NULL;
     struct table_span value;
-    struct error unused = {0};
     unsigned line;
-    const int result = table_sender_address(sender_at(domain, i), domain->policy->name, &address, &unused);
-    import_note_lack(signer->import, result);
-    if (result || !table_match_sender(signer->survey.signing, address, &value, &line)) continue;
+    const int result = table_sender_address(sender_at(domain, i), domain->policy->name, &address, error);
+    if (result) return result;
+    if (!table_match_sender(signer->survey.signing, address, &value, &line)) continue;
     CLEANUP_FREE char *name = name_for(domain, value);
-    if (!name) import_note_lack(signer->import, ERROR_NO_MEMORY);
-    if (name && find_entry(signer, name, domain->policy->name) == entry) return true;
+    if (!name) return error_set(error, ERROR_NO_MEMORY, "out of memory for a name");
+    *ret_taken = find_entry(signer, name, domain->policy->name) == entry;
   }
-  return false;
+  return 0;
 }
 
 /* Two entries of one selector, of which key has the first. One that serves any domain need not be meant for this one, and of two that name one file it is the one that signs. */
-static void choose_entry(struct import_key *key, size_t place, const struct import_signer *signer, const struct survey_key *found) {
+static int choose_entry(struct import_key *key, size_t place, const struct import_signer *signer, const struct survey_key *found, struct error *error) {
+  const struct import_domain *domain = key->domain;
   const struct survey_key *before = key->at[place];
   const bool same = found->place == before->place && text_equal(found->path, before->path) && found->every == before->every;
   if (same && text_equal(found->name, before->name)) {
     key->copies += found->line > 0;
-    return;
+    return 0;
   }
-  const bool taken = is_taken(key->domain, signer, found);
-  const bool yields = !is_taken(key->domain, signer, before) && ((before->every && !found->every) || ((before->every || found->every || same) && taken));
+  bool taken = false, before_taken = false;
+  int result = is_taken(domain, signer, found, &taken, error);
+  if (!result) result = is_taken(domain, signer, before, &before_taken, error);
+  if (result) return result;
+  const bool yields = !before_taken && ((before->every && !found->every) || ((before->every || found->every || same) && taken));
   const struct survey_key *other = yields ? before : found;
   if (yields) {
     key->at[place] = found;
     if (key->first == before) key->first = found;
   }
   if (!other->every && other->line > 0 && !key->other) key->other = other;
+  return 0;
 }
 
 static int add_keys_of(struct import *import, struct import_domain *domain, size_t place, size_t *room, struct error *error) {
@@ -203,7 +208,8 @@ static int add_keys_of(struct import *import, struct import_domain *domain, size
     const struct survey_key *found = signer->by_domain[i];
     struct import_key *key = find_key(domain, found->selector);
     if (key && key->at[place]) {
-      choose_entry(key, place, signer, found);
+      const int result = choose_entry(key, place, signer, found, error);
+      if (result) return result;
       continue;
     }
     if (!key) {

@@ -81,7 +81,7 @@ static void print_alien(FILE *out, const struct import_key *key) {
 static void print_record(FILE *out, const struct import_key *key) {
   if (key->asked.code || key->server_count == 0) return;
   if (key->served && key->owner[0] && !text_equal_nocase(key->owner, key->name))
-    fprintf(out, "      its name is an alias of %s, in zone %s: the publisher must be allowed to change that record\n", key->owner, key->zone);
+    fprintf(out, "      its name is an alias of %s, in zone %s: the publisher must be allowed to change that record; else put the record itself in the place of the alias\n", key->owner, key->zone);
   if (!key->served && key->servers[0].seen.ttl >= 0)
     fprintf(out, "      what stands at its name is not one record (%zu servers asked: %s)\n", key->server_count, key->servers[0].seen.answer);
   else if (!key->served)

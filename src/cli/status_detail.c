@@ -111,8 +111,9 @@ static void print_placements(FILE *out, const struct key *key) {
   char moment[TIME_TEXT_SIZE];
   for (size_t i = 0; i < key->placement_count; i++) {
     const struct placement *placement = &key->placements[i];
-    fprintf(out, "    signer      %s: %s", placement->signer->name, placement->key_path ? placement->key_path : "-");
-    if (placement->destroyed)
+    fprintf(out, "    signer      %s: %s", placement->signer->name, placement->key_path ? placement->key_path : "in the KeyTable itself");
+    /* Of an adopted key it also says that dkimroll never destroys it. */
+    if (placement->destroyed && !key_is_adopted(key))
       fputs(", private key gone", out);
     else if (placement->drained_at != TIME_UNSET)
       fprintf(out, ", out of its tables since %s", time_format(placement->drained_at, moment));

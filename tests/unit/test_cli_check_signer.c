@@ -46,6 +46,28 @@ static void test_check__the_key_that_signs_is_proved(void **state) {
   assert_contains(desk.out, "FAILED   example.org: it signs with another key");
 }
 
+/* As import finds it. */
+static void move_into_table(struct lineage *lineage, const struct desk *desk, void *context) {
+  desk_live(lineage, desk, context);
+  struct key *key = lineage_active_key(lineage);
+  free(key->placements[0].key_path);
+  key->placements[0].key_path = NULL;
+  key->placements[0].file_made = false;
+  key->placements[0].destroyed = true;
+  key->generated_at = TIME_UNSET;
+}
+
+static void test_check__a_key_in_a_table_itself_has_no_file_that_could_be_missing(void **state) {
+  (void)state;
+  CLEANUP(desk_remove) struct desk desk;
+  check_world_make(&world, &desk, "  example.com:\n");
+  desk_sync(&desk);
+  desk_edit(&desk, "example.com", NULL, move_into_table, NULL);
+  assert_int_equal(desk_run(&desk, cli_command_check, NULL), EX_OK);
+  assert_contains(desk.out, "example.com: a message of each sender was signed by the active key");
+  assert_null(strstr(desk.out, "cannot open"));
+}
+
 static void test_check__a_private_key_that_was_replaced_fails(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
@@ -72,6 +94,7 @@ int main(void) {
       cmocka_unit_test(test_check__a_signer_that_is_not_ready_is_told_once_and_not_proved),
       cmocka_unit_test(test_check__a_line_of_ones_own_leads_to_import_and_is_no_failure),
       cmocka_unit_test(test_check__the_key_that_signs_is_proved),
+      cmocka_unit_test(test_check__a_key_in_a_table_itself_has_no_file_that_could_be_missing),
       cmocka_unit_test(test_check__a_private_key_that_was_replaced_fails),
       cmocka_unit_test(test_check__a_key_directory_that_everybody_may_write_to_fails),
   };

@@ -185,6 +185,29 @@ static void test_status__a_key_that_cannot_be_mended_is_told_with_its_replacemen
   assert_contains(desk.out, "a new key takes over at about ");
 }
 
+/* As import finds keys: one that is in a table itself, or one whose file is never destroyed. */
+static void adopt_key(struct lineage *lineage, const struct desk *desk, void *context) {
+  (void)desk;
+  struct key *key = lineage_active_key(lineage);
+  if (*(bool *)context) free(TAKE_PTR(key->placements[0].key_path));
+  key->placements[0].destroyed = true;
+  key->generated_at = TIME_UNSET;
+}
+
+static void test_status__the_private_key_of_an_imported_key_that_signs_is_not_gone(void **state) {
+  (void)state;
+  for (int in_table = 0; in_table < 2; in_table++) {
+    CLEANUP(desk_remove) struct desk desk;
+    desk_make_signed(&desk);
+    desk_edit(&desk, "example.org", NULL, adopt_key, &(bool){in_table == 1});
+    assert_int_equal(desk_run(&desk, cli_command_status, (const char *const[]){"example.org", NULL}), EX_OK);
+    assert_null(strstr(desk.out, "private key gone"));
+    CLEANUP_FREE char *row = find_line(desk.out, "signer      local: ");
+    assert_contains(row, ", signs, proved ");
+    assert_int_equal(strstr(row, "local: in the KeyTable itself,") != NULL, in_table);
+  }
+}
+
 static void take_over(struct lineage *lineage, const struct desk *desk, void *context) {
   lineage->keys[0].active_at = desk->now + *(int64_t *)context;
 }
@@ -415,6 +438,7 @@ int main(void) {
       cmocka_unit_test(test_status__a_record_that_mail_needs_and_a_server_lost_is_told_at_once),
       cmocka_unit_test(test_status__what_a_proof_found_is_told_with_signer_and_remedy),
       cmocka_unit_test(test_status__a_key_that_cannot_be_mended_is_told_with_its_replacement),
+      cmocka_unit_test(test_status__the_private_key_of_an_imported_key_that_signs_is_not_gone),
       cmocka_unit_test(test_status__a_key_that_took_over_by_a_clock_that_was_ahead_needs_attention),
       cmocka_unit_test(test_status__a_retired_key_waits_for_its_window_and_its_record_is_watched),
       cmocka_unit_test(test_status__a_changed_policy_is_told),

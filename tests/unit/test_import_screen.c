@@ -288,7 +288,7 @@ static void test_import__an_alias_is_told(void **state) {
   expect_not_said(&rig, "alias");
   text_copy(key->owner, sizeof key->owner, "a.provider.example");
   text_copy(key->zone, sizeof key->zone, "provider.example");
-  expect_said(&rig, "      its name is an alias of a.provider.example, in zone provider.example: the publisher must be allowed to change that record\n");
+  expect_said(&rig, "      its name is an alias of a.provider.example, in zone provider.example: the publisher must be allowed to change that record; else put the record itself in the place of the alias\n");
 }
 
 /* It was said to belong to another key, and that it could be removed when this one is gone, which it never was before. */

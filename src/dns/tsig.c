@@ -80,7 +80,8 @@ static void add_record(struct buffer *buffer, const struct tsig_record *record) 
 static int hash_fails(const struct tsig_hash *hash, const char *what, struct error *error) {
   if (openssl_lacked_memory()) return error_set(error, ERROR_NO_MEMORY, "TSIG: out of memory");
   error_set(error, ERROR_INTERNAL, "TSIG: OpenSSL %s HMAC with %s", what, hash->digest);
-  return error_remedy(error, "Start dkimroll again; if this stays, look at openssl.cnf, and at the default provider of OpenSSL.");
+  error_remedy(error, "Start dkimroll again; if this stays, look at openssl.cnf, and at the default provider of OpenSSL.");
+  return ERROR_INTERNAL;
 }
 
 static int start_mac(const struct tsig_key *key, EVP_MAC_CTX **ret_context, struct error *error) {

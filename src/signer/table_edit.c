@@ -381,10 +381,11 @@ static bool table_do_sign_point(const struct table_step *step, bool satisfied, u
     if (!table_replace_value(signing, line, edit->name)) return false;
   }
   if (!edit->before || text_equal(edit->before, edit->name)) return true;
-  /* Further lines of ours that name the old key would sign a second time, or again once the first line is gone. */
+  /* Further lines of ours that name the old key would sign a second time, or again once the first line is gone. A "%" that stands for the new one is none. */
+  const uint32_t kept = present == TABLE_PRESENT_BEFORE ? TABLE_NO_LINE : line;
   for (line = table_any_of_key(signing, edit->pattern); line != TABLE_NO_LINE;
        line = table_next_of_key(signing, edit->pattern, line)) {
-    if (!table_span_equal(&signing->lines[line].value, edit->before)) continue;
+    if (line == kept || !table_span_equal(&signing->lines[line].value, edit->before)) continue;
     table_remove_line(signing, line);
     *ret_made = TABLE_MADE_REPLACED;
   }

@@ -125,6 +125,19 @@ static void test_table__stable_name_gets_a_new_value_in_place(void **state) {
   scene_assert(&scene, "example.com   " NEW_VALUE "\t# k\nz z:z:/z\n", "example.com example.com\n");
 }
 
+/* "%" stands for the domain, which is the name: all that signs must not go as a line of the key before. */
+static void test_table__a_line_that_stands_for_the_name_stays_whatever_was_before(void **state) {
+  (void)state;
+  CLEANUP(scene_release)
+  struct scene scene = scene_of(TABLE_SIGNING_REFILE, "example.com " NEW_VALUE "\n", "*@example.com %\n*@example.com %\n");
+  struct table_edit edit = {
+      .kind = TABLE_SIGN_POINT, .pattern = "*@example.com", .address = "dkimroll-proof@example.com", .name = "example.com", .before = "%"};
+  assert_int_equal(scene_apply(&scene, &edit, 1), 0);
+  assert_int_equal(scene_apply(&scene, &edit, 1), 0);
+  assert_int_equal(scene.outcome.made[0], TABLE_MADE_NOTHING);
+  scene_assert(&scene, "example.com " NEW_VALUE "\n", "*@example.com %\n");
+}
+
 static void test_table__stable_name_with_a_foreign_value_is_a_conflict(void **state) {
   (void)state;
   CLEANUP(scene_release)
@@ -348,6 +361,7 @@ int main(void) {
       cmocka_unit_test(test_table__missing_final_newline_and_crlf_stay),
       cmocka_unit_test(test_table__inverse_edits_restore_every_octet),
       cmocka_unit_test(test_table__stable_name_gets_a_new_value_in_place),
+      cmocka_unit_test(test_table__a_line_that_stands_for_the_name_stays_whatever_was_before),
       cmocka_unit_test(test_table__stable_name_with_a_foreign_value_is_a_conflict),
       cmocka_unit_test(test_table__a_conflict_with_a_private_key_in_the_table_does_not_show_the_key),
       cmocka_unit_test(test_table__a_shared_file_keeps_an_entry_only_if_nobody_says_that_it_may_go),

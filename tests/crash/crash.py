@@ -42,6 +42,7 @@ KILLED = 137
 KEPT_SECONDS = 0.8  # how long a milter connection stays open; the policy's drain is longer
 PAUSE_SECONDS = 0.04  # between two messages
 RESTARTS_MAX = 12
+COPIES_MAX = 20
 RESTART_SECONDS = 40
 REVOKED = (0, 75)  # done, or asked for
 MEMORY_STRIDE = 50
@@ -265,7 +266,15 @@ class World:
         return [*self.preloaded("short.so"), *settings]
 
     def query(self, sql):
-        """Asks a copy, since the first who opens what a dead process left repairs it, and that shall be dkimroll."""
+        """Asks a copy, since the first who opens what a dead process left repairs it, and that shall be dkimroll. The last who closes it takes its log away, maybe just now."""
+        for _ in range(COPIES_MAX):
+            try:
+                return self.query_copy(sql)
+            except FileNotFoundError:
+                pass
+        raise Wrong("the files of the state do not stay for as long as it takes to copy them")
+
+    def query_copy(self, sql):
         with tempfile.TemporaryDirectory(dir=self.folder, prefix="copy-") as folder:
             for path in glob.glob(self.database + "*"):
                 if not path.endswith(("-shm", ".wake", ".lock")):

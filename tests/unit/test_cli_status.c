@@ -104,12 +104,7 @@ static void test_status__a_new_key_that_waits_for_caches_is_no_trouble(void **st
 static void test_status__before_warn_after_a_lagging_server_is_only_shown(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
-  int64_t ago = 30 * MINUTE;
-  desk_make(&desk, "  example.com:\n");
-  desk_sync(&desk);
-  desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
-  desk_edit(&desk, "example.com", NULL, desk_confirm,
-            &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
+  desk_make_lagging(&desk, 30 * MINUTE, "NXDOMAIN");
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_OK);
   CLEANUP_FREE char *row = find_line(desk.out, "example.com ");
   assert_contains(row, "ns2.example.net (192.0.2.2:53) does not serve the record: NXDOMAIN");
@@ -118,13 +113,8 @@ static void test_status__before_warn_after_a_lagging_server_is_only_shown(void *
 static void test_status__after_warn_after_the_server_is_named_with_since_when_and_what_it_said(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
-  int64_t ago = 61 * MINUTE;
   char moment[TIME_TEXT_SIZE];
-  desk_make(&desk, "  example.com:\n");
-  desk_sync(&desk);
-  desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
-  desk_edit(&desk, "example.com", NULL, desk_confirm,
-            &(struct desk_round){.at = desk.now - MINUTE, .answer = "NXDOMAIN"});
+  desk_make_lagging(&desk, 61 * MINUTE, "NXDOMAIN");
   assert_int_equal(desk_run(&desk, cli_command_status, NULL), EX_TEMPFAIL);
   CLEANUP_FREE char *expected = text_format(
       "  example.com: ns2.example.net (192.0.2.2:53) does not serve the record of a new key: NXDOMAIN, since %s; ",

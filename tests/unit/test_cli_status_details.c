@@ -92,13 +92,8 @@ static void test_status__json_says_the_same_to_programs(void **state) {
 static void test_status__json_with_a_domain_has_all_details(void **state) {
   (void)state;
   CLEANUP(desk_remove) struct desk desk;
-  int64_t ago = 61 * MINUTE;
   char moment[TIME_TEXT_SIZE];
-  desk_make(&desk, "  example.com:\n");
-  desk_sync(&desk);
-  desk_edit(&desk, "example.com", NULL, desk_publish, &ago);
-  desk_edit(&desk, "example.com", NULL, desk_confirm,
-            &(struct desk_round){.at = desk.now - MINUTE, .answer = "another TXT: \xff\x01\xc3\xa9"});
+  desk_make_lagging(&desk, 61 * MINUTE, "another TXT: \xff\x01\xc3\xa9");
   desk.arguments.json = true;
   assert_int_equal(desk_run(&desk, cli_command_status, DOMAINS("example.com")), EX_TEMPFAIL);
   assert_json(desk.out, "$.keys[0].servers[0].right", "1");

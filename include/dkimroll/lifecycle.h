@@ -64,7 +64,7 @@ struct placement {
   char *key_path;         /* owned */
   bool file_made;         /* the private key file exists */
   int64_t switched_at;    /* TIME_UNSET: not yet */
-  int64_t proved_at;      /* last proof by signature */
+  int64_t proved_at;      /* last proof by signature; seconds that gates count with, as tables_changed_at: not ahead of them where the wall clock is */
   enum placement_damage damage; /* of an active key */
   int64_t damaged_at;     /* since when; TIME_UNSET: sound */
   int64_t drained_at;     /* the signer's entry of this (retired) key is withdrawn */
@@ -292,6 +292,7 @@ struct outcome {
   size_t key;
   int64_t at;                 /* wall seconds of its completion */
   bool unattested;            /* nobody vouches for the clock that stamped it */
+  int64_t uncredited;         /* seconds by which that clock is ahead of what gates may count with; never below 0 */
   const struct error *error;  /* NULL: success. Reports below are applied all the same */
   const char *record;         /* GENERATE */
   uint32_t ttl;               /* PUBLISH, REVOKE: seconds */

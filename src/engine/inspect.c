@@ -78,7 +78,8 @@ static int note_change(struct engine_tables *tables, struct event_list *events, 
   static const struct lineage nobody;
   char reason[2048];
   struct engine *engine = tables->engine;
-  tables->changed_at = loop_wall(engine->setup.loop);
+  engine_read_clock(engine, events);
+  tables->changed_at = engine->plan_clock.now;
   tables->woken = 0;
   engine_want_turn(engine);
   snprintf(reason, sizeof reason, "somebody else changed %s or %s of signer %s: the keys there are proved at once", tables->policy->key_table,
@@ -175,10 +176,10 @@ void engine_release_looks(struct engine *engine) {
 
 /* ---- lineages ---- */
 
-/* A change that lies ahead was stamped by a clock that has been set back since: no proof could ever be younger, and keys would be proved without an end. It counts
- * from now, so that each is proved once more. */
+/* A change that lies ahead was stamped by a clock that has been set back since: what is to be proved after it would wait for its moment to come again. It counts from
+ * now, so that each key is proved once more. */
 static int come_back(struct engine_tables *tables, struct error *error) {
-  const int64_t now = loop_wall(tables->engine->setup.loop);
+  const int64_t now = tables->engine->plan_clock.now;
   if (tables->changed_at <= now) return 0;
   tables->changed_at = now;
   return save(tables, NULL, NULL, error);

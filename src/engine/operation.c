@@ -132,6 +132,7 @@ static int apply_outcome(struct operation *operation, size_t i, struct event_lis
   int result = lineage_copy(lineage, &before, error);
   if (result) return result;
   outcome->unattested = !engine->plan_clock.attested;
+  outcome->uncredited = engine->clock.wall - engine->plan_clock.now;
   result = lifecycle_apply(lineage, outcome, engine->plan_clock.now, events, &why);
   if (!result) result = invariant_holds(&before, lineage, &why);
   if (result == ERROR_NO_MEMORY) {

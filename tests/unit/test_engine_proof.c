@@ -209,6 +209,48 @@ static void test_engine_proof__changed_tables_are_proved_at_once(void **state) {
   assert_int_equal(world->counts.proofs, after);
 }
 
+/* Gates do not count what a clock gained that nobody vouches for, and an edit was to wait until they had come to where the clock says that it was made. */
+static void test_engine_proof__tables_changed_under_a_clock_that_is_ahead_are_proved_at_once(void **state) {
+  struct world *world = *state;
+  world->tables_digest = "one";
+  begin(world, "a.example: {}");
+  world->unsynchronised = world->no_tsig = true;
+  loop_virtual_set_wall(world->loop, loop_wall(world->loop) + 10 * 3600);
+  world_run_well(world, 10);
+  world->tables_digest = "two";
+  world_edit_tables(world, 0, "a.example", "");
+  world_run_well(world, 60);
+  assert_int_equal(world_events(world, "a.example", "healed"), 1);
+  const unsigned proofs = world->counts.proofs;
+  world_run_well(world, 3600);
+  assert_int_equal(world->counts.proofs, proofs);
+  /* A proof by the clock that is ahead is no younger than what is changed after it. */
+  world->tables_digest = "three";
+  world_edit_tables(world, 0, "a.example", "");
+  world_run_well(world, 60);
+  assert_int_equal(world_events(world, "a.example", "healed"), 2);
+}
+
+/* A run sees an edit and dies before the proof, and then the clock is set back behind the edit, or behind the proof before it too. */
+static void test_engine_proof__tables_changed_before_the_clock_goes_back_are_proved_at_once(void **state) {
+  (void)state;
+  for (unsigned steps = 1; steps < 30; steps++) {
+    struct world world = {.tables_digest = "one"};
+    begin(&world, "a.example: {}");
+    loop_virtual_suspend(world.loop, 8 * 3600 * 1000);
+    world_run_well(&world, 10);
+    world.tables_digest = "two";
+    world_edit_tables(&world, 0, "a.example", "");
+    world.steps_left = steps;
+    world_run_well(&world, 60);
+    world.steps_left = 0;
+    loop_virtual_set_wall(world.loop, loop_wall(world.loop) - (steps % 2 ? 3 : 20) * 3600);
+    world_run_well(&world, 60);
+    if (world_events(&world, "a.example", "healed") != 1) fail_msg("not healed after %u steps", steps);
+    world_remove(&world);
+  }
+}
+
 /* Whoever follows the remedy of a failure changes the tables: the next run goes on, however long the pause has become. */
 static void fail_until_tables_change(struct world *world, const char *before) {
   struct error error = {0};
@@ -304,6 +346,8 @@ int main(void) {
       TEST(a_signer_that_is_down_is_asked_with_pauses_until_it_is_back),
       TEST(without_servers_to_ask_nothing_is_said_of_signers),
       TEST(changed_tables_are_proved_at_once),
+      TEST(tables_changed_under_a_clock_that_is_ahead_are_proved_at_once),
+      TEST(tables_changed_before_the_clock_goes_back_are_proved_at_once),
       TEST(a_remedy_in_the_tables_ends_the_pause_of_a_repair),
       TEST(a_remedy_in_the_tables_ends_the_pause_of_a_switch),
       TEST(own_edits_are_no_change),

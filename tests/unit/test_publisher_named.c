@@ -224,9 +224,8 @@ static void test_publisher_named__our_clock_is_ahead(void **state) {
   publish_one("example.com", RIG_KEY, 7200, "w._domainkey.example.com", &rig);
   rig_assert_failure(&rig, 0, ERROR_REFUSED, "BADTIME");
   rig_assert_failure(&rig, 0, ERROR_REFUSED, " ahead; allowed are 300 seconds");
-  /* A second may pass on the way. */
-  assert_true(strstr(rig.results[0].error.message, " 2h ahead") || strstr(rig.results[0].error.message, " 1h59m59s ahead") ||
-              strstr(rig.results[0].error.message, " 1h59m ahead"));
+  /* Seconds may pass on the way. */
+  assert_true(strstr(rig.results[0].error.message, " 2h ahead") || strstr(rig.results[0].error.message, " 1h59m"));
   assert_true(rig.results[0].error.retryable);
   assert_false(rig.results[0].attested);
   rig_close(&rig);
@@ -237,7 +236,7 @@ static void test_publisher_named__our_clock_is_behind(void **state) {
   struct rig rig;
   publish_one("example.com", RIG_KEY, -7200, "w._domainkey.example.com", &rig);
   rig_assert_failure(&rig, 0, ERROR_REFUSED, "behind; allowed are 300 seconds");
-  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew - 7200) <= 5);
+  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew - 7200) <= 60);
   rig_close(&rig);
 }
 
@@ -248,7 +247,7 @@ static void test_publisher_named__a_clock_a_little_off_is_fine(void **state) {
   rig_assert_success(&rig, 0, false);
   assert_true(rig.results[0].attested);
   /* Signed by the second. */
-  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew + 250) <= 5);
+  assert_true(rig.results[0].clock_known && llabs((long long)rig.results[0].clock_skew + 250) <= 40);
   rig_close(&rig);
 }
 

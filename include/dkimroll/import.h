@@ -31,7 +31,7 @@ enum import_role {
 /* What becomes of it. */
 enum import_fate {
   IMPORT_LEFT = 0,     /* nothing; why tells the reason */
-  IMPORT_KNOWN = 1,    /* it is in the store already */
+  IMPORT_KNOWN = 1,    /* it is in the store already, or its selector is reserved there and stays so */
   IMPORT_ACTIVE = 2,
   IMPORT_RETIRED = 3,
   IMPORT_REVOKED = 4,
@@ -51,6 +51,7 @@ struct import_key {
   const char *selector;                          /* borrowed from the survey */
   const struct survey_key *at[POLICY_SIGNERS_MAX]; /* by the domain's signers; NULL: not there */
   const struct survey_key *first;                /* of these */
+  int64_t row, lineage;                          /* of the store, where it only guards the selector (key_was_made), and whose that is; 0: none */
   size_t copies;                                 /* further entries of KeyTable that say the same */
   const struct survey_key *other;                /* an entry of the selector with another name or private key; NULL: none */
   char name[DNS_NAME_TEXT_SIZE];                 /* of the record; empty: no name can be made of the selector */

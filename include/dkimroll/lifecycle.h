@@ -350,6 +350,7 @@ struct adoption_place {
 };
 struct adoption {
   const char *selector;
+  int64_t id;             /* row of the store that guards the selector in this lineage, and of which no key was ever made (key_was_made); 0: none */
   enum key_algorithm algorithm;
   unsigned bits;
   enum key_state state;   /* KEY_ACTIVE, KEY_RETIRED, KEY_REVOKED; KEY_REMOVED: only the selector is reserved */
@@ -372,6 +373,8 @@ int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, in
                     struct error *error) ERROR_USE_RESULT;
 /* Was the key adopted rather than made here? */
 bool key_is_adopted(const struct key *key);
+/* Was there ever a key here? If not, a removed one only guards its selector, which was given up or reserved; import may find the key that really has it. */
+bool key_was_made(const struct key *key);
 
 /* What `revoke` asks for. selector NULL: the active key; whole_host: all living keys, whose private halves lie on one host. */
 struct compromise {

@@ -14,7 +14,7 @@
 
 enum {
   STORE_CLAIM_MAX = 2000,      /* lineages at once */
-  STORE_SCHEMA_VERSION = 3,
+  STORE_SCHEMA_VERSION = 4,
   STORE_BUSY_MS = 5000,        /* wait for another process's short transaction before ERROR_BUSY */
 };
 

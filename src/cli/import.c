@@ -121,9 +121,25 @@ static int note_active(void *context, const void *row) {
   return 0;
 }
 
+/* A selector that was given up, or reserved, before there was a key: what was found may be the key that really has it. */
+static int note_guarded(void *context, const void *row) {
+  struct import_domain *domain = context;
+  const struct lineage *lineage = row;
+  for (size_t i = 0; i < lineage->key_count && !lineage->forgotten; i++)
+    for (size_t j = 0; j < domain->key_count; j++) {
+      struct import_key *key = &domain->keys[j];
+      if (key_was_made(&lineage->keys[i]) || !text_equal(key->selector, lineage->keys[i].selector)) continue;
+      key->fate = IMPORT_LEFT;
+      key->row = lineage->keys[i].id;
+      key->lineage = lineage->id;
+    }
+  return 0;
+}
+
 static int look_into_store(struct import *import, struct import_domain *domain, struct error *error) {
   struct store *store = import->session.store;
   const struct store_filter filter = {.domain = domain->policy->name};
+  bool any_known = false;
   if (!store) return 0;
   int result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, note_active, domain, error);
   for (size_t i = 0; i < domain->key_count && !result; i++) {
@@ -132,7 +148,9 @@ static int look_into_store(struct import *import, struct import_domain *domain, 
     result = store->ops->select(store, STORE_SELECT_SELECTORS, &one, note_known, &known, error);
     if (result == 1) result = 0;
     if (known) domain->keys[i].fate = IMPORT_KNOWN;
+    any_known |= known;
   }
+  if (!result && any_known) result = store->ops->select(store, STORE_SELECT_REMOVED, &filter, note_guarded, domain, error);
   return result;
 }
 

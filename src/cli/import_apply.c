@@ -189,6 +189,7 @@ static int adopt_key(struct writing *writing, const struct import_key *key, stru
   struct sighting_report *reports = calloc(key->server_count + 1, sizeof *reports);
   if (!reports) return no_memory(writing->error);
   struct adoption adoption = {.selector = key->selector,
+                              .id = key->row,
                               .state = fate_state(key->fate),
                               .record = key->fate == IMPORT_RESERVED ? NULL : key->record,
                               .unserved = !key->served || key->alien,
@@ -223,8 +224,10 @@ static int keep_lineage(void *context, const void *row) {
   return result;
 }
 
-/* The slot whose keys are of the same kind, else the first. */
+/* The slot that guards the selector; else the one whose keys are of the same kind; else the first. */
 static struct lineage *choose_slot(struct writing *writing, size_t first, const struct import_key *key) {
+  for (size_t i = first; i < writing->count && key->row; i++)
+    if (writing->lineages[i].id == key->lineage) return &writing->lineages[i];
   for (size_t i = first; i < writing->count; i++) {
     const struct policy_key *rule = lineage_rule(&writing->lineages[i]);
     if (rule && rule->algorithm == key->first->public_half.algorithm) return &writing->lineages[i];
@@ -234,6 +237,19 @@ static struct lineage *choose_slot(struct writing *writing, size_t first, const 
 
 static bool is_adopted(const struct import_key *key) {
   return key->fate != IMPORT_LEFT && key->fate != IMPORT_KNOWN && key->fate != IMPORT_UNRELATED;
+}
+
+/* Keys of domain that go to this one of its lineages: the chosen one, but for those whose selectors another one guards. The key that signs comes first, because the others count on it. */
+static int adopt_into(struct writing *writing, const struct import_domain *domain, struct lineage *lineage, const struct lineage *chosen) {
+  CLEANUP(lineage_release) struct lineage before = {0};
+  int result = lineage_copy(lineage, &before, writing->error);
+  for (int pass = 0; pass < 2; pass++)
+    for (size_t i = 0; i < domain->key_count && !result; i++) {
+      const struct import_key *key = &domain->keys[i];
+      const bool here = key->row ? key->lineage == lineage->id : lineage == chosen;
+      if (here && is_adopted(key) && (key == domain->signs) == (pass == 0)) result = adopt_key(writing, key, lineage);
+    }
+  return result ? result : invariant_holds(&before, lineage, writing->error);
 }
 
 /* The key that signs goes where the others go, so that they have a successor. */
@@ -248,13 +264,9 @@ static int adopt_domain(struct writing *writing, const struct import_domain *dom
   if (!result && writing->count == first)
     result = error_set(writing->error, ERROR_INTERNAL, "%s is in the policy and not in the store", domain->policy->name);
   if (result) return result;
-  struct lineage *lineage = choose_slot(writing, first, domain->signs ? domain->signs : &domain->keys[0]);
-  CLEANUP(lineage_release) struct lineage before = {0};
-  result = lineage_copy(lineage, &before, writing->error);
-  if (!result && domain->signs && is_adopted(domain->signs)) result = adopt_key(writing, domain->signs, lineage);
-  for (size_t i = 0; i < domain->key_count && !result; i++)
-    if (is_adopted(&domain->keys[i]) && &domain->keys[i] != domain->signs) result = adopt_key(writing, &domain->keys[i], lineage);
-  return result ? result : invariant_holds(&before, lineage, writing->error);
+  const struct lineage *chosen = choose_slot(writing, first, domain->signs ? domain->signs : &domain->keys[0]);
+  for (size_t i = first; i < writing->count && !result; i++) result = adopt_into(writing, domain, &writing->lineages[i], chosen);
+  return result;
 }
 
 static int commit(struct writing *writing) {

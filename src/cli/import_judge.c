@@ -395,6 +395,7 @@ void import_judge(struct import *import) {
         judge_unnamed(import, key);
       else
         judge_unused(import, key);
+      if (key->fate == IMPORT_RESERVED && key->row) key->fate = IMPORT_KNOWN;
     }
     limit_keys(import, domain);
   }

@@ -104,7 +104,7 @@ static const char *fate_text(const struct import_key *key) {
   case IMPORT_RETIRED: return "becomes retired";
   case IMPORT_REVOKED: return "becomes revoked";
   case IMPORT_RESERVED: return "is left alone; its selector is never used again";
-  case IMPORT_KNOWN: return "dkimroll has it already";
+  case IMPORT_KNOWN: return key->row ? "is left alone; its selector is reserved already" : "dkimroll has it already";
   case IMPORT_UNRELATED:
   case IMPORT_LEFT: break;
   }

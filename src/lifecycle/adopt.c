@@ -10,6 +10,10 @@ bool key_is_adopted(const struct key *key) {
   return key->generated_at == TIME_UNSET && key->state >= KEY_PUBLISHED;
 }
 
+bool key_was_made(const struct key *key) {
+  return key->generated_at != TIME_UNSET || key->active_at != TIME_UNSET || key->retired_at != TIME_UNSET || key->compromised_at != TIME_UNSET;
+}
+
 static int refuse(const struct lineage *lineage, const struct adoption *adoption, const char *why, struct error *error) {
   return error_set(error, ERROR_CONFLICT, "%s of %s cannot be adopted: %s", adoption->selector, lineage->domain, why);
 }
@@ -111,6 +115,7 @@ int lifecycle_adopt(struct lineage *lineage, const struct adoption *adoption, in
                                   .sightings = adoption->sightings,
                                   .sighting_count = adoption->sighting_count};
   struct application a = {.lineage = lineage, .key = key, .outcome = &outcome, .now = now, .events = events};
+  key->id = adoption->id;
   text_copy(key->selector, sizeof key->selector, adoption->selector);
   text_copy(key->owner_name, sizeof key->owner_name, owner_name);
   key->state = adoption->state;

@@ -314,12 +314,14 @@ static int key_insert(struct sqlite_store *store, const struct lineage *lineage,
 static int key_update(struct sqlite_store *store, const struct lineage *lineage, const struct key *key,
                       struct error *error) {
   static const char sql[] =
-      "UPDATE key SET (" KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+      "UPDATE key SET (algorithm, bits, " KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
       " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int64_t changes = 0;
   int code = sqlite_query_begin(store, sql, &query, error);
   if (code) return code;
+  sqlite_bind_number(&query, key->algorithm);
+  sqlite_bind_number(&query, key->bits);
   key_bind(&query, key);
   sqlite_bind_number(&query, key->id);
   sqlite_bind_number(&query, lineage->id);

@@ -149,8 +149,15 @@ static const char SCHEMA_3[] =
     /* What belongs into a zone that is written as a whole. */
     "CREATE INDEX key_zone ON key (zone) WHERE state BETWEEN 2 AND 6;";
 
+/* A selector that was given up or reserved before there was a key guards a name alone: import may find the key that has it. */
+static const char SCHEMA_4[] =
+    "DROP TRIGGER key_ended;"
+    "CREATE TRIGGER key_ended BEFORE UPDATE OF state ON key WHEN OLD.state = 7 AND NEW.state <> 7 AND (OLD.generated_at IS NOT NULL"
+    " OR OLD.active_at IS NOT NULL OR OLD.retired_at IS NOT NULL OR OLD.compromised_at IS NOT NULL)"
+    " BEGIN SELECT RAISE(ABORT, 'a removed key never comes back'); END;";
+
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
-static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3};
+static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3, SCHEMA_4};
 _Static_assert(ARRAY_SIZE(MIGRATIONS) == STORE_SCHEMA_VERSION, "one migration for each schema version");
 
 struct schema_facts {

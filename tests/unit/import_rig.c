@@ -5,7 +5,8 @@
 #include <openssl/x509.h>
 
 #define HEAD                                                                                                           \
-  "policies: {standard: {selector: \"server-%%Y%%m%%d\", rotate-every: 90d}}\n"                                        \
+  "policies: {standard: {selector: \"server-%%Y%%m%%d\", rotate-every: 90d},\n"                                        \
+  "  two: {keys: {one: {algorithm: ed25519, selector: \"server-%%Y%%m%%d\"}, two: {algorithm: ed25519, selector: \"e%%Y%%m%%d\"}}}}\n" \
   "publishers: {primary: {server: \"127.0.0.1:53\"}}\n"                                                                \
   "signers:\n"                                                                                                         \
   "  local: {key-table: /k/KeyTable, signing-table: \"%s:/k/SigningTable\", multiple-signatures: %s, %skey-directory: " \

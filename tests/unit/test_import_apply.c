@@ -6,15 +6,25 @@ static int copy_row(void *context, const void *row) {
   return lineage_copy(row, context, &error);
 }
 
-/* What was judged is written into a store that knew nothing but the policy; gives the lineage of a.test as it is then. */
-static void apply(struct import_rig *rig, struct lineage *ret_lineage) {
+/* A store that knows nothing but the policy. */
+static void open_store(struct import_rig *rig) {
   static const struct store_policy_stamp stamp = {.digest = "x"};
-  const struct store_filter filter = {.domain = "a.test"};
   assert_int_equal(store_sqlite_open(":memory:", false, &rig->import.session.store, &rig->error), 0);
   struct store *store = rig->import.session.store;
   assert_int_equal(store->ops->sync(store, rig->policy, &stamp, NOW, NULL, &rig->error), 0);
+}
+
+static void read_lineages(struct import_rig *rig, int take(void *context, const void *row), void *context) {
+  const struct store_filter filter = {.domain = "a.test"};
+  struct store *store = rig->import.session.store;
+  if (store->ops->select(store, STORE_SELECT_LINEAGES, &filter, take, context, &rig->error)) fail_msg("%s", rig->error.message);
+}
+
+/* What was judged is written into such a store; gives the lineage of a.test as it is then. */
+static void apply(struct import_rig *rig, struct lineage *ret_lineage) {
+  open_store(rig);
   if (import_apply(&rig->import, &rig->error)) fail_msg("%s", rig->error.message);
-  if (store->ops->select(store, STORE_SELECT_LINEAGES, &filter, copy_row, ret_lineage, &rig->error)) fail_msg("%s", rig->error.message);
+  read_lineages(rig, copy_row, ret_lineage);
 }
 
 static int count_row(void *context, const void *row) {
@@ -154,6 +164,69 @@ static void test_import__a_record_of_another_key_is_nothing_to_put_back_or_take_
   assert_int_equal(old->deleted_at, NOW); /* no mail of it can be verified, so nothing is waited for */
 }
 
+/* Of two slots. */
+static int copy_slot(void *context, const void *row) {
+  struct lineage *slots = context;
+  return copy_row(slots[0].id ? &slots[1] : &slots[0], row);
+}
+
+/* A run that began anew beside an old key gave its selector up as taken, in another slot than that of the key that signs: the key goes where its selector is guarded. */
+static void test_import__a_selector_that_was_given_up_becomes_the_key_that_has_it(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  struct lineage before[2] = {0}, after[2] = {0};
+  import_rig_open(&rig, &(struct import_scene){.domains = "a.test: {policy: two}",
+                                               .multiple_signatures = true,
+                                               .key_table = SCRIPT_KEYS,
+                                               .signing_table = "*@a.test server-20260101._domainkey.a.test\n"});
+  import_rig_find(&rig);
+  open_store(&rig);
+  read_lineages(&rig, copy_slot, before);
+  struct lineage *slot = &before[1];
+  const struct store_commit commit = {.lineages = &slot, .lineage_count = 1};
+  struct key *guard = lineage_add_key(slot);
+  text_copy(guard->selector, sizeof guard->selector, "server-20260401");
+  guard->algorithm = KEY_ALGORITHM_RSA;
+  guard->bits = 2048;
+  guard->publisher_id = slot->publisher_id;
+  guard->publisher = slot->publisher;
+  guard->state = KEY_REMOVED;
+  if (rig.import.session.store->ops->commit(rig.import.session.store, &commit, &rig.error)) fail_msg("%s", rig.error.message);
+  struct import_key *key = import_rig_key(&rig, "a.test", "server-20260401");
+  key->row = guard->id;
+  key->lineage = slot->id;
+  import_judge(&rig.import);
+  assert_int_equal(key->fate, IMPORT_RETIRED);
+  if (import_apply(&rig.import, &rig.error)) fail_msg("%s", rig.error.message);
+  read_lineages(&rig, copy_slot, after);
+  const struct key *taken = lineage_find_key(&after[1], "server-20260401");
+  assert_int_equal(after[1].key_count, 1);
+  assert_true(taken->id == guard->id && taken->state == KEY_RETIRED && taken->algorithm == KEY_ALGORITHM_ED25519 && taken->bits == 256);
+  assert_string_equal(taken->record, key->expected);
+  assert_int_equal(taken->placement_count, 1);
+  assert_string_equal(lineage_active_key(&after[0])->selector, "server-20260101");
+  assert_int_equal(after[0].key_count, 2);
+  for (size_t i = 0; i < 2; i++) {
+    lineage_release(&before[i]);
+    lineage_release(&after[i]);
+  }
+}
+
+/* What an earlier import has reserved stays so as long as nothing is known that is better. */
+static void test_import__a_selector_that_is_reserved_already_is_no_news(void **state) {
+  (void)state;
+  CLEANUP(import_rig_close) struct import_rig rig;
+  import_rig_open(&rig, &IMPORT_SCRIPT);
+  import_rig_add_key(&rig, 0, 0, "- a.test:rspamd:/k/keys/a.test/rspamd.private");
+  import_rig_find(&rig);
+  import_judge(&rig.import);
+  expect_fate(&rig, "a.test", "rspamd", IMPORT_RESERVED);
+  struct import_key *key = import_rig_key(&rig, "a.test", "rspamd");
+  key->row = 7;
+  import_judge(&rig.import);
+  expect_fate(&rig, "a.test", "rspamd", IMPORT_KNOWN);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test(test_import__##name)
   const struct CMUnitTest tests[] = {
@@ -162,6 +235,8 @@ int main(void) {
       TEST(names_and_directories_that_are_not_the_policys_are_kept),
       TEST(a_weak_key_asks_for_its_successor_and_an_inline_one_has_no_file),
       TEST(the_screen_tells_what_and_why),
+      TEST(a_selector_that_was_given_up_becomes_the_key_that_has_it),
+      TEST(a_selector_that_is_reserved_already_is_no_news),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

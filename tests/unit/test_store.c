@@ -237,6 +237,30 @@ static void test_store__a_removed_key_is_history_and_never_comes_back(void **sta
   assert_int_not_equal(rig_sql(rig->path, "UPDATE key SET selector = 'free'"), SQLITE_OK);
 }
 
+/* A selector was given up before there was a key, and import finds the key that has it. */
+static void test_store__a_selector_that_was_given_up_may_become_a_key_once(void **state) {
+  struct rig *rig = *state;
+  struct error error = {0};
+  rig_sync(rig->store, "a.example: {}", RIG_NOW);
+  CLEANUP(rig_claim_release) struct rig_claim claim = rig_claim_domain(rig->store, "a.example");
+  struct key *key = rig_add_key(&claim.items[0], "s", KEY_RESERVED);
+  rig_commit(rig->store, &claim.items[0]);
+  key->state = KEY_REMOVED;
+  rig_commit(rig->store, &claim.items[0]);
+  key->state = KEY_RETIRED;
+  key->retired_at = RIG_NOW;
+  key->algorithm = KEY_ALGORITHM_RSA;
+  key->bits = 1024;
+  rig_commit(rig->store, &claim.items[0]);
+  CLEANUP(rig_claim_release) struct rig_claim again = rig_claim_domain(rig->store, "a.example");
+  assert_int_equal(again.items[0].key_count, 1);
+  assert_true(again.items[0].keys[0].id == key->id && again.items[0].keys[0].algorithm == KEY_ALGORITHM_RSA && again.items[0].keys[0].bits == 1024);
+  key->state = KEY_REMOVED;
+  rig_commit(rig->store, &claim.items[0]);
+  key->state = KEY_RETIRED;
+  assert_int_equal(rig_commit_try(rig->store, &claim.items[0], &error), ERROR_INTERNAL);
+}
+
 /* What somebody's hand wrote is named, never guessed at. */
 static void test_store__contradictions_are_named_with_table_and_row(void **state) {
   (void)state;
@@ -291,6 +315,7 @@ int main(void) {
       TEST(the_active_key_is_exchanged_in_either_order_and_is_never_two),
       TEST(a_key_of_an_unknown_publisher_or_signer_is_refused),
       TEST(a_removed_key_is_history_and_never_comes_back),
+      TEST(a_selector_that_was_given_up_may_become_a_key_once),
       cmocka_unit_test(test_store__contradictions_are_named_with_table_and_row),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

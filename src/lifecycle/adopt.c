@@ -11,7 +11,7 @@ bool key_is_adopted(const struct key *key) {
 }
 
 bool key_was_made(const struct key *key) {
-  return key->generated_at != TIME_UNSET || key->active_at != TIME_UNSET || key->retired_at != TIME_UNSET || key->compromised_at != TIME_UNSET;
+  return key->generated_at != TIME_UNSET || key->active_at != TIME_UNSET || key->compromised_at != TIME_UNSET;
 }
 
 static int refuse(const struct lineage *lineage, const struct adoption *adoption, const char *why, struct error *error) {

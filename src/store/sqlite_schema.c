@@ -152,8 +152,8 @@ static const char SCHEMA_3[] =
 /* A selector that was given up or reserved before there was a key guards a name alone: import may find the key that has it. */
 static const char SCHEMA_4[] =
     "DROP TRIGGER key_ended;"
-    "CREATE TRIGGER key_ended BEFORE UPDATE OF state ON key WHEN OLD.state = 7 AND NEW.state <> 7 AND (OLD.generated_at IS NOT NULL"
-    " OR OLD.active_at IS NOT NULL OR OLD.retired_at IS NOT NULL OR OLD.compromised_at IS NOT NULL)"
+    "CREATE TRIGGER key_ended BEFORE UPDATE OF state ON key WHEN OLD.state = 7 AND NEW.state <> 7"
+    " AND (OLD.generated_at IS NOT NULL OR OLD.active_at IS NOT NULL OR OLD.compromised_at IS NOT NULL)"
     " BEGIN SELECT RAISE(ABORT, 'a removed key never comes back'); END;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */

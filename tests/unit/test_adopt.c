@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "dkimroll/cleanup.h"
 #include "dkimroll/text.h"
 #include "dkimroll/timing.h"
 #include "plan_expect.h"
@@ -307,6 +308,23 @@ static void test_adopt__a_key_that_was_reserved_here_is_not_adopted(void **state
   assert_false(key_is_adopted(builder_key(builder, "b", KEY_PUBLISHED, now)));
 }
 
+static void test_adopt__a_key_was_made_once_it_was_generated_signed_or_was_compromised(void **state) {
+  struct builder *builder = *state;
+  struct offer offer;
+  offer_make(&offer, builder, "mail", KEY_REMOVED);
+  offer.adoption.place_count = 0;
+  offer.adoption.id = 7;
+  struct key *key = (struct key *)adopt(builder, &offer);
+  assert_int_equal(key->id, 7);
+  assert_false(key_was_made(key)); /* only its selector is reserved */
+  int64_t *const moments[] = {&key->generated_at, &key->active_at, &key->compromised_at};
+  for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
+    *moments[i] = now;
+    assert_true(key_was_made(key));
+    *moments[i] = TIME_UNSET;
+  }
+}
+
 static void test_adopt__there_is_an_end_of_room(void **state) {
   struct builder *builder = *state;
   struct offer offer;
@@ -344,6 +362,7 @@ int main(void) {
       TEST(a_file_that_is_to_stay_is_never_destroyed),
       TEST(nobody_knows_how_long_a_record_took_that_was_not_published_here),
       TEST(a_key_that_was_reserved_here_is_not_adopted),
+      TEST(a_key_was_made_once_it_was_generated_signed_or_was_compromised),
       TEST(there_is_an_end_of_room),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -248,7 +248,7 @@ static void test_store__a_selector_that_was_given_up_may_become_a_key_once(void 
   key->state = KEY_REMOVED;
   rig_commit(rig->store, &claim.items[0]);
   key->state = KEY_RETIRED;
-  key->retired_at = RIG_NOW;
+  key->active_at = RIG_NOW;
   key->algorithm = KEY_ALGORITHM_RSA;
   key->bits = 1024;
   rig_commit(rig->store, &claim.items[0]);

@@ -103,13 +103,17 @@ struct import_domain {
 struct import_signer {
   struct import *import;
   const struct policy_signer *policy;
-  bool used;
+  bool used;                           /* a domain of the import signs there */
+  bool surveyed;
+  struct error missed;                 /* not used, and it could not be surveyed: no reason not to go on */
   struct survey survey;
   const struct survey_key **by_name;   /* owned; sorted by name, then line */
   const struct survey_key **by_domain; /* owned; sorted by domain, selector, line */
   const struct survey_key **by_path;   /* owned; sorted by path, then line */
   uint32_t *by_value;                  /* owned; indexes of SigningTable entries, sorted by key name, then line */
   size_t line_count;
+  const struct survey_key **left;      /* owned; entries of domains that sign elsewhere by the policy, and that no key of the store has here. By domain */
+  size_t left_count;
   struct signer *signer;               /* owned */
   struct signer_operation *operation;
   struct signer_item *items;           /* owned */

@@ -19,6 +19,7 @@ static void release_signer(struct import_signer *signer) {
   free(signer->by_domain);
   free(signer->by_path);
   free(signer->by_value);
+  free(signer->left);
   free(signer->items);
   free(signer->proved);
 }
@@ -154,6 +155,48 @@ static int look_into_store(struct import *import, struct import_domain *domain, 
   return result;
 }
 
+/* ---- what was left where a domain signs no more ---- */
+
+struct entry_search {
+  const struct import_signer *signer;
+  const struct survey_key *entry;
+  bool managed;
+};
+
+static int note_managed(void *context, const void *row) {
+  struct entry_search *search = context;
+  const struct lineage *lineage = row;
+  for (size_t i = 0; i < lineage->key_count; i++)
+    for (size_t j = 0; j < lineage->keys[i].placement_count; j++)
+      search->managed |= text_equal_nocase(lineage->keys[i].selector, search->entry->selector) &&
+                         text_equal(lineage->keys[i].placements[j].signer->key_table, search->signer->policy->key_table);
+  return 0;
+}
+
+static bool signs_elsewhere(const struct import_signer *signer, const struct survey_key *entry) {
+  const struct policy *policy = signer->import->policy;
+  const struct policy_domain *domain = bsearch(entry->domain, policy->domains, policy->domain_count, sizeof *policy->domains, compare_name);
+  for (size_t i = 0; domain && i < domain->signer_count; i++)
+    if (&signer->import->signers[domain->signers[i]] == signer) return false;
+  return domain && entry->line > 0 && !entry->every;
+}
+
+/* Of a key in the store dkimroll itself takes the lines away. */
+static int find_left(struct import_signer *signer, struct error *error) {
+  struct store *store = signer->import->session.store;
+  int result = 0;
+  signer->left = calloc(signer->survey.count + 1, sizeof *signer->left);
+  if (!signer->left) return error_set(error, ERROR_NO_MEMORY, "out of memory for the tables");
+  for (size_t i = 0; i < signer->survey.count && !result; i++) {
+    struct entry_search search = {.signer = signer, .entry = signer->by_domain[i]};
+    const struct store_filter filter = {.domain = search.entry->domain};
+    if (!signs_elsewhere(signer, search.entry)) continue;
+    if (store) result = store->ops->select(store, STORE_SELECT_LINEAGES, &filter, note_managed, &search, error);
+    if (!search.managed) signer->left[signer->left_count++] = search.entry;
+  }
+  return result;
+}
+
 /* ---- the steps, from the loop ---- */
 
 static void stop(struct import *import) {
@@ -286,12 +329,14 @@ static void observe_next(struct import *import) {
 static void surveys_done(struct import *import) {
   int result = import->error->code;
   for (size_t i = 0; i < import->policy->signer_count && !result; i++)
-    if (import->signers[i].used) result = import_index(&import->signers[i], import->error);
+    if (import->signers[i].surveyed) result = import_index(&import->signers[i], import->error);
   if (!result) result = import_find_keys(import, import->error);
   for (size_t i = 0; i < import->domain_count && !result; i++) {
     result = import_find_signing(import, &import->domains[i], import->error);
     if (!result) result = look_into_store(import, &import->domains[i], import->error);
   }
+  for (size_t i = 0; i < import->policy->signer_count && !result; i++)
+    if (import->signers[i].surveyed) result = find_left(&import->signers[i], import->error);
   import->asked = calloc(OBSERVE_ITEMS_MAX, sizeof *import->asked);
   import->asking = calloc(OBSERVE_ITEMS_MAX, sizeof(struct import_key *));
   if (!result && (!import->asked || !import->asking)) result = error_set(import->error, ERROR_NO_MEMORY, "out of memory for the records");
@@ -304,11 +349,14 @@ static void surveys_done(struct import *import) {
 static void surveyed(void *context, const struct error *result, const uint8_t *reply, size_t size) {
   struct import_signer *signer = context;
   struct import *import = signer->import;
-  if (result->code && !import->error->code) {
-    *import->error = *result;
-    error_context(import->error, "signer %s", signer->policy->name);
-  }
-  if (!import->error->code) (void)!survey_read(reply, size, signer->policy, &signer->survey, import->error);
+  struct error failure = *result;
+  if (!failure.code) (void)!survey_read(reply, size, signer->policy, &signer->survey, &failure);
+  signer->surveyed = !failure.code;
+  if (failure.code) error_context(&failure, "signer %s", signer->policy->name);
+  if (failure.code && !signer->used)
+    signer->missed = failure;
+  else if (failure.code && !import->error->code)
+    *import->error = failure;
   if (--import->pending == 0) surveys_done(import);
 }
 
@@ -320,7 +368,8 @@ static void begin(void *context) {
   for (size_t i = 0; i < import->policy->signer_count && !import->error->code; i++) {
     struct import_signer *signer = &import->signers[i];
     struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
-    if (!signer->used) continue;
+    /* Where no domain signs any more, its lines may have been left. */
+    if (!signer->used && import->cli->arguments->operand_count > 0) continue;
     survey_request(&payload, signer->policy, import->names, import->domain_count);
     if (keeper_submit(import->session.backends.keeper, KEEPER_SURVEY, &payload, loop_boottime(loop) + IMPORT_SURVEY_SECONDS * INT64_C(1000), surveyed,
                       signer, import->error) == 0)

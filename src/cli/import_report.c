@@ -209,16 +209,37 @@ static const char *next_stranger(const struct import *import, const struct impor
   return NULL;
 }
 
-/* Whoever takes over a host with many domains easily forgets one in the policy. */
-static void print_strangers(FILE *out, const struct import *import, const struct import_signer *signer) {
+/* The same of those that sign elsewhere. */
+static const char *next_left(const struct import *import, const struct import_signer *signer, size_t *at) {
+  (void)import;
+  while (*at < signer->left_count) {
+    const char *domain = signer->left[(*at)++]->domain;
+    if (*at == 1 || !text_equal(signer->left[*at - 2]->domain, domain)) return domain;
+  }
+  return NULL;
+}
+
+typedef const char *next_domain(const struct import *import, const struct import_signer *signer, size_t *at);
+
+static void print_strangers(FILE *out, const struct import *import, const struct import_signer *signer, next_domain *next, const char *what, const char *advice) {
   size_t count = 0;
   const char *name;
-  for (size_t at = 0; next_stranger(import, signer, &at);) count++;
+  for (size_t at = 0; next(import, signer, &at);) count++;
   if (count == 0) return;
-  fprintf(out, "%s has keys of %zu domain%s that %s not in the policy: ", signer->policy->key_table, count, plural(count), count == 1 ? "is" : "are");
+  fprintf(out, "%s has keys of %zu domain%s that %s not %s: ", signer->policy->key_table, count, plural(count), count == 1 ? "is" : "are", what);
   size_t shown = 0;
-  for (size_t at = 0; shown < IMPORT_STRANGERS_SHOWN && (name = next_stranger(import, signer, &at)); shown++) fprintf(out, "%s%s", shown ? ", " : "", name);
-  fprintf(out, "%s They stay as they are.\n", count > shown ? ", ..." : ".");
+  for (size_t at = 0; shown < IMPORT_STRANGERS_SHOWN && (name = next(import, signer, &at)); shown++) fprintf(out, "%s%s", shown ? ", " : "", name);
+  fprintf(out, "%s %s\n", count > shown ? ", ..." : ".", advice);
+}
+
+/* Whoever takes over a host with many domains easily forgets one in the policy, and whoever moves one to another signer the lines that it had. */
+static void print_elsewhere(FILE *out, const struct import *import, const struct import_signer *signer) {
+  if (signer->missed.code) fprintf(out, "%s. No domain signs there by the policy; lines that were left there are not seen.\n", signer->missed.message);
+  if (!signer->surveyed) return;
+  print_strangers(out, import, signer, next_stranger, "in the policy", "They stay as they are.");
+  print_strangers(out, import, signer, next_left, "to sign there by the policy",
+                  "Mail that is signed there all the same fails once their records are gone: remove their lines from both tables, or give them that signer in the policy "
+                  "and import again.");
 }
 
 /* A path in the policy that is not that of opendkim.conf looks just like a host where nothing signs yet. */
@@ -236,7 +257,7 @@ size_t import_report(const struct import *import, bool applied) {
   for (size_t i = 0; i < import->domain_count; i++)
     if (is_worth_telling(&import->domains[i])) print_domain(out, import, &import->domains[i]);
   for (size_t i = 0; import->cli->arguments->operand_count == 0 && i < import->policy->signer_count; i++)
-    if (import->signers[i].used) print_strangers(out, import, &import->signers[i]);
+    print_elsewhere(out, import, &import->signers[i]);
   for (size_t i = 0; i < import->policy->signer_count; i++)
     if (import->signers[i].used) print_empty(out, &import->signers[i]);
   if (counts.quiet > 0) fprintf(out, "%zu domain%s without anything to import\n", counts.quiet, plural(counts.quiet));

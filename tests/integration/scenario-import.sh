@@ -189,6 +189,20 @@ reload
 expect imports
 expect_log '21 keys found: 15 active, 5 retired, 1 with a reserved selector, 0 known already, 0 left alone'
 
+echo "- a signer that no domain of the policy uses any more"
+mkdir -p "$world/former/KeyTable"
+sed "s|^signers:|&\n  former: {key-table: \"$world/former/KeyTable\", signing-table: \"refile:$world/former/SigningTable\", key-directory: \"$keys/%d\", milter: \"unix:$world/former/socket\"}|" \
+  "$world/policy.yaml" >"$world/former.yaml"
+"$DKIMROLL" import -p "$world/former.yaml" >"$world/run.log" 2>&1 || fail "import fails for a signer that nobody uses"
+expect_log "signer former: .*$world/former/KeyTable.*No domain signs there by the policy; lines that were left there are not seen."
+rmdir "$world/former/KeyTable"
+grep '\(odd\|stranger\)' "$world/opendkim/KeyTable" >"$world/former/KeyTable"
+grep '^\*@odd' "$world/opendkim/SigningTable" >"$world/former/SigningTable"
+"$DKIMROLL" import -p "$world/former.yaml" >"$world/run.log" 2>&1 || fail "import fails for a signer that was left"
+expect_log "$world/former/KeyTable has keys of 1 domain that is not in the policy: stranger.test. They stay as they are."
+expect_log "$world/former/KeyTable has keys of 1 domain that is not to sign there by the policy: odd.example.test. .* remove their lines from both tables"
+expect imports odd.example.test
+
 echo "- lines that somebody removes are written again under the names that were found"
 # By a policy and a store of their own, in which nothing else is due.
 mkdir "$world/two"

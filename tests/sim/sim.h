@@ -275,6 +275,8 @@ bool sim_tables_foreign(struct sim *sim, size_t signer);
 bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, size_t domain, bool excused);
 /* People take out lines that stand in the way and are theirs to take out. */
 void sim_tables_settle(struct sim *sim);
+/* Lines of domains at signers by which they do not sign any more. */
+void sim_tables_drop_left(struct sim *sim);
 /* All lines of others in all tables, in their order. Caller frees. */
 char *sim_tables_of_others(struct sim *sim);
 

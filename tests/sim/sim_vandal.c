@@ -146,3 +146,13 @@ void sim_tables_settle(struct sim *sim) {
       (void)!sim_tables_drop_lines(sim, s, "SigningTable", domain, true);
     }
 }
+
+void sim_tables_drop_left(struct sim *sim) {
+  static const char *const tables[] = {"SigningTable", "KeyTable"};
+  for (size_t domain = 0; domain < sim->domain_count; domain++)
+    for (size_t s = 0; s < sim->signer_count; s++) {
+      if (!sim->present[domain] || sim->domain_signers[domain] >> s & 1) continue;
+      sim_trace(sim, "somebody does what import says: the lines of %s leave the tables of s%zu", sim->zones[domain].name, s + 1);
+      for (size_t i = 0; i < ARRAY_SIZE(tables); i++) (void)!sim_tables_drop_lines(sim, s, tables[i], domain, true);
+    }
+}

@@ -70,7 +70,7 @@ void import_rig_open(struct import_rig *rig, const struct import_scene *scene) {
   import->domains = calloc(rig->policy->domain_count, sizeof *import->domains);
   assert_true(import->signers && import->domains);
   for (size_t i = 0; i < rig->policy->signer_count; i++) {
-    import->signers[i] = (struct import_signer){.import = import, .policy = &rig->policy->signers[i], .used = true};
+    import->signers[i] = (struct import_signer){.import = import, .policy = &rig->policy->signers[i], .used = true, .surveyed = true};
     import->signers[i].survey.keys = calloc(IMPORT_RIG_KEYS_MAX, sizeof(struct survey_key));
   }
   for (size_t i = 0; i < rig->policy->domain_count; i++) {

@@ -381,10 +381,25 @@ static void limit_keys(const struct import *import, struct import_domain *domain
   free(order);
 }
 
+/* Where dkimroll's own key has come to sign at one signer and another one is in its way at the next, say, that one is to make room. */
+static void make_room(struct import_domain *domain) {
+  const struct import_key *own = NULL, *other = NULL;
+  for (size_t i = 0; i < domain->key_count; i++) {
+    const struct import_key *key = &domain->keys[i];
+    if (key->role == IMPORT_SIGNS && key->fate == IMPORT_KNOWN && !key->row) own = key;
+    if (key->role == IMPORT_SIGNS && (key->fate != IMPORT_KNOWN || key->row)) other = key;
+  }
+  if (!own || !other || domain->has_active) return;
+  snprintf(domain->obstacle, sizeof domain->obstacle, "dkimroll's own key %s signs some of its mail, and %s is in its way for the rest", own->selector, other->selector);
+  snprintf(domain->remedy, sizeof domain->remedy, "remove the lines of %s from the SigningTables, and `dkimroll run` lets %s sign that too; then import again", other->selector,
+           own->selector);
+}
+
 void import_judge(struct import *import) {
   for (size_t i = 0; i < import->domain_count; i++) {
     struct import_domain *domain = &import->domains[i];
     for (size_t j = 0; j < domain->key_count; j++) judge_key(import, &domain->keys[j]);
+    make_room(domain);
     if (domain->signs && domain->signs->fate != IMPORT_KNOWN) judge_signing(import, domain->signs);
     for (size_t j = 0; j < domain->key_count; j++) {
       struct import_key *key = &domain->keys[j];

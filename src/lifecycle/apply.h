@@ -33,6 +33,8 @@ int placements_reserve(const struct lineage *lineage, struct key *key, struct er
 /* Proofs and repairs (proof.c): before and after a report is taken over, and what success and failure mean. */
 int proof_note(struct application *a, struct placement *placement, const struct placement_report *report, struct error *error);
 void proof_take(struct application *a, const struct placement_report *report, struct placement *placement);
+/* Until then nobody knew what a signer signs with: mail of older keys may be as young as that, and their entries may be back. */
+void proof_extend_windows(struct application *a, const struct policy_signer *signer, int64_t at);
 void proof_succeed(struct application *a);
 void proof_reset(struct application *a);
 int proof_fail(struct application *a, struct error *error);

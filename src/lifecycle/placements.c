@@ -93,6 +93,14 @@ static void take_done(enum plan_action action, enum key_state state, const struc
   if (action == PLAN_DESTROY) placement->destroyed = true;
 }
 
+/* Has it been seen to sign with the key that is active? Else it may sign with what its tables said when it last read them. */
+static bool is_seen_to_sign(struct lineage *lineage, const struct policy_signer *signer) {
+  const struct key *active = lineage_active_key(lineage);
+  for (size_t i = 0; active && i < active->placement_count; i++)
+    if (placement_serves(&active->placements[i], signer) && active->placements[i].proved_at != TIME_UNSET) return true;
+  return false;
+}
+
 int placements_take(struct application *a, struct error *error) {
   for (size_t i = 0; i < a->outcome->placement_count; i++) {
     const struct placement_report *report = &a->outcome->placements[i];
@@ -105,6 +113,8 @@ int placements_take(struct application *a, struct error *error) {
     if (!result && a->outcome->action == PLAN_CHECK_FILES) result = emergency_take_file(a, placement, report, error);
     if (!result) result = application_replace_text(&placement->failure, report->failure, error);
     if (result) return result;
+    const bool switches = a->outcome->action == PLAN_ACTIVATE && report->completed_at != 0;
+    if (switches && !is_seen_to_sign(a->lineage, placement->signer)) proof_extend_windows(a, placement->signer, report->completed_at);
     take_done(a->outcome->action, a->key->state, report, placement);
     if (proof) proof_take(a, report, placement);
   }

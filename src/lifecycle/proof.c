@@ -19,15 +19,15 @@ int proof_note(struct application *a, struct placement *placement, const struct 
   return application_note(a, a->key, repaired ? "healed" : "recovered", reason, error);
 }
 
-/* Nobody knows for how long tables that were wrong named an older key: its mail may be as young as the repair, and its entry may be back. */
-static void extend_windows(struct application *a, const struct placement *repaired, int64_t repaired_at) {
+void proof_extend_windows(struct application *a, const struct policy_signer *signer, int64_t at) {
   for (size_t i = 0; i < a->lineage->key_count; i++) {
     struct key *key = &a->lineage->keys[i];
     if (key->state != KEY_RETIRED || key->deleted_at != TIME_UNSET) continue;
     for (size_t j = 0; j < key->placement_count; j++) {
-      if (!placement_serves(&key->placements[j], repaired->signer) || key->placements[j].switched_at == TIME_UNSET) continue;
+      /* What import found as a file alone, the signer may name all the same until it reads its tables again. */
+      if (!placement_serves(&key->placements[j], signer) || (key->placements[j].switched_at == TIME_UNSET && !key_is_adopted(key))) continue;
       key->placements[j].drained_at = TIME_UNSET;
-      key->retired_at = time_max(key->retired_at, repaired_at);
+      key->retired_at = time_max(key->retired_at, at);
       key->revoke_at = timing_revoke(key, a->lineage->rules);
       failure_forget(a->lineage, key); /* what failed while the key was to end is not to be done now */
     }
@@ -56,7 +56,7 @@ void proof_take(struct application *a, const struct placement_report *report, st
   placement->damage = DAMAGE_NONE;
   placement->damaged_at = TIME_UNSET;
   come_back(a, placement->proved_at);
-  if (a->outcome->action == PLAN_REPAIR) extend_windows(a, placement, report->completed_at);
+  if (a->outcome->action == PLAN_REPAIR) proof_extend_windows(a, placement->signer, report->completed_at);
 }
 
 static bool is_damaged(const struct lineage *lineage, const struct key *key) {

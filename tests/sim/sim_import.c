@@ -39,14 +39,16 @@ static void release_backends(struct cli_backends *backends) {
   sim_host_release_backends(world);
 }
 
-/* What the command printed, a line each. Did it say that lines are left where a domain signs no more? */
-static bool trace_output(struct sim *sim, char *text) {
-  bool left = false;
+/* What the command printed, a line each; what it says that people should do, they do. */
+static void follow_output(struct sim *sim, char *text) {
+  bool left = false, in_the_way = false;
   for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
     if (*line) sim_trace(sim, "import: %s", line);
     left |= strstr(line, " not to sign there by the policy: ") != NULL;
+    in_the_way |= strstr(line, " sign that too; then import again") != NULL;
   }
-  return left;
+  if (left) sim_tables_drop_left(sim);
+  if (in_the_way) sim_tables_make_room(sim);
 }
 
 /* What import takes over is dkimroll's from then on. */
@@ -85,7 +87,7 @@ int sim_import(struct sim *sim) {
   world = NULL;
   fclose(out);
   sim_oracle_octets(sim, "what import prints", text, size);
-  if (trace_output(sim, text)) sim_tables_drop_left(sim);
+  follow_output(sim, text);
   free(text);
   find_taken(sim);
   sim->dirty = true;

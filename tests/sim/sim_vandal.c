@@ -156,3 +156,43 @@ void sim_tables_drop_left(struct sim *sim) {
       for (size_t i = 0; i < ARRAY_SIZE(tables); i++) (void)!sim_tables_drop_lines(sim, s, tables[i], domain, true);
     }
 }
+
+struct search {
+  char selector[SELECTOR_SIZE];
+  bool found;
+};
+
+static int note_selector(void *context, const void *row) {
+  struct search *search = context;
+  const struct lineage *lineage = row;
+  for (size_t i = 0; i < lineage->key_count; i++) search->found |= text_equal(lineage->keys[i].selector, search->selector);
+  return 0;
+}
+
+/* Does the first line of the domain in that SigningTable name a key that the store has not? */
+static bool names_unknown(struct sim *sim, size_t signer, size_t domain) {
+  char path[128], suffix[DNS_NAME_TEXT_SIZE];
+  CLEANUP_FREE char *signing = read_table(sim, signer, "SigningTable", path, sizeof path);
+  struct store *store = sim_host_store(sim);
+  const struct store_filter filter = {.domain = sim->zones[domain].name};
+  struct error error = {0};
+  snprintf(suffix, sizeof suffix, "._domainkey.%s", sim->zones[domain].name);
+  for (char *rest = signing, *line; store && rest && (line = strsep(&rest, "\n"));) {
+    struct search search = {0};
+    if (!text_ends(line, suffix)) continue;
+    const char *name = line + strcspn(line, " \t");
+    name += strspn(name, " \t");
+    snprintf(search.selector, sizeof search.selector, "%.*s", (int)(strlen(name) - strlen(suffix)), name);
+    return store->ops->select(store, STORE_SELECT_LINEAGES, &filter, note_selector, &search, &error) == 0 && !search.found;
+  }
+  return false;
+}
+
+void sim_tables_make_room(struct sim *sim) {
+  for (size_t domain = 0; domain < sim->domain_count; domain++)
+    for (size_t s = 0; s < sim->signer_count && !has_active(sim, domain); s++) {
+      if (!names_unknown(sim, s, domain)) continue;
+      sim_trace(sim, "somebody does what import says: the lines of %s leave the SigningTable of s%zu", sim->zones[domain].name, s + 1);
+      (void)!sim_tables_drop_lines(sim, s, "SigningTable", domain, true);
+    }
+}

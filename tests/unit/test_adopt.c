@@ -130,6 +130,27 @@ static void test_adopt__the_window_of_a_retired_one_begins_now(void **state) {
   expect_closed(builder, 1, now + 2 * HOUR, PLAN_REVOKE, "retire_window", now + BUILDER_WINDOW);
 }
 
+/* Its line was gone from the SigningTable, which the signer had not read again: it signed on until another key took over there. */
+static void test_adopt__the_window_of_a_retired_one_counts_from_when_its_signer_is_seen_to_sign_with_another(void **state) {
+  struct builder *builder = *state;
+  for (int named = 0; named < 2; named++) {
+    for (int known = 0; known < 2; known++) {
+      struct offer offer;
+      builder_end(builder);
+      builder_begin(builder);
+      if (known) builder_key(builder, "before", KEY_ACTIVE, now - DAY);
+      builder_key(builder, "next", KEY_READY, now - HOUR);
+      offer_make(&offer, builder, "mail", KEY_RETIRED);
+      offer.place.named = named != 0;
+      adopt(builder, &offer);
+      const struct placement_report report = {.signer_id = 1, .switched_at = now + 5 * DAY, .completed_at = now + 5 * DAY};
+      builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = (size_t)known, .at = now + 5 * DAY, .placements = &report, .placement_count = 1});
+      const struct key *key = lineage_find_key(&builder->lineage, "mail");
+      assert_int_equal(key->revoke_at, now + (known ? 0 : 5 * DAY) + BUILDER_WINDOW);
+    }
+  }
+}
+
 static void test_adopt__an_unserved_one_needs_no_window_and_is_never_published(void **state) {
   struct builder *builder = *state;
   struct offer offer;
@@ -347,6 +368,7 @@ int main(void) {
       TEST(one_that_must_go_asks_for_its_successor),
       TEST(a_missing_record_of_it_is_published_at_once),
       TEST(the_window_of_a_retired_one_begins_now),
+      TEST(the_window_of_a_retired_one_counts_from_when_its_signer_is_seen_to_sign_with_another),
       TEST(an_unserved_one_needs_no_window_and_is_never_published),
       TEST(a_revoked_one_goes_after_its_tombstone),
       TEST(a_reserved_selector_is_all_that_is_kept),

@@ -159,6 +159,27 @@ static void test_import__senders_that_two_keys_sign_for_are_left(void **state) {
   expect_left(&rig, "a.test", "a-old", "two keys sign for it", "import again");
 }
 
+/* A key of dkimroll's own came to sign at one signer, where the script's line was gone. */
+static void test_import__a_key_in_the_way_of_our_own_is_to_make_room(void **state) {
+  (void)state;
+  for (int active = 0; active < 2; active++) {
+    CLEANUP(import_rig_close) struct import_rig rig;
+    import_rig_begin(&rig, &(struct import_scene){.domains = "a.test: {signers: [local, other]}",
+                                                  .key_table = NEW_LINE,
+                                                  .signing_table = "*@a.test " NEW "\n",
+                                                  .other_key_table = OLD " a.test:a-old:/o/keys/a.test/a-old.private\n",
+                                                  .other_signing_table = "*@a.test " OLD "\n"});
+    import_rig_key(&rig, "a.test", "a-new")->fate = IMPORT_KNOWN;
+    import_rig_domain(&rig, "a.test")->has_active = active != 0;
+    import_judge(&rig.import);
+    expect_fate(&rig, "a.test", "a-new", IMPORT_KNOWN);
+    if (active)
+      expect_left(&rig, "a.test", "a-old", "two keys sign for it", "");
+    else
+      expect_left(&rig, "a.test", "a-old", "own key a-new signs some of its mail, and a-old is in its way", "remove the lines of a-old from the SigningTables");
+  }
+}
+
 static void test_import__two_signers_with_two_keys_are_left_and_with_one_key_adopted(void **state) {
   (void)state;
   for (int same = 0; same < 2; same++) {
@@ -322,6 +343,7 @@ int main(void) {
       TEST(senders_of_the_policy_are_its_own),
       TEST(senders_that_two_keys_sign_for_are_left),
       TEST(two_signers_with_two_keys_are_left_and_with_one_key_adopted),
+      TEST(a_key_in_the_way_of_our_own_is_to_make_room),
       TEST(two_lines_that_both_sign_are_left),
       TEST(mail_that_is_signed_for_another_domain_is_told),
       TEST(a_line_that_names_nothing_is_told),

@@ -85,6 +85,7 @@ struct import_domain {
   struct import_key *keys; /* of the whole import; from here key_count of them */
   size_t key_count;
   struct import_key *signs; /* NULL: no line matches any of its senders */
+  size_t signs_at;          /* by the domain's signers: where it was found to sign first */
   char obstacle[512];       /* why the key that signs cannot be taken over; empty: it can */
   char remedy[512];
   char lines[256];          /* "SigningTable line 2 (*@example.com)" */

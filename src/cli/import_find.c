@@ -375,9 +375,13 @@ static void take_entry(struct import *import, const struct match *match, const s
                         : text_format("remove the one that is wrong, and import again"));
   if (domain->signs && domain->signs != key)
     hinder(domain, text_format("two keys sign for it: %s and %s", domain->signs->selector, key->selector),
-           text_format("let all its lines in the SigningTables name one of them (its senders are in the policy), and import again"));
+           domain->signs_at == match->place
+               ? text_format("let all its lines in the SigningTable name one of them (its senders are in the policy), and import again")
+               : text_format("remove the lines of %s from %s and import again, without a reload of OpenDKIM in between: %s is taken over, and the next run lets it sign there too",
+                             key->selector, signer->policy->signing_table, domain->signs->selector));
   key->role = IMPORT_SIGNS;
   if (domain->signs) return;
+  domain->signs_at = match->place;
   snprintf(domain->lines, sizeof domain->lines, "SigningTable line %u (%.*s)", match->line, (int)match->found.size, match->found.text);
   domain->signs = key;
 }

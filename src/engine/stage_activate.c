@@ -202,6 +202,22 @@ static const struct key *last_retired_key(const struct lineage *lineage) {
   return last;
 }
 
+/* Where no key is active, the line of one that import took over may have come to sign, once the line above it was gone. Of several nobody knows which: each attempt is for another one. */
+static const struct key *key_in_the_way(const struct lineage *lineage, const struct key *key, const struct policy_signer *signer) {
+  const struct key *found[LINEAGE_KEYS_MAX];
+  size_t count = 0;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    const struct key *other = &lineage->keys[i];
+    bool named = false;
+    for (size_t j = 0; j < other->placement_count; j++) {
+      const struct placement *placement = &other->placements[j];
+      named |= is_same_place(placement, signer) && placement->switched_at != TIME_UNSET && placement->drained_at == TIME_UNSET;
+    }
+    if (named && other->state == KEY_RETIRED && other->deleted_at == TIME_UNSET && other->compromised_at == TIME_UNSET) found[count++] = other;
+  }
+  return count ? found[key->failures % count] : NULL;
+}
+
 static const char *path_at_signer(const struct key *key, const struct policy_signer *signer) {
   const struct placement *placement = key_placement_at(key, signer);
   return placement ? placement->key_path : NULL;
@@ -228,7 +244,8 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
   const struct lineage *lineage = &operation->works[i]->lineage;
   const struct key *key = operation_key(operation, i);
   const bool repair = operation->works[i]->action == PLAN_REPAIR;
-  const struct key *previous = repair ? last_retired_key(lineage) : other_signing_key(lineage, key);
+  const struct key *signing = other_signing_key(lineage, key);
+  const struct key *previous = repair ? last_retired_key(lineage) : signing ? signing : key_in_the_way(lineage, key, policy);
   if (operation->outcomes[i].error) return false;
   for (size_t j = 0; j < lineage->signer_count; j++) {
     if (lineage->signers[j] != policy || !own->paths[j]) continue;
@@ -248,7 +265,7 @@ static bool fill_item(struct operation *operation, size_t i, const struct policy
                                  .previous_key_path = path_at_signer(previous, policy),
                                  .previous_key_name = own->previous_name,
                                  .previous_record = previous ? previous->record : NULL,
-                                 .stays = repair,
+                                 .stays = repair || (previous && previous != signing),
                                  .restart = !repair && previous && previous->compromised_at != TIME_UNSET,
                                  .senders = (const char *const *)lineage->senders,
                                  .sender_count = lineage->sender_count};

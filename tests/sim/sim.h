@@ -277,8 +277,8 @@ bool sim_tables_drop_lines(struct sim *sim, size_t signer, const char *table, si
 void sim_tables_settle(struct sim *sim);
 /* Lines of domains at signers by which they do not sign any more. */
 void sim_tables_drop_left(struct sim *sim);
-/* Lines of keys that the store does not know, in the SigningTables of domains of which no key is active. */
-void sim_tables_make_room(struct sim *sim);
+/* Lines of keys that the store does not know, in the SigningTables of domains of which no key is active; but_first: those at the first signer stay. */
+void sim_tables_make_room(struct sim *sim, bool but_first);
 /* All lines of others in all tables, in their order. Caller frees. */
 char *sim_tables_of_others(struct sim *sim);
 

@@ -70,7 +70,7 @@ void sim_oracle_update(struct sim *sim, struct sim_zone *zone, const struct sim_
     bool found = false;
     for (size_t j = 0; j < after->count; j++)
       found |= text_equal(after->records[j].name, old->name) && text_equal(after->records[j].text, old->text);
-    if (old->flags & SIM_RECORD_FOREIGN && !found) sim_violate(sim, "I4", "the record of others at %s is gone", old->name);
+    if (old->flags & SIM_RECORD_FOREIGN && !(old->flags & SIM_RECORD_TORN) && !found) sim_violate(sim, "I4", "the record of others at %s is gone", old->name);
     const struct sim_by_hand *by_hand = found ? NULL : sim_by_hand_find(sim, old->name);
     if (by_hand && !by_hand->taken_over && !(old->flags & SIM_RECORD_TORN)) sim_violate(sim, "I4", "%s, which was made by hand and not imported, is gone", old->name);
     if (old->flags & SIM_RECORD_OURS && !found) sim_trace(sim, "%s loses %s", old->name, text_equal(strstr(old->text, "p="), "p=") ? "its revoked record" : "its key");

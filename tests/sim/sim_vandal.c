@@ -188,9 +188,9 @@ static bool names_unknown(struct sim *sim, size_t signer, size_t domain) {
   return false;
 }
 
-void sim_tables_make_room(struct sim *sim) {
+void sim_tables_make_room(struct sim *sim, bool but_first) {
   for (size_t domain = 0; domain < sim->domain_count; domain++)
-    for (size_t s = 0; s < sim->signer_count && !has_active(sim, domain); s++) {
+    for (size_t s = but_first; s < sim->signer_count && !has_active(sim, domain); s++) {
       if (!names_unknown(sim, s, domain)) continue;
       sim_trace(sim, "somebody does what import says: the lines of %s leave the SigningTable of s%zu", sim->zones[domain].name, s + 1);
       (void)!sim_tables_drop_lines(sim, s, "SigningTable", domain, true);

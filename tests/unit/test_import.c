@@ -195,7 +195,7 @@ static void test_import__two_signers_with_two_keys_are_left_and_with_one_key_ado
       expect_fate(&rig, "a.test", "a-old", IMPORT_ACTIVE);
       assert_true(key->at[0] && key->at[1]);
     } else {
-      expect_left(&rig, "a.test", "a-old", "two keys sign for it", "");
+      expect_left(&rig, "a.test", "a-old", "two keys sign for it", "remove the lines of a-new from /o/SigningTable and import again");
     }
   }
 }

@@ -49,7 +49,8 @@ MEMORY_STRIDE = 50
 CALL_SECONDS = 180  # an operation whose end could not be told for want of memory ends at its deadline
 OLD_SECONDS = 11  # longer than drain and tombstone of the policies, and than the pause between two proofs: what begins a life waits for no time any more
 
-RULES = """    selector: "server-%%Y%%m%%d"
+# Selectors by the year, so that what was lived before midnight is what is lived after it.
+RULES = """    selector: "server-%%Y"
     keys: {main: {algorithm: ed25519}}
     rotate-every: 90d
     standby: %d

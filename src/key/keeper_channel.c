@@ -291,7 +291,7 @@ static int channel_submit(struct keeper *keeper, enum keeper_job kind, const str
   if (result == 0 && deadline != TIME_NEVER) {
     result = loop_at(channel->loop, deadline, channel_job_expire, job, &job->timer);
   }
-  if (result < 0) return error_set(error, result, "the loop does not take a job of the keeper");
+  if (result < 0) return error_set(error, result, result == ERROR_NO_MEMORY ? "out of memory for a job of the keeper" : "the loop does not take a job of the keeper");
   TAILQ_INSERT_TAIL(&channel->waiting, job, link);
   channel->job_count++;
   channel->job_octets += job->octets;

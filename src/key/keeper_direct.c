@@ -64,7 +64,7 @@ static int direct_submit(struct keeper *keeper, enum keeper_job kind, const stru
   if (job->payload.failed)
     return error_set(error, ERROR_NO_MEMORY, "out of memory while a job was given to the keeper");
   int result = loop_defer(direct->loop, direct_job_fire, job, &job->source);
-  if (result < 0) return error_set(error, result, "the loop does not take a job of the keeper");
+  if (result < 0) return error_set(error, result, result == ERROR_NO_MEMORY ? "out of memory for a job of the keeper" : "the loop does not take a job of the keeper");
   TAILQ_INSERT_TAIL(&direct->jobs, job, link);
   job = NULL;
   return 0;

@@ -172,6 +172,8 @@ int lineage_copy(const struct lineage *lineage, struct lineage *ret_copy, struct
 /* Appends a key with every moment TIME_UNSET and returns it; pointers to other keys are invalid afterwards. NULL: out of memory, or
  * LINEAGE_KEYS_MAX reached. */
 struct key *lineage_add_key(struct lineage *lineage);
+/* Keys that are KEY_REMOVED leave the array, as they are not in it when the store loads a lineage. Pointers to others are invalid afterwards. */
+void lineage_drop_removed(struct lineage *lineage);
 /* What failed of any of its keys is tried again at once. */
 void lineage_forget_failures(struct lineage *lineage);
 struct key *lineage_active_key(struct lineage *lineage); /* NULL: none */
@@ -179,6 +181,10 @@ struct key *lineage_find_key(struct lineage *lineage, const char *selector);
 /* The entry of the lineage's slot in its rules; NULL: the slot is gone from the policy. */
 const struct policy_key *lineage_rule(const struct lineage *lineage);
 
+/* Whether the placement is one in the very tables that signer stands for now. */
+bool placement_serves(const struct placement *placement, const struct policy_signer *signer);
+/* Whether a signer's tables name key, as far as is known. */
+bool placement_is_named(const struct placement *placement);
 /* Whether key, which is active, is what signs at its placement i: at a signer that the domain has now, proved there once, and not taken over by a successor
  * that has not reached every signer yet. These are the placements that are proved from time to time. */
 bool placement_signs(const struct lineage *lineage, const struct key *key, size_t i);

@@ -53,18 +53,13 @@ static void activation_free(struct operation *operation) {
 
 static void next_signer(struct operation *operation);
 
-static bool is_same_place(const struct placement *placement, const struct policy_signer *signer) {
-  return text_equal(placement->signer->name, signer->name) && text_equal(placement->signer->key_table, signer->key_table) &&
-         text_equal(placement->signer->signing_table, signer->signing_table);
-}
-
 /* Where the key goes at signer. One that was added to the policy has no placement of the key yet. */
 static int find_path(const struct operation *operation, size_t i, size_t signer, char **ret_path, struct error *error) {
   const struct lineage *lineage = &operation->works[i]->lineage;
   const struct key *key = operation_key(operation, i);
   const bool repair = operation->works[i]->action == PLAN_REPAIR;
   for (size_t j = 0; j < key->placement_count; j++)
-    if (key->placements[j].signer_id == lineage->signer_ids[signer] || (repair && is_same_place(&key->placements[j], lineage->signers[signer]))) {
+    if (key->placements[j].signer_id == lineage->signer_ids[signer] || (repair && placement_serves(&key->placements[j], lineage->signers[signer]))) {
       *ret_path = text_duplicate(key->placements[j].key_path);
       return *ret_path ? 0 : error_set(error, ERROR_NO_MEMORY, "out of memory for a path");
     }
@@ -78,7 +73,7 @@ static bool signer_is_wanted(const struct operation *operation, size_t i, size_t
   const struct key *key = operation_key(operation, i);
   bool proved = false, repairable = false;
   for (size_t j = 0; j < key->placement_count; j++) {
-    if (!is_same_place(&key->placements[j], work->lineage.signers[signer])) continue;
+    if (!placement_serves(&key->placements[j], work->lineage.signers[signer])) continue;
     proved |= key->placements[j].proved_at != TIME_UNSET;
     repairable |= placement_is_repairable(&work->lineage, key, j);
   }
@@ -209,10 +204,7 @@ static const struct key *key_in_the_way(const struct lineage *lineage, const str
   for (size_t i = 0; i < lineage->key_count; i++) {
     const struct key *other = &lineage->keys[i];
     bool named = false;
-    for (size_t j = 0; j < other->placement_count; j++) {
-      const struct placement *placement = &other->placements[j];
-      named |= is_same_place(placement, signer) && placement->switched_at != TIME_UNSET && placement->drained_at == TIME_UNSET;
-    }
+    for (size_t j = 0; j < other->placement_count; j++) named |= placement_serves(&other->placements[j], signer) && placement_is_named(&other->placements[j]);
     if (named && other->state == KEY_RETIRED && other->deleted_at == TIME_UNSET && other->compromised_at == TIME_UNSET) found[count++] = other;
   }
   return count ? found[key->failures % count] : NULL;
@@ -227,7 +219,7 @@ static const char *path_at_signer(const struct key *key, const struct policy_sig
 static const struct placement *find_mended(const struct operation *operation, size_t i, const struct policy_signer *policy) {
   const struct key *key = operation_key(operation, i);
   for (size_t j = 0; j < key->placement_count && operation->works[i]->action == PLAN_REPAIR; j++)
-    if (is_same_place(&key->placements[j], policy)) return &key->placements[j];
+    if (placement_serves(&key->placements[j], policy)) return &key->placements[j];
   return NULL;
 }
 

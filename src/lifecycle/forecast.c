@@ -73,18 +73,6 @@ static int forecast_step_apply(struct lineage *lineage, const struct plan *plan,
   return result;
 }
 
-/* Removed keys leave, as they do when the store loads a lineage. */
-static void drop_removed(struct lineage *lineage) {
-  size_t kept = 0;
-  for (size_t i = 0; i < lineage->key_count; i++) {
-    if (lineage->keys[i].state == KEY_REMOVED)
-      key_release(&lineage->keys[i]);
-    else
-      lineage->keys[kept++] = lineage->keys[i];
-  }
-  lineage->key_count = kept;
-}
-
 /* The number of selector among those of one stamp: 1 for the bare one, n for "-n", 0 if it is of another stamp. */
 static unsigned number_of(const char *selector, const char *bare) {
   const size_t size = strlen(bare);
@@ -184,7 +172,7 @@ static int play_step(struct game *game, const struct player *player, int64_t now
                                      .to = plan_action_target(plan->action, key->state)};
   if (!is_round(plan->action)) result = forecast->callback(forecast->context, &step);
   if (!result) result = forecast_step_apply(lineage, plan, now, game->error);
-  if (!result) drop_removed(lineage);
+  if (!result) lineage_drop_removed(lineage);
   return result;
 }
 

@@ -63,14 +63,10 @@ bool key_is_wanted(const struct lineage *lineage, const struct key *key);
 bool key_may_be_served(const struct key *key);
 /* A key that needs the same private key file longer than key does; NULL: none. */
 const struct key *key_sharing_file(const struct lineage *lineage, const struct key *key);
-/* Whether the placement is one in the very tables that signer stands for now. */
-bool placement_serves(const struct placement *placement, const struct policy_signer *signer);
 /* Whether key is proved in the tables of every signer of lineage. */
 bool key_is_placed(const struct lineage *lineage, const struct key *key);
 /* Whether the placement is one at a signer that the domain has now. */
 bool placement_is_current(const struct lineage *lineage, const struct placement *placement);
-/* Whether a signer's tables name key, as far as is known. */
-bool placement_is_named(const struct placement *placement);
 
 /* The failure that a key remembers, and that the lineage shows, begins with the step that failed, and these read that. */
 void failure_describe(enum plan_action action, const struct key *key, const struct error *error, char *buffer, size_t size);

@@ -83,6 +83,17 @@ struct key *lineage_add_key(struct lineage *lineage) {
   return key;
 }
 
+void lineage_drop_removed(struct lineage *lineage) {
+  size_t kept = 0;
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    if (lineage->keys[i].state == KEY_REMOVED)
+      key_release(&lineage->keys[i]);
+    else
+      lineage->keys[kept++] = lineage->keys[i];
+  }
+  lineage->key_count = kept;
+}
+
 static bool copy_text(char **place) {
   if (!*place) return true;
   *place = text_duplicate(*place);

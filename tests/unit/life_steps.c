@@ -269,17 +269,6 @@ static void take_outcome(struct life *life, const struct doing *doing) {
   oracle_judge_lineage(life);
 }
 
-static void drop_removed(struct lineage *lineage) {
-  size_t kept = 0;
-  for (size_t i = 0; i < lineage->key_count; i++) {
-    if (lineage->keys[i].state == KEY_REMOVED)
-      key_release(&lineage->keys[i]);
-    else
-      lineage->keys[kept++] = lineage->keys[i];
-  }
-  lineage->key_count = kept;
-}
-
 static size_t reserve(struct life *life) {
   struct lineage *lineage = &life->builder.lineage;
   const struct policy_key *rule = lineage_rule(lineage);
@@ -330,7 +319,7 @@ static void act(struct life *life, const struct plan *plan) {
   }
   if (hit) fail_doing(&doing, life->fault.code, life->fault.retryable);
   take_outcome(life, &doing);
-  drop_removed(lineage);
+  lineage_drop_removed(lineage);
 }
 
 bool life_step(struct life *life, int64_t until) {

@@ -90,7 +90,9 @@ $(SIM_FILES_TESTS): $(addprefix $(BUILD)/tests/sim/,sim_files.o sim_file_calls.o
 $(SIM_FILES_TESTS) $(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP)
 # Keys that were decoded before come from tests/sim/sim_keys.c.
 SIM_WRAP_KEYS := -Wl,--wrap=PEM_read_bio_PrivateKey
-$(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP_KEYS)
+# What differs from host to host comes from tests/sim/sim_host_calls.c.
+SIM_WRAP_HOST := $(addprefix -Wl$(comma)--wrap=,stat lstat fstat fstatat getpid)
+$(BUILD)/tests/unit/test_sim_oracle: LDFLAGS += $(SIM_WRAP_KEYS) $(SIM_WRAP_HOST)
 $(BUILD)/tests/unit/test_table_opendkim: $(BUILD)/tests/sim/sim_tables.o
 
 # Each allocation of the lifecycle fails once, also those of what a whole life does.
@@ -124,7 +126,7 @@ $(BUILD)/tests/crash/%.so: $(BUILD)/tests/crash/%.o
 SIMULATE := $(BUILD)/tests/sim/simulate
 $(SIMULATE): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/sim/*.c)) $(BUILD)/tests/unit/libhelpers.a $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
-$(SIMULATE): LDFLAGS += $(SIM_WRAP) $(SIM_WRAP_KEYS)
+$(SIMULATE): LDFLAGS += $(SIM_WRAP) $(SIM_WRAP_KEYS) $(SIM_WRAP_HOST)
 
 # Run in the place of dkimroll, or against its keeper, on a host of its own.
 $(BUILD)/tests/host/%: $(BUILD)/tests/host/%.o $(LIBRARY)

@@ -33,7 +33,7 @@ struct runner_fragment_call {
   const char *publisher;
   const char *zone; /* lower case, without the final dot */
   bool make;        /* a file that is missing or holds no record is written: edits say all that belongs there. Else it fails with ERROR_NOT_FOUND, because a file that was lost must not come
-                       back with a part of its records: the name server still has all of them in memory, and would read it. An empty file does without, if what belongs there is not known */
+                       back with a part of its records: the name server still has all of them in memory, and would read it. An empty file does without, if what belongs there is not known, or is nothing */
   bool take_empty;  /* a file without a record is good enough, also without make */
   const struct fragment_edit *edits;
   size_t count;

@@ -187,10 +187,13 @@ static int submit_write(struct publish_operation *operation, size_t index, struc
   CLEANUP(buffer_release) struct buffer payload = BUFFER_WITH_MAXIMUM(KEEPER_MESSAGE_MAX);
   const int result = collect_edits(operation, write, &edits, error);
   if (result) return result;
+  /* A store that knows no record of the zone may be one that was lost together with the file, and then the name server still has what signs in memory. So only an empty file, which
+   * somebody made, is taken over. */
+  const bool known = edits.text_count > 0;
   const struct runner_fragment_call call = {.publisher = operation->owner->policy->name,
                                             .zone = write->zone,
-                                            .make = write->complete,
-                                            .take_empty = !operation->owner->publisher.source,
+                                            .make = known,
+                                            .take_empty = write->complete || !operation->owner->publisher.source,
                                             .edits = edits.items,
                                             .count = edits.count};
   runner_fragment_write(&payload, &call);

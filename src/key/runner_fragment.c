@@ -120,8 +120,13 @@ static int lock_directory(const char *path, int *ret_descriptor, struct error *e
 
 static int refuse_lost(const char *path, bool empty, struct error *error) {
   error_set(error, ERROR_NOT_FOUND, "%s %s", path, empty ? "holds no record" : "does not exist");
-  error_remedy(error, "`dkimroll run` writes it with the records that belong there. Before the first one: make it empty (install -m 0644 /dev/null %s), and include it in the zone",
-               path);
+  if (empty)
+    error_remedy(error, "`dkimroll run` writes it with the records that belong there");
+  else
+    error_remedy(error,
+                 "before the first record: make it empty (install -m 0644 /dev/null %s), and include it in the zone. If it was lost: `dkimroll run` writes it with the records that the state knows; if the state was "
+                 "lost, too, `dkimroll import` first",
+                 path);
   return ERROR_NOT_FOUND;
 }
 

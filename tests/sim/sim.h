@@ -191,6 +191,8 @@ enum { SIM_RUNNER_HANDLERS = 2 };
 size_t sim_runner_handlers(struct sim *sim, struct keeper_handler *handlers);
 void sim_runner_policy(const struct sim *sim, FILE *file); /* the publishers of the policy */
 bool sim_runner_lose_fragments(struct sim *sim);           /* false: there are none in this world */
+/* What the manual, and the error of a run, ask of an operator: an empty fragment for each zone that has none. With new: only for zones of which ns1 has no record that would be lost with it. */
+void sim_runner_make_fragments(struct sim *sim, bool new);
 
 /* ---- sim_host.c: the process ---- */
 

@@ -37,7 +37,9 @@ static const char *choose_parent(void) {
 
 void sim_host_init(struct sim *sim) {
   char name[48];
-  snprintf(sim->root, sizeof sim->root, "%s/dkimroll-sim-XXXXXX", choose_parent());
+  enum { PLACE = 12 }; /* texts that name it are as long on every host */
+  const char *const parent = choose_parent();
+  snprintf(sim->root, sizeof sim->root, "%s/dkimroll-sim%.*s-XXXXXX", parent, (int)(PLACE - strlen(parent)), "------------");
   if (!mkdtemp(sim->root)) abort();
   write_file(sim, "tsig.key", "hmac-sha256:update.test:c2VjcmV0IG9mIDMyIG9jdGV0cyBmb3IgdGhlIHRlc3Q=\n");
   sim->tsig = (struct tsig_key){.name = "update.test", .algorithm = TSIG_HMAC_SHA256, .secret_size = 32};
@@ -50,7 +52,8 @@ void sim_host_init(struct sim *sim) {
     write_file(sim, name, "# keys of others\nother._domainkey.other.test other.test:other:/nowhere/other.private\n\n");
     snprintf(name, sizeof name, "s%zu/SigningTable", s + 1);
     write_file(sim, name, s % 2 ? "# senders of others\nother.test\tother._domainkey.other.test\n" : "# senders of others\n*@other.test\tother._domainkey.other.test\n");
-  }  sim_files_begin(&sim->files, sim->root, sim->seed);
+  }
+  sim_files_begin(&sim->files, sim->root, sim->seed);
 }
 
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place) {
@@ -309,6 +312,7 @@ void sim_host_run(struct sim *sim, int64_t horizon) {
   struct error error = {0};
   sim->dirty = sim->policy_changed = false;
   sim->result->counts.runs++;
+  sim_runner_make_fragments(sim, true);
   const int result = run_all(&run, horizon, &error);
   const bool died = sim_loop_crashed(sim->clock);
   if (result && !died) sim_trace(sim, "the run ends: %s", error.message);

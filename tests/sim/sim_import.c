@@ -91,6 +91,7 @@ int sim_import(struct sim *sim) {
   follow_output(sim, text);
   free(text);
   find_taken(sim);
+  if (status == 0) sim_runner_make_fragments(sim, false);
   sim->dirty = true;
   return status;
 }

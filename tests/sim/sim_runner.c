@@ -1,7 +1,9 @@
 /* The other side of publishers for zones that take no updates: a DNS provider's tool, and a primary that includes a fragment. They change what ns1 has, in the ways in which such things
  * go wrong: they fail before or after the effect, say yes and do nothing, or hang. Fragments are real files, written by the runner's real handler. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "dkimroll/file.h"
@@ -114,6 +116,27 @@ void sim_runner_policy(const struct sim *sim, FILE *file) {
     fprintf(file, "publishers: {primary: {type: zonefile, file: \"%s/zones/%%z.dkim\", reload: {command: [/usr/sbin/reload]}, %s}}\n", sim->root, resolvers);
   else
     fprintf(file, "publishers: {primary: {server: \"192.0.2.11\", tsig-file: %s/tsig.key, resolvers: [\"192.0.2.2\", \"192.0.2.3\"]}}\n", sim->root);
+}
+
+static bool has_ours(const struct sim_content *content) {
+  for (size_t i = 0; i < content->count; i++)
+    if (content->records[i].flags & SIM_RECORD_OURS) return true;
+  return false;
+}
+
+void sim_runner_make_fragments(struct sim *sim, bool new) {
+  char name[48], path[128];
+  if (!text_equal(sim->publisher, "zonefile")) return;
+  for (size_t i = 0; i < sim->zone_count; i++) {
+    snprintf(name, sizeof name, "zones/%s.dkim", sim->zones[i].name);
+    if (access(sim_host_path(sim, name, path, sizeof path), F_OK) == 0 || (new && has_ours(sim_zone_at(&sim->zones[i], 0)))) continue;
+    sim_trace(sim, "an operator makes an empty fragment of %s", sim->zones[i].name);
+    sim_files_world_begin(&sim->files);
+    (void)!mkdir(sim_host_path(sim, "zones", path, sizeof path), 0755);
+    const int descriptor = open(sim_host_path(sim, name, path, sizeof path), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (descriptor < 0 || close(descriptor)) abort();
+    sim_files_world_end(&sim->files);
+  }
 }
 
 bool sim_runner_lose_fragments(struct sim *sim) {

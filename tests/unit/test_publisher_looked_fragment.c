@@ -59,6 +59,31 @@ static void test_publisher_looked__without_the_store_a_lost_fragment_is_not_made
   rig_close(&rig);
 }
 
+static int give_nothing(void *context, const char *publisher, const char *zone,
+                        int (*take)(void *take_context, const char *owner, uint32_t ttl, const char *record), void *take_context, struct error *error) {
+  (void)context, (void)publisher, (void)zone, (void)take, (void)take_context, (void)error;
+  return 0;
+}
+
+/* A state that knows nothing of the zone may be a new one in the place of one that was lost with the file; the name server still has its records in memory. */
+static void test_publisher_looked__a_fragment_that_nobody_made_is_not_begun(void **state) {
+  (void)state;
+  struct rig rig;
+  rig_open(&rig, "zonefile");
+  rig.source = (struct publisher_source){give_nothing, NULL};
+  rig.publisher->source = &rig.source;
+  assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), ERROR_NOT_FOUND);
+  assert_null(rig_get_fragment(&rig));
+  assert_non_null(strstr(rig.results[0].error.remedy, "make it empty (install -m 0644 /dev/null "));
+  assert_non_null(strstr(rig.results[0].error.remedy, "`dkimroll import` first"));
+  assert_int_equal(rig.calls, 0);
+  rig_set_fragment(&rig, "");
+  assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), 0);
+  CLEANUP_FREE char *text = rig_get_fragment(&rig);
+  assert_non_null(strstr(text, "\"new\"\n"));
+  rig_close(&rig);
+}
+
 static void test_publisher_looked__a_fragment_with_foreign_lines_is_left_as_it_is(void **state) {
   (void)state;
   struct rig rig;
@@ -114,6 +139,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_publisher_looked__a_fragment_that_was_lost_comes_back_with_all_that_belongs_there),
       cmocka_unit_test(test_publisher_looked__without_the_store_a_lost_fragment_is_not_made),
+      cmocka_unit_test(test_publisher_looked__a_fragment_that_nobody_made_is_not_begun),
       cmocka_unit_test(test_publisher_looked__a_fragment_with_foreign_lines_is_left_as_it_is),
       cmocka_unit_test(test_publisher_looked__a_full_disk_leaves_the_fragment_as_it_was),
       cmocka_unit_test(test_publisher_looked__what_an_attempt_before_wrote_is_reloaded),

@@ -107,7 +107,9 @@ struct key {
   int64_t contested_at;   /* the record of an active key cannot be put back since then, because something else stands at its name; TIME_UNSET: no */
   unsigned proof_failures; /* proofs and repairs of an active key that failed in a row */
   int64_t proof_retry_at; /* the next proof after a failure, not before; TIME_UNSET none */
-  /* Of its own steps but proofs and repairs. Each key has a pause of its own: what fails of one holds no other back, and keys that fail in turn do not forget one another's. */
+  unsigned look_failures; /* looks at its servers (PLAN_CONFIRM, PLAN_CONFIRM_ABSENT) that failed in a row */
+  int64_t look_retry_at;  /* the next one, not before; TIME_UNSET none */
+  /* Of its own steps but proofs and repairs; of looks as long as nothing else fails. Each key has a pause of its own: what fails of one holds no other back, and keys that fail in turn do not forget one another's. */
   unsigned failures;      /* in a row */
   int64_t retry_at;       /* back-off: not before; TIME_UNSET none */
   bool intent_open;       /* an operation was started and its outcome is not stored */

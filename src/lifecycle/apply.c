@@ -46,6 +46,7 @@ int application_set_state(struct application *a, struct key *key, enum key_state
   key->state = to;
   key->state_since = a->outcome->at;
   key_forget_failure(key); /* it was about a step of the state before */
+  key_forget_look_failure(key);
   return 0;
 }
 
@@ -312,10 +313,13 @@ static bool is_shown_instead(const struct application *a) {
   return key_is_leaving(lineage, a->key) && !key_is_leaving(lineage, shown) && failure_matters(lineage);
 }
 
+static bool is_look(enum plan_action action) { return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT; }
+
 /* A key that comes to nothing leaves its count to the next one. */
 static unsigned count_before(const struct application *a) {
   const bool next = !a->key || a->key->state == KEY_RESERVED;
-  if (a->key && a->key->failures > 0) return a->key->failures;
+  if (is_look(a->outcome->action)) return a->key->look_failures;
+  if (a->key && a->key->failures > 0 && !key_failed_at_look(a->key)) return a->key->failures;
   return next && !failure_key(a->lineage) ? a->lineage->failures : 0;
 }
 
@@ -325,6 +329,15 @@ static int show_failure(struct lineage *lineage, const struct key *key, unsigned
   lineage->failures = failures;
   lineage->retry_at = retry_at;
   return application_replace_text(&lineage->failure, text, error);
+}
+
+/* A look counts apart, and what it says must not take the place of another step's failure that stands: the look that succeeds afterwards would make an end of both, and that step would begin its back-off anew. */
+static bool is_hidden_look(const struct application *a, unsigned failures, int64_t retry_at) {
+  struct key *key = a->key;
+  if (!is_look(a->outcome->action)) return false;
+  key->look_failures = failures;
+  key->look_retry_at = retry_at;
+  return !key_failed_at_look(key) && key_failure_matters(a->lineage, key, a->now);
 }
 
 /* Back-off grows; what keeps failing is parked with an alarm and tried once a day. */
@@ -337,6 +350,7 @@ static int apply_failure(struct application *a, struct error *error) {
   const bool shown = !is_shown_instead(a), repeated = text_equal(key ? key->failure : lineage->failure, text);
   const unsigned failures = count_before(a) + 1;
   const int64_t retry_at = time_add(a->now, timing_backoff(failures, failure->retryable, (uint64_t)lineage->id));
+  if (is_hidden_look(a, failures, retry_at)) return failures > 1 ? 0 : application_note(a, key, "failed", text, error);
   int result = shown ? show_failure(lineage, key, failures, retry_at, text, error) : 0;
   if (key && !result) {
     key->failures = failures;
@@ -384,6 +398,7 @@ static int apply_recovery(struct application *a, struct error *error) {
   struct lineage *lineage = a->lineage;
   char reason[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + SELECTOR_SIZE + 64];
   forget_healed(a);
+  if (is_look(a->outcome->action)) key_forget_look_failure(a->key);
   if (lineage->failures == 0 && lineage->retry_at == TIME_UNSET) return 0;
   if (failure_matters(lineage)) return 0;
   snprintf(reason, sizeof reason, "after %u failure%s of: %s", lineage->failures, lineage->failures == 1 ? "" : "s",

@@ -24,6 +24,13 @@ bool key_failed_at(const struct key *key, enum plan_action action) {
   return rest && rest[0] == ':';
 }
 
+bool key_failed_at_look(const struct key *key) { return key_failed_at(key, PLAN_CONFIRM) || key_failed_at(key, PLAN_CONFIRM_ABSENT); }
+
+void key_forget_look_failure(struct key *key) {
+  key->look_failures = 0;
+  key->look_retry_at = TIME_UNSET;
+}
+
 void key_forget_failure(struct key *key) {
   key->failures = 0;
   key->retry_at = TIME_UNSET;
@@ -44,7 +51,10 @@ void failure_forget(struct lineage *lineage, struct key *key) {
 }
 
 void lineage_forget_failures(struct lineage *lineage) {
-  for (size_t i = 0; i < lineage->key_count; i++) key_forget_failure(&lineage->keys[i]);
+  for (size_t i = 0; i < lineage->key_count; i++) {
+    key_forget_failure(&lineage->keys[i]);
+    key_forget_look_failure(&lineage->keys[i]);
+  }
   failure_forget_shown(lineage);
 }
 

@@ -70,8 +70,9 @@ static bool gate_back_off(const struct gate_view *view, struct plan_reason *reas
 
 /* A look has a pace of its own, and may show that what failed is not needed any more: only a look that failed holds it back. */
 static bool gate_look_back_off(const struct gate_view *view, struct plan_reason *reason) {
-  const bool look = key_failed_at(view->key, PLAN_CONFIRM) || key_failed_at(view->key, PLAN_CONFIRM_ABSENT);
-  return !look || gate_back_off(view, reason);
+  const struct key *key = view->key;
+  if (!back_off_runs(view, key->look_retry_at)) return true;
+  return back_off_closed(reason, key->look_retry_at, key->look_failures, key_failed_at_look(key) ? key->failure : "looking at its name servers");
 }
 
 static bool gate_clock_attested(const struct gate_view *view, struct plan_reason *reason) {

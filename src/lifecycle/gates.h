@@ -74,7 +74,9 @@ void failure_describe(enum plan_action action, const struct key *key, const stru
 const struct key *failure_key(const struct lineage *lineage);
 /* Whether that step is what the key failed at last. */
 bool key_failed_at(const struct key *key, enum plan_action action);
+bool key_failed_at_look(const struct key *key);
 void key_forget_failure(struct key *key);
+void key_forget_look_failure(struct key *key);
 /* What the lineage shows; its keys remember theirs. */
 void failure_forget_shown(struct lineage *lineage);
 /* The key's, also where the lineage shows it. */

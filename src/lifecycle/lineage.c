@@ -77,7 +77,7 @@ struct key *lineage_add_key(struct lineage *lineage) {
       .confirmed_at = TIME_UNSET, .ready_at = TIME_UNSET,    .active_at = TIME_UNSET,  .retired_at = TIME_UNSET,
       .revoke_at = TIME_UNSET,    .revoked_at = TIME_UNSET,  .deleted_at = TIME_UNSET, .absent_at = TIME_UNSET,
       .removed_at = TIME_UNSET,   .ttl_negative = -1,        .ttl_old = -1,            .intent_at = TIME_UNSET,
-      .contested_at = TIME_UNSET, .retry_at = TIME_UNSET,   .proof_retry_at = TIME_UNSET, .compromised_at = TIME_UNSET, .lingers_until = TIME_UNSET,
+      .contested_at = TIME_UNSET, .retry_at = TIME_UNSET,   .proof_retry_at = TIME_UNSET, .look_retry_at = TIME_UNSET, .compromised_at = TIME_UNSET, .lingers_until = TIME_UNSET,
       .files_seen_at = TIME_UNSET,
   };
   return key;

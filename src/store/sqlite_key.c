@@ -9,7 +9,8 @@
   "state, state_since, record, ttl, created_at, generated_at, published_at, right_at, propagation, last_wrong_at, "    \
   "confirmed_at, ready_at, active_at, retired_at, revoke_at, revoked_at, deleted_at, absent_at, removed_at, "          \
   "ttl_negative, ttl_old, intent_open, intent, intent_at, publisher_id, zone, owner, primary_server, "          \
-  "contested_at, proof_failures, proof_retry_at, compromised_at, revoke_now, lingers_until, files_seen_at, "      \
+  "contested_at, proof_failures, proof_retry_at, look_failures, look_retry_at, compromised_at, revoke_now, "      \
+  "lingers_until, files_seen_at, "                                                                                       \
   "failures, retry_at, failure"
 
 #define PLACEMENT_COLUMNS                                                                                              \
@@ -108,6 +109,8 @@ static int key_read(struct sqlite_query *query, struct key *key, struct error *e
   key->contested_at = sqlite_read_moment(query);
   key->proof_failures = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
   key->proof_retry_at = sqlite_read_moment(query);
+  key->look_failures = (unsigned)sqlite_read_number(query, 0, UINT32_MAX);
+  key->look_retry_at = sqlite_read_moment(query);
   key->compromised_at = sqlite_read_moment(query);
   key->revoke_now = sqlite_read_bool(query);
   key->lingers_until = sqlite_read_moment(query);
@@ -267,6 +270,8 @@ static void key_bind(struct sqlite_query *query, const struct key *key) {
   sqlite_bind_moment(query, key->contested_at);
   sqlite_bind_number(query, key->proof_failures);
   sqlite_bind_moment(query, key->proof_retry_at);
+  sqlite_bind_number(query, key->look_failures);
+  sqlite_bind_moment(query, key->look_retry_at);
   sqlite_bind_moment(query, key->compromised_at);
   sqlite_bind_number(query, key->revoke_now);
   sqlite_bind_moment(query, key->lingers_until);
@@ -295,7 +300,7 @@ static int key_insert(struct sqlite_store *store, const struct lineage *lineage,
   static const char sql[] =
       "INSERT INTO key (lineage_id, domain, selector, algorithm, bits, " KEY_COLUMNS
       ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-      " ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int code = selector_is_free(store, lineage->domain, key->selector, error);
   if (!code) code = sqlite_query_begin(store, sql, &query, error);
@@ -315,7 +320,7 @@ static int key_update(struct sqlite_store *store, const struct lineage *lineage,
                       struct error *error) {
   static const char sql[] =
       "UPDATE key SET (algorithm, bits, " KEY_COLUMNS ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
+      " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ? AND lineage_id = ? AND selector = ?";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   int64_t changes = 0;
   int code = sqlite_query_begin(store, sql, &query, error);

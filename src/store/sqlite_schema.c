@@ -154,7 +154,10 @@ static const char SCHEMA_4[] =
     "DROP TRIGGER key_ended;"
     "CREATE TRIGGER key_ended BEFORE UPDATE OF state ON key WHEN OLD.state = 7 AND NEW.state <> 7"
     " AND (OLD.generated_at IS NOT NULL OR OLD.active_at IS NOT NULL OR OLD.compromised_at IS NOT NULL)"
-    " BEGIN SELECT RAISE(ABORT, 'a removed key never comes back'); END;";
+    " BEGIN SELECT RAISE(ABORT, 'a removed key never comes back'); END;"
+    /* Looks fail apart from the steps whose failure they would hide. */
+    "ALTER TABLE key ADD COLUMN look_failures INTEGER NOT NULL DEFAULT 0 CHECK (look_failures >= 0);"
+    "ALTER TABLE key ADD COLUMN look_retry_at INTEGER;";
 
 /* MIGRATIONS[n] leads from schema n to n + 1, in one transaction. Released ones are never edited. */
 static const char *const MIGRATIONS[] = {SCHEMA_1, SCHEMA_2, SCHEMA_3, SCHEMA_4};

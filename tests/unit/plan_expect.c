@@ -66,5 +66,9 @@ void expect_back_off(struct builder *builder, enum plan_action action, const cha
   if (!key) return;
   key->failures = 3;
   key->retry_at = until;
+  if (action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT) {
+    key->look_failures = 3;
+    key->look_retry_at = until;
+  }
   key->failure = text_duplicate(builder->lineage.failure);
 }

@@ -203,6 +203,8 @@ static inline void rig_fill_key(struct key *key, const struct lineage *lineage) 
   key->failure = text_duplicate("publish of s: no answer");
   key->proof_failures = 32;
   key->proof_retry_at = 33;
+  key->look_failures = 39;
+  key->look_retry_at = 40;
   text_copy(key->zone, sizeof key->zone, "zone.example");
   text_copy(key->owner, sizeof key->owner, "owner.zone.example");
   text_copy(key->primary_server, sizeof key->primary_server, "192.0.2.53:53");

@@ -141,13 +141,14 @@ static void test_apply__a_success_that_brought_nothing_is_a_failure(void **state
   builder_key(builder, "published", KEY_PUBLISHED, now - DAY);
   builder_key(builder, "ready", KEY_READY, now - DAY);
   builder_key(builder, "retired", KEY_RETIRED, now - BUILDER_WINDOW);
-  key_at(builder, 4)->deleted_at = now - HOUR;
+  builder_key(builder, "gone", KEY_RETIRED, now - BUILDER_WINDOW);
+  key_at(builder, 4)->deleted_at = key_at(builder, 5)->deleted_at = now - HOUR;
   expect_incomplete(builder, &(struct outcome){.action = PLAN_GENERATE, .key = 1, .at = now}, "no record came");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM, .key = 2, .at = now}, "no server was asked");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 3, .at = now}, "not every signer of the domain has said");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_WITHDRAW, .key = 4, .at = now}, "not every signer has said that it does not name");
   expect_incomplete(builder, &(struct outcome){.action = PLAN_DESTROY, .key = 4, .at = now}, "not every private key file is gone");
-  expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM_ABSENT, .key = 4, .at = now}, "no server was asked");
+  expect_incomplete(builder, &(struct outcome){.action = PLAN_CONFIRM_ABSENT, .key = 5, .at = now}, "no server was asked");
 }
 
 static void test_apply__a_record_that_vanishes_during_the_switch_fails_it(void **state) {

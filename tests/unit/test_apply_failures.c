@@ -108,6 +108,48 @@ static void test_apply_failures__one_of_a_key_whose_name_begins_alike_is_not_its
   assert_int_equal(builder_plan_key(builder, 0, now).action, PLAN_REVOKE);
 }
 
+/* The look that failed and then succeeded made an end of the publication's failures, too, which began its back-off anew: nearly 300 attempts in a day. */
+static void test_apply_failures__looks_fail_apart_from_what_fails_beside_them(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  const struct sighting_report lost = {.host = "ns1.example.com", .address = "192.0.2.1", .at = now, .ttl = -1, .ttl_negative = -1, .answer = "NXDOMAIN"};
+  const struct outcome look = {.action = PLAN_CONFIRM, .at = now, .sightings = &lost, .sighting_count = 1};
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  expect_shown(builder, "confirm of a: ");
+  builder_apply(builder, &look);
+  assert_int_equal(key->look_failures, 0);
+  builder_fail(builder, PLAN_PUBLISH, 0, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_PUBLISH, 0, now, ERROR_TIMEOUT, true);
+  builder_fail(builder, PLAN_PUBLISH, 0, now, ERROR_TIMEOUT, true);
+  const int64_t retry_at = key->retry_at;
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  assert_string_equal(builder_events(builder), "failed");
+  builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  assert_string_equal(builder_events(builder), ""); /* once is enough */
+  expect_shown(builder, "publish of a: ");
+  assert_true(key->failures == 3 && key->retry_at == retry_at);
+  assert_true(key->look_failures == 2 && key->look_retry_at > now);
+  builder_apply(builder, &look);
+  assert_true(key->failures == 3 && key->retry_at == retry_at);
+  assert_true(key->look_failures == 0 && key->look_retry_at == TIME_UNSET);
+  builder_apply(builder, &(struct outcome){.action = PLAN_PUBLISH, .at = now, .zone = "example.com"});
+  assert_null(builder->lineage.failure);
+  assert_int_equal(key->failures, 0);
+}
+
+/* What looks had counted is not the publication's. */
+static void test_apply_failures__a_step_counts_none_of_the_looks_before_it(void **state) {
+  struct builder *builder = *state;
+  struct key *key = builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  for (unsigned i = 0; i < 5; i++) builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_TIMEOUT, true);
+  const int64_t look_retry_at = key->look_retry_at;
+  builder_fail(builder, PLAN_PUBLISH, 0, now, ERROR_TIMEOUT, true);
+  expect_shown(builder, "publish of a: ");
+  assert_true(key->failures == 1 && key->retry_at < look_retry_at && builder->lineage.failures == 1);
+  assert_true(key->look_failures == 5 && key->look_retry_at == look_retry_at);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_apply_failures__##name, builder_setup, builder_teardown)
 
 int main(void) {
@@ -116,6 +158,8 @@ int main(void) {
       TEST(one_that_its_key_does_not_remember_gives_way),
       TEST(an_attestation_that_failed_is_over_with_any_step_by_an_attested_clock),
       TEST(an_attestation_that_failed_is_not_over_with_a_look_by_an_unattested_clock),
+      TEST(looks_fail_apart_from_what_fails_beside_them),
+      TEST(a_step_counts_none_of_the_looks_before_it),
       TEST(a_person_ends_them_all),
       TEST(one_of_a_key_whose_name_begins_alike_is_not_its_own),
   };

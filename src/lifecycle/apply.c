@@ -331,13 +331,9 @@ static int show_failure(struct lineage *lineage, const struct key *key, unsigned
   return application_replace_text(&lineage->failure, text, error);
 }
 
-/* A look counts apart, and what it says must not take the place of another step's failure that stands: the look that succeeds afterwards would make an end of both, and that step would begin its back-off anew. */
-static bool is_hidden_look(const struct application *a, unsigned failures, int64_t retry_at) {
-  struct key *key = a->key;
-  if (!is_look(a->outcome->action)) return false;
-  key->look_failures = failures;
-  key->look_retry_at = retry_at;
-  return !key_failed_at_look(key) && key_failure_matters(a->lineage, key, a->now);
+/* What a look failed with must not take the place of another step's failure that stands: the look that succeeds afterwards would make an end of both, and that step would begin its back-off anew. */
+static bool is_hidden(const struct application *a) {
+  return is_look(a->outcome->action) && !key_failed_at_look(a->key) && key_failure_matters(a->lineage, a->key, a->now);
 }
 
 /* Back-off grows; what keeps failing is parked with an alarm and tried once a day. */
@@ -350,7 +346,11 @@ static int apply_failure(struct application *a, struct error *error) {
   const bool shown = !is_shown_instead(a), repeated = text_equal(key ? key->failure : lineage->failure, text);
   const unsigned failures = count_before(a) + 1;
   const int64_t retry_at = time_add(a->now, timing_backoff(failures, failure->retryable, (uint64_t)lineage->id));
-  if (is_hidden_look(a, failures, retry_at)) return failures > 1 ? 0 : application_note(a, key, "failed", text, error);
+  if (is_look(a->outcome->action)) {
+    key->look_failures = failures;
+    key->look_retry_at = retry_at;
+  }
+  if (is_hidden(a)) return failures > 1 ? 0 : application_note(a, key, "failed", text, error);
   int result = shown ? show_failure(lineage, key, failures, retry_at, text, error) : 0;
   if (key && !result) {
     key->failures = failures;

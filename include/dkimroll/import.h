@@ -93,9 +93,11 @@ struct import_domain {
   size_t sender_counts[POLICY_SIGNERS_MAX];
   char everybody[DNS_NAME_TEXT_SIZE + 2]; /* "*@DOMAIN", for a domain that names no senders */
   const char *unsigned_sender; /* the first that no line matches; NULL */
+  size_t unsigned_at;       /* by the domain's signers: where */
   size_t living;            /* keys in the store that are not removed, of the slot that has most */
   bool has_active;          /* in the store */
   char active[SELECTOR_SIZE];
+  bool signs_there[POLICY_SIGNERS_MAX]; /* by the domain's signers: a message of each sender that a line matches was signed there */
   struct error proof;       /* code 0 after a proof: it signs */
   bool proved;
 };

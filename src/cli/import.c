@@ -214,6 +214,8 @@ static void signer_proved(void *context, const struct signer_result *results, si
   for (size_t i = 0; i < count; i++) {
     struct import_domain *domain = signer->proved[i];
     domain->proved = true;
+    for (size_t j = 0; j < domain->policy->signer_count; j++)
+      if (import_signer_of(signer->import, domain, j) == signer) domain->signs_there[j] = !results[i].error.code;
     if (results[i].error.code && !domain->proof.code) domain->proof = results[i].error;
   }
   if (--signer->import->pending == 0) proofs_done(signer->import);

@@ -113,7 +113,8 @@ static int fill_places(struct import *import, const struct import_key *key, cons
                                                               .signer = version ? version : lineage->signers[i],
                                                               .key_path = entry->place == SURVEY_INLINE ? NULL : entry->path,
                                                               .keep_file = import_keeps_file(policy, entry),
-                                                              .named = entry->line > 0};
+                                                              .named = entry->line > 0,
+                                                              .signs = key == key->domain->signs && key->domain->signs_there[i]};
   }
   adoption->places = places;
   return 0;

@@ -397,7 +397,9 @@ static int find_match(struct import *import, struct match *match, struct error *
   if (!result) result = table_sender_pattern(signing_kind(signer), match->sender, &pattern, error);
   if (result) return result;
   if (!table_match_sender(signer->survey.signing, address, &name, &match->line)) {
-    if (!domain->unsigned_sender) domain->unsigned_sender = match->sender;
+    if (domain->unsigned_sender) return 0;
+    domain->unsigned_sender = match->sender;
+    domain->unsigned_at = match->place;
     return 0;
   }
   (void)!table_read_entry(signer->survey.signing, match->line - 1, &match->found, &name, &line);

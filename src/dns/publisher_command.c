@@ -16,9 +16,10 @@ struct calls {
   unsigned timeouts; /* in a row */
 };
 
+/* What servers say of the old record is no reason to leave it out: one that answers wrongly would have two records stand there. */
 static const char *item_action(const struct looked_item *item) {
   if (item->change->change == PUBLISH_DELETE) return "delete";
-  return item->change->change == PUBLISH_REPLACE && item->stand.before ? "replace" : "add";
+  return item->change->change == PUBLISH_REPLACE ? "replace" : "add";
 }
 
 /* What is to stand there, or with DELETE what is to go. */
@@ -32,7 +33,7 @@ static const char *item_record(const struct looked_item *item) {
 static const char *item_old_record(const struct looked_item *item) {
   const struct publish_item *change = item->change;
   if (change->change == PUBLISH_DELETE) return item_record(item) == change->record_before ? change->record_also : change->record_before;
-  return change->change == PUBLISH_REPLACE && item->stand.before ? change->record_before : NULL;
+  return change->change == PUBLISH_REPLACE ? change->record_before : NULL;
 }
 
 static void add_member(struct buffer *json, const char *name, const char *value) {

@@ -21,16 +21,16 @@ static int refuse(const struct lineage *lineage, const struct adoption *adoption
 /* What every key that was made here has by its way through the states, and this one must have from the start. */
 static int check_adoption(struct lineage *lineage, const struct adoption *adoption, int64_t now, struct error *error) {
   const bool living = adoption->state != KEY_REMOVED;
-  bool named = false;
+  bool signs = false;
   if (adoption->place_count > KEY_PLACEMENTS_MAX || adoption->since > now)
     return error_set(error, ERROR_INTERNAL, "%s of %s: an adoption of a key from the future, or at too many places", adoption->selector,
                      lineage->domain);
   /* Where it is missing it is placed as at a signer that was added. */
-  for (size_t i = 0; i < adoption->place_count; i++) named |= adoption->places[i].named;
+  for (size_t i = 0; i < adoption->place_count; i++) signs |= adoption->places[i].named && adoption->places[i].signs;
   if (adoption->state < KEY_ACTIVE) return refuse(lineage, adoption, "a key that does not sign yet is not adopted", error);
   if (lineage_find_key(lineage, adoption->selector)) return refuse(lineage, adoption, "it is known already", error);
   if (adoption->state == KEY_ACTIVE && lineage_active_key(lineage)) return refuse(lineage, adoption, "another key is active", error);
-  if (adoption->state == KEY_ACTIVE && !named) return refuse(lineage, adoption, "no signer's tables name it", error);
+  if (adoption->state == KEY_ACTIVE && !signs) return refuse(lineage, adoption, "no signer was seen to sign with it", error);
   if (adoption->state == KEY_ACTIVE && !adoption->record) return refuse(lineage, adoption, "its record is not known", error);
   if (living && !adoption->record && !adoption->unserved) return refuse(lineage, adoption, "its record is not known", error);
   return 0;
@@ -45,7 +45,7 @@ static int adopt_places(struct key *key, const struct adoption *adoption, int64_
                                     .file_made = place->key_path != NULL,
                                     .destroyed = place->key_path == NULL || place->keep_file,
                                     .switched_at = place->named ? adoption->since : TIME_UNSET,
-                                    .proved_at = place->named && adoption->state == KEY_ACTIVE ? now : TIME_UNSET,
+                                    .proved_at = place->named && place->signs && adoption->state == KEY_ACTIVE ? now : TIME_UNSET,
                                     .damaged_at = TIME_UNSET,
                                     .drained_at = TIME_UNSET};
     const int result = application_replace_text(&placement->key_path, place->key_path, error);

@@ -310,10 +310,16 @@ static bool gate_retire_window(const struct gate_view *view, struct plan_reason 
   return gate_time(view, reason, timing_revoke(view->key, view->lineage->rules),
                    "mail that it signed may still be on its way,");
 }
-/* Tables that somebody has put back from a backup may sign with it, and then its time is not over. */
+/* Tables that somebody has put back from a backup may sign with it, and those that were not read again since its lines went; then its time is not over. */
 static bool gate_successor_proved(const struct gate_view *view, struct plan_reason *reason) {
   const int64_t since = timing_revoke(view->key, view->lineage->rules);
-  if (view->clock->skip_watch || !view->active || timing_is_proved_since(view->lineage, view->active, since)) return true;
+  if (view->clock->skip_watch || !view->active) return true;
+  for (size_t i = 0; i < view->lineage->signer_count; i++) {
+    const struct policy_signer *signer = view->lineage->signers[i];
+    if (key_may_sign_at(view->key, signer) && !key_is_placed_at(view->active, signer))
+      return gate_closed(reason, TIME_NEVER, "signer %s, which has this key, was not seen to sign with %s", signer->name, view->active->selector);
+  }
+  if (timing_is_proved_since(view->lineage, view->active, since)) return true;
   return gate_closed(reason, TIME_NEVER, "it is not proved since the end of its window that every signer signs with %s", view->active->selector);
 }
 static bool gate_tombstone_wanted(const struct gate_view *view, struct plan_reason *reason) {

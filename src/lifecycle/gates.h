@@ -63,6 +63,10 @@ bool key_is_wanted(const struct lineage *lineage, const struct key *key);
 bool key_may_be_served(const struct key *key);
 /* A key that needs the same private key file longer than key does; NULL: none. */
 const struct key *key_sharing_file(const struct lineage *lineage, const struct key *key);
+/* Whether key is proved in the tables of signer. */
+bool key_is_placed_at(const struct key *key, const struct policy_signer *signer);
+/* Whether signer may sign with key, which is not active, as long as it was not seen to sign with another one since. */
+bool key_may_sign_at(const struct key *key, const struct policy_signer *signer);
 /* Whether key is proved in the tables of every signer of lineage. */
 bool key_is_placed(const struct lineage *lineage, const struct key *key);
 /* Whether the placement is one at a signer that the domain has now. */

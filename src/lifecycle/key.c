@@ -73,14 +73,23 @@ bool placement_serves(const struct placement *placement, const struct policy_sig
          text_equal(placement->signer->signing_table, signer->signing_table);
 }
 
+bool key_is_placed_at(const struct key *key, const struct policy_signer *signer) {
+  for (size_t i = 0; i < key->placement_count; i++)
+    if (placement_serves(&key->placements[i], signer) && key->placements[i].proved_at != TIME_UNSET) return true;
+  return false;
+}
+
 bool key_is_placed(const struct lineage *lineage, const struct key *key) {
-  for (size_t i = 0; i < lineage->signer_count; i++) {
-    bool proved = false;
-    for (size_t j = 0; j < key->placement_count; j++)
-      proved |= placement_serves(&key->placements[j], lineage->signers[i]) && key->placements[j].proved_at != TIME_UNSET;
-    if (!proved) return false;
-  }
+  for (size_t i = 0; i < lineage->signer_count; i++)
+    if (!key_is_placed_at(key, lineage->signers[i])) return false;
   return lineage->signer_count > 0;
+}
+
+/* What import found as a file alone, a signer may name all the same until it reads its tables again. */
+bool key_may_sign_at(const struct key *key, const struct policy_signer *signer) {
+  for (size_t i = 0; i < key->placement_count; i++)
+    if (placement_serves(&key->placements[i], signer) && (key->placements[i].switched_at != TIME_UNSET || key_is_adopted(key))) return true;
+  return false;
 }
 
 bool placement_is_current(const struct lineage *lineage, const struct placement *placement) {

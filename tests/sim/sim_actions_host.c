@@ -11,14 +11,12 @@ static bool do_clock(struct sim_call *call) {
     sim_loop_set_wall_error(clock, sim_loop_wall_error(clock) + offset / 1000);
     sim_loop_set_synchronised(clock, false); /* whoever sets Linux's clock ends its synchronisation: STA_UNSYNC */
     sim_call_count(call, "clock-jump");
-  } else if (call->count == 2 && text_equal(call->words[1], "right")) {
+  } else if (call->count == 2 && (text_equal(call->words[1], "right") || text_equal(call->words[1], "synchronised"))) {
     sim_loop_set_wall_error(clock, 0);
     sim_loop_set_synchronised(clock, true);
   } else if (call->count == 2 && text_equal(call->words[1], "unsynchronised")) {
     sim_loop_set_synchronised(clock, false);
     sim_call_count(call, "unsynchronised");
-  } else if (call->count == 2 && text_equal(call->words[1], "synchronised")) {
-    sim_loop_set_synchronised(clock, true);
   } else {
     return sim_call_fail(call, "clock jumps OFFSET|right|unsynchronised|synchronised");
   }

@@ -19,6 +19,11 @@ static void calm_zone(struct sim *sim, struct sim_zone *zone) {
   sim_zone_commit(sim, zone, content);
 }
 
+static void release_all(void *context) {
+  struct sim *sim = context;
+  for (size_t i = 0; i < sim->domain_count; i++) sim_host_request(sim, REQUEST_RELEASE, sim->zones[i].name, TIME_NEVER, HOLD_ALL);
+}
+
 void sim_calm(struct sim *sim) {
   sim_trace(sim, "-- calm");
   for (size_t i = 0; i < sim->server_count; i++) {
@@ -43,10 +48,10 @@ void sim_calm(struct sim *sim) {
   }
   sim_loop_set_wall_error(sim->clock, 0);
   sim_loop_set_synchronised(sim->clock, true);
-  for (size_t i = 0; i < sim->domain_count; i++) {
-    sim->present[i] = true;
-    sim_host_request(sim, REQUEST_RELEASE, sim->zones[i].name, TIME_NEVER, HOLD_ALL);
-  }
+  for (size_t i = 0; i < sim->domain_count; i++) sim->present[i] = true;
+  release_all(sim);
+  /* The release of a domain that comes into the policy now is refused until a run has seen the policy. */
+  sim_loop_at(sim->clock, sim_loop_now(sim->clock) + SIM_HOUR, release_all, sim, false);
   sim_policy_write(sim);
   /* What only import can tell it tells of domains that were not in the policy then, too. */
   if (sim->has_imported) sim_import_later(sim, SIM_MINUTE);

@@ -41,13 +41,15 @@ static void release_backends(struct cli_backends *backends) {
 
 /* What the command printed, a line each; what it says that people should do, they do. */
 static void follow_output(struct sim *sim, char *text) {
-  bool left = false, in_the_way = false, apart = false;
+  bool left = false, in_the_way = false, apart = false, anew = false;
   for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
     if (*line) sim_trace(sim, "import: %s", line);
     left |= strstr(line, " not to sign there by the policy: ") != NULL;
     apart |= strstr(line, " lets it sign there too") != NULL;
+    anew |= strstr(line, "nothing signs for it yet") != NULL;
     in_the_way |= strstr(line, " sign that too; then import again") != NULL;
   }
+  if (anew) sim_runner_make_fragments(sim, false);
   if (left) sim_tables_drop_left(sim);
   if (in_the_way || apart) sim_tables_make_room(sim, apart);
 }

@@ -238,7 +238,10 @@ static int examine(void *context, const void *row) {
   for (size_t s = 0; s < sim->signer_count; s++) {
     struct sim_signature signature = {0};
     if (!(sim->domain_signers[domain] >> s & 1)) continue;
-    if (sim_filter_sign(sim, s, lineage->domain, &signature) != SIM_MAIL_SIGNED || !text_equal(signature.selector, active->selector)) {
+    const bool is_signed = sim_filter_sign(sim, s, lineage->domain, &signature) == SIM_MAIL_SIGNED;
+    /* A connection from before the switch signs with the old key, for as long as a drain. */
+    const bool drains = now < time_add(active->active_at, lineage->rules->drain);
+    if (!is_signed || (!drains && !text_equal(signature.selector, active->selector))) {
       snprintf(e->why, e->size, "%s: s%zu signs with %s and not with %s", lineage->domain, s + 1, signature.selector[0] ? signature.selector : "nothing", active->selector);
       return 1;
     }

@@ -157,7 +157,11 @@ void import_rig_find(struct import_rig *rig) {
   assert_int_equal(import_find_keys(import, &rig->error), 0);
   for (size_t i = 0; i < import->domain_count; i++) assert_int_equal(import_find_signing(import, &import->domains[i], &rig->error), 0);
   for (size_t i = 0; i < import->key_count; i++) import_rig_serve(&import->keys[i], import->keys[i].expected, import->keys[i].expected);
-  for (size_t i = 0; i < import->domain_count; i++) import->domains[i].proved = true;
+  for (size_t i = 0; i < import->domain_count; i++) {
+    struct import_domain *domain = &import->domains[i];
+    domain->proved = true;
+    for (size_t j = 0; j < domain->policy->signer_count; j++) domain->signs_there[j] = domain->sender_counts[j] > 0;
+  }
 }
 
 void import_rig_begin(struct import_rig *rig, const struct import_scene *scene) {

@@ -36,7 +36,7 @@ static void offer_make(struct offer *offer, const struct builder *builder, const
                                        .place_count = 1,
                                        .sighting_count = 2,
                                        .reason = "found"},
-                          .place = {.signer_id = 1, .signer = &builder->signers[0], .key_path = "/k/key.private", .named = true}};
+                          .place = {.signer_id = 1, .signer = &builder->signers[0], .key_path = "/k/key.private", .named = true, .signs = true}};
   for (size_t i = 0; i < 2; i++)
     offer->sightings[i] = (struct sighting_report){
         .host = i ? "ns2" : "ns1", .address = i ? "192.0.2.2" : "192.0.2.1", .right = true, .at = now, .ttl = 600, .ttl_negative = -1, .answer = "it"};
@@ -141,7 +141,7 @@ static void test_adopt__the_window_of_a_retired_one_counts_from_when_its_signer_
       if (known) builder_key(builder, "before", KEY_ACTIVE, now - DAY);
       builder_key(builder, "next", KEY_READY, now - HOUR);
       offer_make(&offer, builder, "mail", KEY_RETIRED);
-      offer.place.named = named != 0;
+      offer.place.named = offer.place.signs = named != 0;
       adopt(builder, &offer);
       const struct placement_report report = {.signer_id = 1, .switched_at = now + 5 * DAY, .completed_at = now + 5 * DAY};
       builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = (size_t)known, .at = now + 5 * DAY, .placements = &report, .placement_count = 1});
@@ -228,7 +228,7 @@ static void test_adopt__what_contradicts_is_refused_and_changes_nothing(void **s
   key_release(&builder->lineage.keys[--builder->lineage.key_count]);
   offer_make(&offer, builder, "mail", KEY_ACTIVE);
   offer.place.named = false;
-  assert_refused(builder, &offer, "no signer's tables name it");
+  assert_refused(builder, &offer, "no signer was seen to sign with it");
   offer_make(&offer, builder, "mail", KEY_ACTIVE);
   offer.adoption.since = now + 1;
   assert_int_equal(lifecycle_adopt(&builder->lineage, &offer.adoption, now, &builder->events, &builder->error), ERROR_INTERNAL);
@@ -242,7 +242,7 @@ static void test_adopt__a_key_that_signs_is_nothing_without_tables_and_record(vo
   struct offer offer;
   offer_make(&offer, builder, "mail", KEY_ACTIVE);
   offer.adoption.place_count = 0;
-  assert_refused(builder, &offer, "no signer's tables name it");
+  assert_refused(builder, &offer, "no signer was seen to sign with it");
   offer_make(&offer, builder, "mail", KEY_ACTIVE);
   offer.adoption.record = NULL;
   offer.adoption.unserved = true;
@@ -264,6 +264,34 @@ static void test_adopt__a_key_that_signs_at_the_second_signer_alone_is_placed_at
   const struct key *key = adopt(builder, &offer);
   assert_true(key->state == KEY_ACTIVE && key->placement_count == 2);
   assert_true(key->placements[0].switched_at == TIME_UNSET && key->placements[1].proved_at == now);
+}
+
+/* The second signer has its KeyTable line and was not seen to sign with it: as long as it is not placed there, and seen, the key before may sign there. */
+static void test_adopt__a_key_that_a_signer_names_and_was_not_seen_to_sign_with_is_placed_there(void **state) {
+  struct builder *builder = *state;
+  struct offer offer, old;
+  offer_make(&offer, builder, "mail", KEY_ACTIVE);
+  struct adoption_place places[2] = {offer.place, offer.place};
+  places[1].signer = &builder->signers[1];
+  places[1].signer_id = 2;
+  places[1].signs = false;
+  offer.adoption.places = places;
+  offer.adoption.place_count = 2;
+  builder_use_signers(builder, (const size_t[]){1, 2}, 2);
+  const struct key *key = adopt(builder, &offer);
+  assert_true(key->placements[0].proved_at == now && key->placements[1].proved_at == TIME_UNSET);
+  offer_make(&old, builder, "before", KEY_RETIRED);
+  old.place = places[1];
+  old.adoption.places = &old.place;
+  adopt(builder, &old);
+  expect_action(builder, 0, now, PLAN_ACTIVATE);
+  lineage_find_key(&builder->lineage, "before")->placements[0].drained_at = now;
+  expect_seen(lineage_find_key(&builder->lineage, "before"), true, now + 2 * BUILDER_WINDOW);
+  lineage_find_key(&builder->lineage, "mail")->placements[0].proved_at = now + 2 * BUILDER_WINDOW;
+  expect_closed(builder, 1, now + 2 * BUILDER_WINDOW, PLAN_REVOKE, "successor_proved", TIME_NEVER);
+  const struct placement_report report = {.signer_id = 2, .switched_at = now + HOUR, .completed_at = now + HOUR};
+  builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 0, .at = now + HOUR, .placements = &report, .placement_count = 1});
+  assert_int_equal(lineage_find_key(&builder->lineage, "before")->revoke_at, now + HOUR + BUILDER_WINDOW);
 }
 
 static void test_adopt__an_unserved_one_needs_no_record(void **state) {
@@ -377,6 +405,7 @@ int main(void) {
       TEST(what_contradicts_is_refused_and_changes_nothing),
       TEST(a_key_that_signs_is_nothing_without_tables_and_record),
       TEST(a_key_that_signs_at_the_second_signer_alone_is_placed_at_the_first),
+      TEST(a_key_that_a_signer_names_and_was_not_seen_to_sign_with_is_placed_there),
       TEST(an_unserved_one_needs_no_record),
       TEST(one_that_nobody_was_asked_for_is_not_confirmed),
       TEST(more_places_than_are_kept_are_refused),

@@ -37,7 +37,8 @@ static void adopt(struct world *world, const struct found *found) {
   const struct adoption_place place = {.signer_id = found->key_name ? 0 : lineage.signer_ids[0],
                                        .signer = found->key_name ? &version : lineage.signers[0],
                                        .key_path = found->path,
-                                       .named = found->state == KEY_ACTIVE};
+                                       .named = found->state == KEY_ACTIVE,
+                                       .signs = found->state == KEY_ACTIVE};
   const struct sighting_report sighting = {
       .host = "ns1", .address = "192.0.2.1:53", .right = true, .at = WORLD_NOW, .ttl = 3600, .ttl_negative = -1, .answer = "it"};
   const struct adoption adoption = {.selector = found->selector,

@@ -85,7 +85,7 @@ static void test_lifecycle_memory__a_key_that_cannot_be_adopted_leaves_no_trace(
                               .reason = "found"};
   for (size_t i = 0; i < 2; i++)
     places[i] = (struct adoption_place){
-        .signer_id = (int64_t)i + 1, .signer = &life->builder.signers[i], .key_path = i ? "/k/two" : "/k/one", .named = true};
+        .signer_id = (int64_t)i + 1, .signer = &life->builder.signers[i], .key_path = i ? "/k/two" : "/k/one", .named = true, .signs = true};
   for (enum key_state to = KEY_ACTIVE; to <= KEY_REMOVED; to++) {
     adoption.state = to;
     assert_true(try_trial(&(struct trial){.lineage = &life->builder.lineage, .adoption = &adoption, .now = BUILDER_NOW}, act_adopt, trial_again) > 6);

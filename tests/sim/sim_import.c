@@ -88,6 +88,7 @@ int sim_import(struct sim *sim) {
   const int status = cli_command_import(&cli);
   sim->is_importing = false;
   world = NULL;
+  if (sim_files_are_dark(&sim->files)) sim_power_cut(sim);
   fclose(out);
   sim_oracle_octets(sim, "what import prints", text, size);
   follow_output(sim, text);

@@ -310,16 +310,10 @@ static bool gate_retire_window(const struct gate_view *view, struct plan_reason 
   return gate_time(view, reason, timing_revoke(view->key, view->lineage->rules),
                    "mail that it signed may still be on its way,");
 }
-/* Tables that somebody has put back from a backup may sign with it, and those that were not read again since its lines went; then its time is not over. */
+/* Tables that somebody has put back from a backup may sign with it, and then its time is not over. */
 static bool gate_successor_proved(const struct gate_view *view, struct plan_reason *reason) {
   const int64_t since = timing_revoke(view->key, view->lineage->rules);
-  if (view->clock->skip_watch || !view->active) return true;
-  for (size_t i = 0; i < view->lineage->signer_count; i++) {
-    const struct policy_signer *signer = view->lineage->signers[i];
-    if (key_may_sign_at(view->key, signer) && !key_is_placed_at(view->active, signer))
-      return gate_closed(reason, TIME_NEVER, "signer %s, which has this key, was not seen to sign with %s", signer->name, view->active->selector);
-  }
-  if (timing_is_proved_since(view->lineage, view->active, since)) return true;
+  if (view->clock->skip_watch || !view->active || timing_is_proved_since(view->lineage, view->active, since)) return true;
   return gate_closed(reason, TIME_NEVER, "it is not proved since the end of its window that every signer signs with %s", view->active->selector);
 }
 static bool gate_tombstone_wanted(const struct gate_view *view, struct plan_reason *reason) {
@@ -338,10 +332,23 @@ static bool gate_file_unshared(const struct gate_view *view, struct plan_reason 
   if (!other) return true;
   return gate_closed(reason, TIME_NEVER, "its private key file is that of %s too", other->selector);
 }
+/* A signer goes on with what its tables said when it last read them, also when the key's lines are gone: it is not enough that another key signs elsewhere. */
+static const struct policy_signer *find_unseen_signer(const struct gate_view *view) {
+  const struct key *key = view->key;
+  if (key->state != KEY_RETIRED || key->compromised_at != TIME_UNSET) return NULL;
+  for (size_t i = 0; i < view->lineage->signer_count; i++) {
+    const struct policy_signer *signer = view->lineage->signers[i];
+    if (!key_is_placed_at(view->active, signer) && key_may_sign_at(key, signer)) return signer;
+  }
+  return NULL;
+}
 static bool gate_other_key_signs(const struct gate_view *view, struct plan_reason *reason) {
   /* Where somebody asked for the end at once, unsigned mail is better than mail that fails. */
-  if (view->active || view->key->revoke_now) return true;
-  return gate_closed(reason, TIME_NEVER, "no other key of the domain signs");
+  if (view->key->revoke_now) return true;
+  if (!view->active) return gate_closed(reason, TIME_NEVER, "no other key of the domain signs");
+  const struct policy_signer *unseen = find_unseen_signer(view);
+  if (!unseen) return true;
+  return gate_closed(reason, TIME_NEVER, "signer %s, which has this key, was not seen to sign with %s", unseen->name, view->active->selector);
 }
 
 static bool gate_not_deleted(const struct gate_view *view, struct plan_reason *reason) {

@@ -65,7 +65,8 @@ bool key_may_be_served(const struct key *key);
 const struct key *key_sharing_file(const struct lineage *lineage, const struct key *key);
 /* Whether key is proved in the tables of signer. */
 bool key_is_placed_at(const struct key *key, const struct policy_signer *signer);
-/* Whether signer may sign with key, which is not active, as long as it was not seen to sign with another one since. */
+/* Whether signer may sign with key, which is not active, as long as it was not seen to sign with another one since; by its placement i, and by any. */
+bool placement_may_sign_at(const struct key *key, size_t i, const struct policy_signer *signer);
 bool key_may_sign_at(const struct key *key, const struct policy_signer *signer);
 /* Whether key is proved in the tables of every signer of lineage. */
 bool key_is_placed(const struct lineage *lineage, const struct key *key);

@@ -86,9 +86,13 @@ bool key_is_placed(const struct lineage *lineage, const struct key *key) {
 }
 
 /* What import found as a file alone, a signer may name all the same until it reads its tables again. */
+bool placement_may_sign_at(const struct key *key, size_t i, const struct policy_signer *signer) {
+  return placement_serves(&key->placements[i], signer) && (key->placements[i].switched_at != TIME_UNSET || key_is_adopted(key));
+}
+
 bool key_may_sign_at(const struct key *key, const struct policy_signer *signer) {
   for (size_t i = 0; i < key->placement_count; i++)
-    if (placement_serves(&key->placements[i], signer) && (key->placements[i].switched_at != TIME_UNSET || key_is_adopted(key))) return true;
+    if (placement_may_sign_at(key, i, signer)) return true;
   return false;
 }
 

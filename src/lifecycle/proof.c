@@ -24,8 +24,7 @@ void proof_extend_windows(struct application *a, const struct policy_signer *sig
     struct key *key = &a->lineage->keys[i];
     if (key->state != KEY_RETIRED || key->deleted_at != TIME_UNSET) continue;
     for (size_t j = 0; j < key->placement_count; j++) {
-      /* What import found as a file alone, the signer may name all the same until it reads its tables again. */
-      if (!placement_serves(&key->placements[j], signer) || (key->placements[j].switched_at == TIME_UNSET && !key_is_adopted(key))) continue;
+      if (!placement_may_sign_at(key, j, signer)) continue;
       key->placements[j].drained_at = TIME_UNSET;
       key->retired_at = time_max(key->retired_at, at);
       key->revoke_at = timing_revoke(key, a->lineage->rules);

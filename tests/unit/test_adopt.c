@@ -288,7 +288,7 @@ static void test_adopt__a_key_that_a_signer_names_and_was_not_seen_to_sign_with_
   lineage_find_key(&builder->lineage, "before")->placements[0].drained_at = now;
   expect_seen(lineage_find_key(&builder->lineage, "before"), true, now + 2 * BUILDER_WINDOW);
   lineage_find_key(&builder->lineage, "mail")->placements[0].proved_at = now + 2 * BUILDER_WINDOW;
-  expect_closed(builder, 1, now + 2 * BUILDER_WINDOW, PLAN_REVOKE, "successor_proved", TIME_NEVER);
+  expect_closed(builder, 1, now + 2 * BUILDER_WINDOW, PLAN_REVOKE, "other_key_signs", TIME_NEVER);
   const struct placement_report report = {.signer_id = 2, .switched_at = now + HOUR, .completed_at = now + HOUR};
   builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 0, .at = now + HOUR, .placements = &report, .placement_count = 1});
   assert_int_equal(lineage_find_key(&builder->lineage, "before")->revoke_at, now + HOUR + BUILDER_WINDOW);

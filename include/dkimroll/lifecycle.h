@@ -355,7 +355,7 @@ struct adoption_place {
   const char *key_path;   /* NULL: the key stands in the table itself, so there is no file to be destroyed */
   bool keep_file;         /* the file is never to be destroyed */
   bool named;             /* its tables name the key */
-  bool signs;             /* and messages were seen to be signed with it there. An active key that is named only is placed there as at a signer that was added */
+  bool signs;             /* and messages were seen to be signed with it there. Where an active key is named only, its proof is as old as the key, and is made anew (placement_was_seen) */
 };
 struct adoption {
   const char *selector;

@@ -19,7 +19,7 @@ enum {
 enum publish_change {
   PUBLISH_ADD = 1,     /* prerequisite: no TXT RRset and no CNAME at the name; adds the record */
   PUBLISH_REPLACE = 2, /* prerequisite: exactly record_before is the TXT RRset; deletes it and adds record in one message (RFC 2136 3.4). Where somebody
-                          else has removed it, as ADD */
+                          else has removed it, as ADD; a publisher without prerequisites replaces all the same */
   PUBLISH_DELETE = 3,  /* prerequisite: exactly record_before; deletes that very RDATA (2.5.4) */
   PUBLISH_ATTEST = 4,  /* changes nothing: one signed look at name, for result->attested; neither record nor record_before */
 };

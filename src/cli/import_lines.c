@@ -80,8 +80,8 @@ static size_t print_some(FILE *out, const struct import_signer *signer, const st
 void import_print_lines(FILE *out, const struct import *import, const struct import_key *key, size_t place) {
   const struct import_signer *signer = import_signer_of(import, key->domain, place);
   const size_t own = print_some(out, signer, key, place, true);
-  const bool others_match = key->domain->sender_counts[place] > 0;
-  if (key->role == IMPORT_SIGNS && own == 0) fprintf(out, "; %s", others_match ? key->domain->lines : "no line of the SigningTable names it");
+  const bool signs_here = key->domain->sender_counts[place] > 0;
+  if (key->role == IMPORT_SIGNS && own == 0) fprintf(out, "; %s", signs_here ? key->domain->lines : "no line of the SigningTable names it");
   if (key->role == IMPORT_SIGNS || key->at[place]->line == 0) return;
   const unsigned first = import_line_of_name(signer, key->at[place]);
   if (first != key->at[place]->line) {

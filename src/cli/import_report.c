@@ -159,9 +159,9 @@ static void print_domain(FILE *out, const struct import *import, const struct im
   if (domain->signs) print_key(out, import, domain->signs);
   if (!domain->signs && domain->obstacle[0]) fprintf(out, "  %s\n      remedy: %s\n", domain->obstacle, domain->remedy);
   if (!domain->signs && !domain->obstacle[0] && !domain->has_active) fputs("  nothing signs for it yet: `dkimroll run` makes its first key\n", out);
-  if (domain->signs && domain->unsigned_sender)
+  if (domain->signs && domain->signs->fate == IMPORT_ACTIVE && domain->unsigned_sender)
     fprintf(out, "  note: no line of %s matches mail of %s, so it is not signed there; from the next %s on it is\n", import_signer_of(import, domain, domain->unsigned_at)->policy->signing_table,
-            domain->unsigned_sender, domain->sender_counts[domain->unsigned_at] > 0 ? "rotation" : "run");
+            domain->unsigned_sender, domain->signs_there[domain->unsigned_at] ? "rotation" : "run");
   for (size_t i = 0; i < domain->key_count; i++)
     if (&domain->keys[i] != domain->signs && domain->keys[i].fate != IMPORT_UNRELATED) print_key(out, import, &domain->keys[i]);
 }

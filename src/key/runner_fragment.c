@@ -120,13 +120,10 @@ static int lock_directory(const char *path, int *ret_descriptor, struct error *e
 
 static int refuse_lost(const char *path, bool empty, struct error *error) {
   error_set(error, ERROR_NOT_FOUND, "%s %s", path, empty ? "holds no record" : "does not exist");
-  if (empty)
-    error_remedy(error, "`dkimroll run` writes it with the records that belong there");
-  else
-    error_remedy(error,
-                 "before the first record: make it empty (install -m 0644 /dev/null %s), and include it in the zone. If it was lost: `dkimroll run` writes it with the records that the state knows; if the state was "
-                 "lost, too, `dkimroll import` first",
-                 path);
+  error_remedy(error,
+               "before the first record: make it empty (install -m 0644 /dev/null %s), and include it in the zone. If it was lost: `dkimroll run` writes it with the records that the state knows; if the state was lost, "
+               "too, `dkimroll import` first, for all domains of the zone",
+               path);
   return ERROR_NOT_FOUND;
 }
 

@@ -45,7 +45,7 @@ static int adopt_places(struct key *key, const struct adoption *adoption, int64_
                                     .file_made = place->key_path != NULL,
                                     .destroyed = place->key_path == NULL || place->keep_file,
                                     .switched_at = place->named ? adoption->since : TIME_UNSET,
-                                    .proved_at = place->named && place->signs && adoption->state == KEY_ACTIVE ? now : TIME_UNSET,
+                                    .proved_at = !place->named || adoption->state != KEY_ACTIVE ? TIME_UNSET : place->signs ? now : adoption->since - 1,
                                     .damaged_at = TIME_UNSET,
                                     .drained_at = TIME_UNSET};
     const int result = application_replace_text(&placement->key_path, place->key_path, error);

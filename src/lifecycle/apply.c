@@ -313,13 +313,12 @@ static bool is_shown_instead(const struct application *a) {
   return key_is_leaving(lineage, a->key) && !key_is_leaving(lineage, shown) && failure_matters(lineage);
 }
 
-static bool is_look(enum plan_action action) { return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT; }
-
 /* A key that comes to nothing leaves its count to the next one. */
 static unsigned count_before(const struct application *a) {
-  const bool next = !a->key || a->key->state == KEY_RESERVED;
-  if (is_look(a->outcome->action)) return a->key->look_failures;
-  if (a->key && a->key->failures > 0 && !key_failed_at_look(a->key)) return a->key->failures;
+  const struct key *key = a->key;
+  const bool next = !key || key->state == KEY_RESERVED;
+  if (key && action_is_look(a->outcome->action)) return key->look_failures;
+  if (key && key->failures > 0 && !key_failed_at_look(key)) return key->failures;
   return next && !failure_key(a->lineage) ? a->lineage->failures : 0;
 }
 
@@ -331,9 +330,10 @@ static int show_failure(struct lineage *lineage, const struct key *key, unsigned
   return application_replace_text(&lineage->failure, text, error);
 }
 
-/* What a look failed with must not take the place of another step's failure that stands: the look that succeeds afterwards would make an end of both, and that step would begin its back-off anew. */
-static bool is_hidden(const struct application *a) {
-  return is_look(a->outcome->action) && !key_failed_at_look(a->key) && key_failure_matters(a->lineage, a->key, a->now);
+/* Told when it begins, and once when it does not end by itself; what is shown stays. */
+static int note_hidden_look(struct application *a, const char *text, struct error *error) {
+  const bool parked = a->key->look_failures == TIMING_FAILURES_PARK && !a->failure->retryable;
+  return parked || a->key->look_failures == 1 ? application_note(a, a->key, parked ? "alarm" : "failed", text, error) : 0;
 }
 
 /* Back-off grows; what keeps failing is parked with an alarm and tried once a day. */
@@ -346,11 +346,12 @@ static int apply_failure(struct application *a, struct error *error) {
   const bool shown = !is_shown_instead(a), repeated = text_equal(key ? key->failure : lineage->failure, text);
   const unsigned failures = count_before(a) + 1;
   const int64_t retry_at = time_add(a->now, timing_backoff(failures, failure->retryable, (uint64_t)lineage->id));
-  if (is_look(a->outcome->action)) {
-    key->look_failures = failures;
-    key->look_retry_at = retry_at;
+  struct key *looked = key && action_is_look(a->outcome->action) ? key : NULL;
+  if (looked) {
+    looked->look_failures = failures;
+    looked->look_retry_at = retry_at;
+    if (key_hides_looks(lineage, looked, a->now)) return note_hidden_look(a, text, error);
   }
-  if (is_hidden(a)) return failures > 1 ? 0 : application_note(a, key, "failed", text, error);
   int result = shown ? show_failure(lineage, key, failures, retry_at, text, error) : 0;
   if (key && !result) {
     key->failures = failures;
@@ -398,7 +399,7 @@ static int apply_recovery(struct application *a, struct error *error) {
   struct lineage *lineage = a->lineage;
   char reason[ERROR_MESSAGE_MAX + ERROR_REMEDY_MAX + SELECTOR_SIZE + 64];
   forget_healed(a);
-  if (is_look(a->outcome->action)) key_forget_look_failure(a->key);
+  if (action_is_look(a->outcome->action)) key_forget_look_failure(a->key);
   if (lineage->failures == 0 && lineage->retry_at == TIME_UNSET) return 0;
   if (failure_matters(lineage)) return 0;
   snprintf(reason, sizeof reason, "after %u failure%s of: %s", lineage->failures, lineage->failures == 1 ? "" : "s",

@@ -24,6 +24,8 @@ bool key_failed_at(const struct key *key, enum plan_action action) {
   return rest && rest[0] == ':';
 }
 
+bool action_is_look(enum plan_action action) { return action == PLAN_CONFIRM || action == PLAN_CONFIRM_ABSENT; }
+
 bool key_failed_at_look(const struct key *key) { return key_failed_at(key, PLAN_CONFIRM) || key_failed_at(key, PLAN_CONFIRM_ABSENT); }
 
 void key_forget_look_failure(struct key *key) {
@@ -83,6 +85,8 @@ bool key_failure_matters(const struct lineage *lineage, const struct key *key, i
       return plan_step_applies(lineage, (size_t)(key - lineage->keys), plan_steps[i].action, now);
   return false;
 }
+
+bool key_hides_looks(const struct lineage *lineage, const struct key *key, int64_t now) { return !key_failed_at_look(key) && key_failure_matters(lineage, key, now); }
 
 bool failure_matters(const struct lineage *lineage) {
   const struct key *key = failure_key(lineage);

@@ -306,7 +306,17 @@ static bool gate_withdrawn(const struct gate_view *view, struct plan_reason *rea
   return gate_closed(reason, TIME_NEVER, "a signer's tables still name it");
 }
 
+/* A signer goes on with what its tables said when it last read them, also when the key's lines are gone: until it was seen to sign with another one, the window has not begun. */
+static const struct policy_signer *find_unseen_signer(const struct gate_view *view) {
+  for (size_t i = 0; i < view->lineage->signer_count && view->active && !view->clock->skip_watch; i++) {
+    const struct policy_signer *signer = view->lineage->signers[i];
+    if (!key_was_seen_at(view->active, signer) && key_may_sign_at(view->key, signer)) return signer;
+  }
+  return NULL;
+}
 static bool gate_retire_window(const struct gate_view *view, struct plan_reason *reason) {
+  const struct policy_signer *unseen = find_unseen_signer(view);
+  if (unseen) return gate_closed(reason, TIME_NEVER, "signer %s, which has this key, was not seen to sign with %s", unseen->name, view->active->selector);
   return gate_time(view, reason, timing_revoke(view->key, view->lineage->rules),
                    "mail that it signed may still be on its way,");
 }
@@ -332,23 +342,10 @@ static bool gate_file_unshared(const struct gate_view *view, struct plan_reason 
   if (!other) return true;
   return gate_closed(reason, TIME_NEVER, "its private key file is that of %s too", other->selector);
 }
-/* A signer goes on with what its tables said when it last read them, also when the key's lines are gone: it is not enough that another key signs elsewhere. */
-static const struct policy_signer *find_unseen_signer(const struct gate_view *view) {
-  const struct key *key = view->key;
-  if (key->state != KEY_RETIRED || key->compromised_at != TIME_UNSET) return NULL;
-  for (size_t i = 0; i < view->lineage->signer_count; i++) {
-    const struct policy_signer *signer = view->lineage->signers[i];
-    if (!key_is_placed_at(view->active, signer) && key_may_sign_at(key, signer)) return signer;
-  }
-  return NULL;
-}
 static bool gate_other_key_signs(const struct gate_view *view, struct plan_reason *reason) {
   /* Where somebody asked for the end at once, unsigned mail is better than mail that fails. */
-  if (view->key->revoke_now) return true;
-  if (!view->active) return gate_closed(reason, TIME_NEVER, "no other key of the domain signs");
-  const struct policy_signer *unseen = find_unseen_signer(view);
-  if (!unseen) return true;
-  return gate_closed(reason, TIME_NEVER, "signer %s, which has this key, was not seen to sign with %s", unseen->name, view->active->selector);
+  if (view->active || view->key->revoke_now) return true;
+  return gate_closed(reason, TIME_NEVER, "no other key of the domain signs");
 }
 
 static bool gate_not_deleted(const struct gate_view *view, struct plan_reason *reason) {

@@ -63,8 +63,9 @@ bool key_is_wanted(const struct lineage *lineage, const struct key *key);
 bool key_may_be_served(const struct key *key);
 /* A key that needs the same private key file longer than key does; NULL: none. */
 const struct key *key_sharing_file(const struct lineage *lineage, const struct key *key);
-/* Whether key is proved in the tables of signer. */
-bool key_is_placed_at(const struct key *key, const struct policy_signer *signer);
+/* Whether a message was seen to be signed with key at its placement i, and at signer. */
+bool placement_was_seen(const struct key *key, size_t i);
+bool key_was_seen_at(const struct key *key, const struct policy_signer *signer);
 /* Whether signer may sign with key, which is not active, as long as it was not seen to sign with another one since; by its placement i, and by any. */
 bool placement_may_sign_at(const struct key *key, size_t i, const struct policy_signer *signer);
 bool key_may_sign_at(const struct key *key, const struct policy_signer *signer);
@@ -79,7 +80,11 @@ void failure_describe(enum plan_action action, const struct key *key, const stru
 const struct key *failure_key(const struct lineage *lineage);
 /* Whether that step is what the key failed at last. */
 bool key_failed_at(const struct key *key, enum plan_action action);
+/* A look at its servers: such a failure counts apart (look_failures). */
+bool action_is_look(enum plan_action action);
 bool key_failed_at_look(const struct key *key);
+/* Whether something else stands as the key's failure, whose place a look that failed must not take: the look that succeeds afterwards would make an end of both, and that step would begin its back-off anew. */
+bool key_hides_looks(const struct lineage *lineage, const struct key *key, int64_t now);
 void key_forget_failure(struct key *key);
 void key_forget_look_failure(struct key *key);
 /* What the lineage shows; its keys remember theirs. */

@@ -73,16 +73,26 @@ bool placement_serves(const struct placement *placement, const struct policy_sig
          text_equal(placement->signer->signing_table, signer->signing_table);
 }
 
-bool key_is_placed_at(const struct key *key, const struct policy_signer *signer) {
-  for (size_t i = 0; i < key->placement_count; i++)
-    if (placement_serves(&key->placements[i], signer) && key->placements[i].proved_at != TIME_UNSET) return true;
-  return false;
+bool key_is_placed(const struct lineage *lineage, const struct key *key) {
+  for (size_t i = 0; i < lineage->signer_count; i++) {
+    bool proved = false;
+    for (size_t j = 0; j < key->placement_count; j++)
+      proved |= placement_serves(&key->placements[j], lineage->signers[i]) && key->placements[j].proved_at != TIME_UNSET;
+    if (!proved) return false;
+  }
+  return lineage->signer_count > 0;
 }
 
-bool key_is_placed(const struct lineage *lineage, const struct key *key) {
-  for (size_t i = 0; i < lineage->signer_count; i++)
-    if (!key_is_placed_at(key, lineage->signers[i])) return false;
-  return lineage->signer_count > 0;
+/* Import stamps a place that it could not ask with a moment before the key is said to sign there. */
+bool placement_was_seen(const struct key *key, size_t i) {
+  const struct placement *placement = &key->placements[i];
+  return placement->proved_at != TIME_UNSET && !(key_is_adopted(key) && placement->proved_at < placement->switched_at);
+}
+
+bool key_was_seen_at(const struct key *key, const struct policy_signer *signer) {
+  for (size_t i = 0; i < key->placement_count; i++)
+    if (placement_serves(&key->placements[i], signer) && placement_was_seen(key, i)) return true;
+  return false;
 }
 
 /* What import found as a file alone, a signer may name all the same until it reads its tables again. */

@@ -96,7 +96,7 @@ static void take_done(enum plan_action action, enum key_state state, const struc
 /* Has it been seen to sign with the key that is active? Else it may sign with what its tables said when it last read them. */
 static bool is_seen_to_sign(struct lineage *lineage, const struct policy_signer *signer) {
   const struct key *active = lineage_active_key(lineage);
-  return active && key_is_placed_at(active, signer);
+  return active && key_was_seen_at(active, signer);
 }
 
 int placements_take(struct application *a, struct error *error) {

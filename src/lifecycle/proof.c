@@ -50,12 +50,13 @@ void proof_take(struct application *a, const struct placement_report *report, st
     if (placement->damaged_at == TIME_UNSET) placement->damaged_at = a->outcome->at;
     return;
   }
+  const bool seen = placement_was_seen(a->key, (size_t)(placement - a->key->placements));
   /* Ahead of now it would be younger than every edit of the tables to come. */
   placement->proved_at = time_min(time_add(report->completed_at, -a->outcome->uncredited), a->now);
   placement->damage = DAMAGE_NONE;
   placement->damaged_at = TIME_UNSET;
   come_back(a, placement->proved_at);
-  if (a->outcome->action == PLAN_REPAIR) proof_extend_windows(a, placement->signer, report->completed_at);
+  if (a->outcome->action == PLAN_REPAIR || !seen) proof_extend_windows(a, placement->signer, report->completed_at);
 }
 
 static bool is_damaged(const struct lineage *lineage, const struct key *key) {

@@ -235,7 +235,8 @@ static int stored_change(const struct sync *sync, struct error *error) {
 
 /* What failed under the old policy is tried again at once under the new one. */
 static int keys_forget_failures(const struct sync *sync, struct error *error) {
-  static const char sql[] = "UPDATE key SET failures = 0, retry_at = NULL, failure = NULL WHERE lineage_id = ? AND failures > 0";
+  static const char sql[] = "UPDATE key SET failures = 0, retry_at = NULL, failure = NULL, look_failures = 0, look_retry_at = NULL"
+                            " WHERE lineage_id = ? AND (failures > 0 OR look_failures > 0)";
   CLEANUP(sqlite_query_end) struct sqlite_query query = {0};
   const int code = sqlite_query_begin(sync->store, sql, &query, error);
   if (code) return code;

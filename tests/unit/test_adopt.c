@@ -266,8 +266,8 @@ static void test_adopt__a_key_that_signs_at_the_second_signer_alone_is_placed_at
   assert_true(key->placements[0].switched_at == TIME_UNSET && key->placements[1].proved_at == now);
 }
 
-/* The second signer has its KeyTable line and was not seen to sign with it: as long as it is not placed there, and seen, the key before may sign there. */
-static void test_adopt__a_key_that_a_signer_names_and_was_not_seen_to_sign_with_is_placed_there(void **state) {
+/* The second signer has its KeyTable line, and no line of its SigningTable was for a sender, so it was not asked: it may sign with the key before until it reads its tables again. */
+static void test_adopt__a_signer_that_was_not_asked_is_proved_at_once_and_windows_begin_when_it_is_seen(void **state) {
   struct builder *builder = *state;
   struct offer offer, old;
   offer_make(&offer, builder, "mail", KEY_ACTIVE);
@@ -279,19 +279,23 @@ static void test_adopt__a_key_that_a_signer_names_and_was_not_seen_to_sign_with_
   offer.adoption.place_count = 2;
   builder_use_signers(builder, (const size_t[]){1, 2}, 2);
   const struct key *key = adopt(builder, &offer);
-  assert_true(key->placements[0].proved_at == now && key->placements[1].proved_at == TIME_UNSET);
+  assert_true(key->placements[0].proved_at == now && key->placements[1].proved_at < offer.adoption.since);
   offer_make(&old, builder, "before", KEY_RETIRED);
   old.place = places[1];
   old.adoption.places = &old.place;
   adopt(builder, &old);
-  expect_action(builder, 0, now, PLAN_ACTIVATE);
+  builder->rules.prove_every = DAY;
+  expect_action(builder, 0, now, PLAN_PROVE);
   lineage_find_key(&builder->lineage, "before")->placements[0].drained_at = now;
   expect_seen(lineage_find_key(&builder->lineage, "before"), true, now + 2 * BUILDER_WINDOW);
-  lineage_find_key(&builder->lineage, "mail")->placements[0].proved_at = now + 2 * BUILDER_WINDOW;
-  expect_closed(builder, 1, now + 2 * BUILDER_WINDOW, PLAN_REVOKE, "other_key_signs", TIME_NEVER);
-  const struct placement_report report = {.signer_id = 2, .switched_at = now + HOUR, .completed_at = now + HOUR};
-  builder_apply(builder, &(struct outcome){.action = PLAN_ACTIVATE, .key = 0, .at = now + HOUR, .placements = &report, .placement_count = 1});
+  builder->rules.prove_every = TIME_NEVER;
+  expect_closed(builder, 1, now + 2 * BUILDER_WINDOW, PLAN_REVOKE, "retire_window", TIME_NEVER);
+  const struct placement_report reports[] = {{.signer_id = 1, .completed_at = now + HOUR}, {.signer_id = 2, .completed_at = now + HOUR}};
+  builder_apply(builder, &(struct outcome){.action = PLAN_PROVE, .key = 0, .at = now + HOUR, .placements = reports, .placement_count = 2});
   assert_int_equal(lineage_find_key(&builder->lineage, "before")->revoke_at, now + HOUR + BUILDER_WINDOW);
+  lineage_find_key(&builder->lineage, "before")->placements[0].drained_at = now + HOUR;
+  expect_seen(lineage_find_key(&builder->lineage, "before"), true, now + 2 * HOUR);
+  expect_closed(builder, 1, now + 2 * HOUR, PLAN_REVOKE, "retire_window", now + HOUR + BUILDER_WINDOW);
 }
 
 static void test_adopt__an_unserved_one_needs_no_record(void **state) {
@@ -405,7 +409,7 @@ int main(void) {
       TEST(what_contradicts_is_refused_and_changes_nothing),
       TEST(a_key_that_signs_is_nothing_without_tables_and_record),
       TEST(a_key_that_signs_at_the_second_signer_alone_is_placed_at_the_first),
-      TEST(a_key_that_a_signer_names_and_was_not_seen_to_sign_with_is_placed_there),
+      TEST(a_signer_that_was_not_asked_is_proved_at_once_and_windows_begin_when_it_is_seen),
       TEST(an_unserved_one_needs_no_record),
       TEST(one_that_nobody_was_asked_for_is_not_confirmed),
       TEST(more_places_than_are_kept_are_refused),

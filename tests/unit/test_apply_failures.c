@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "dkimroll/text.h"
+#include "dkimroll/timing.h"
 #include "lineage_builder.h"
 
 static const int64_t now = BUILDER_NOW;
@@ -150,6 +151,23 @@ static void test_apply_failures__a_step_counts_none_of_the_looks_before_it(void 
   assert_true(key->look_failures == 5 && key->look_retry_at == look_retry_at);
 }
 
+/* What does not end by itself is an alarm, also where something else is shown. */
+static void test_apply_failures__looks_that_fail_behind_something_else_are_told_when_they_begin_and_when_they_stay(void **state) {
+  struct builder *builder = *state;
+  builder_key(builder, "a", KEY_ACTIVE, now - DAY);
+  const struct sighting_report lost = {.host = "ns1.example.com", .address = "192.0.2.1", .at = now, .ttl = -1, .ttl_negative = -1, .answer = "NXDOMAIN"};
+  builder_apply(builder, &(struct outcome){.action = PLAN_CONFIRM, .at = now, .sightings = &lost, .sighting_count = 1});
+  for (int retryable = 0; retryable < 2; retryable++) {
+    lineage_forget_failures(&builder->lineage);
+    builder_fail(builder, PLAN_PUBLISH, 0, now, ERROR_TIMEOUT, true);
+    for (unsigned i = 1; i <= TIMING_FAILURES_PARK + 1; i++) {
+      builder_fail(builder, PLAN_CONFIRM, 0, now, ERROR_PROTOCOL, retryable != 0);
+      assert_string_equal(builder_events(builder), i == 1 ? "failed" : i == TIMING_FAILURES_PARK && !retryable ? "alarm" : "");
+    }
+    expect_shown(builder, "publish of a: ");
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_apply_failures__##name, builder_setup, builder_teardown)
 
 int main(void) {
@@ -159,6 +177,7 @@ int main(void) {
       TEST(an_attestation_that_failed_is_over_with_any_step_by_an_attested_clock),
       TEST(an_attestation_that_failed_is_not_over_with_a_look_by_an_unattested_clock),
       TEST(looks_fail_apart_from_what_fails_beside_them),
+      TEST(looks_that_fail_behind_something_else_are_told_when_they_begin_and_when_they_stay),
       TEST(a_step_counts_none_of_the_looks_before_it),
       TEST(a_person_ends_them_all),
       TEST(one_of_a_key_whose_name_begins_alike_is_not_its_own),

@@ -75,7 +75,7 @@ static void test_publisher_looked__a_fragment_that_nobody_made_is_not_begun(void
   assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), ERROR_NOT_FOUND);
   assert_null(rig_get_fragment(&rig));
   assert_non_null(strstr(rig.results[0].error.remedy, "make it empty (install -m 0644 /dev/null "));
-  assert_non_null(strstr(rig.results[0].error.remedy, "`dkimroll import` first"));
+  assert_non_null(strstr(rig.results[0].error.remedy, "`dkimroll import` first, for all domains of the zone"));
   assert_int_equal(rig.calls, 0);
   rig_set_fragment(&rig, "");
   assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), 0);

@@ -118,11 +118,15 @@ static void test_store_sync__a_change_ends_back_off_and_parking(void **state) {
   claim.items[0].parked_at = claim.items[0].retry_at = RIG_NOW + 99;
   claim.items[0].held = true;
   claim.items[0].rotate_requested = true;
+  struct key *key = rig_add_key(&claim.items[0], "s", KEY_PUBLISHED); /* only looks at its servers fail */
+  key->look_failures = 9;
+  key->look_retry_at = RIG_NOW + 99;
   rig_commit(rig->store, &claim.items[0]);
   rig_sync(rig->store, "a.example: {signers: [other]}", RIG_NOW + 1);
   CLEANUP(rig_claim_release) struct rig_claim again = rig_claim_all(rig->store);
   assert_true(again.items[0].failures == 0 && again.items[0].parked_at == TIME_UNSET &&
               again.items[0].retry_at == TIME_UNSET);
+  assert_true(again.items[0].keys[0].look_failures == 0 && again.items[0].keys[0].look_retry_at == TIME_UNSET);
   assert_true(again.items[0].held && again.items[0].rotate_requested);
 }
 

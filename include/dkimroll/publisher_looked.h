@@ -31,6 +31,7 @@ struct publish_operation;
 
 /* How changes are made. begin starts with all items that have to_make, and calls looked_made once for each of them, at once or later. An error from it is the error of all of them. */
 struct looked_maker {
+  bool keeps_file; /* what it makes stands in a file, which may have it also where no server shows it: a deletion is made all the same */
   int (*begin)(struct publish_operation *operation, struct error *error);
   void (*release)(struct publish_operation *operation); /* frees operation->making, which may be NULL; jobs are forgotten already */
   const char *unseen; /* remedy where it says done and no server shows it */
@@ -85,7 +86,9 @@ int looked_run(struct publish_operation *operation, size_t index, const struct r
 int looked_judge(const struct error *result, const uint8_t *reply, size_t reply_size, const char *what, struct error *error) ERROR_USE_RESULT;
 
 /* How the look before went: fills item->stand, zone and owner, and ends the item if there is nothing to do or if it may not be done. (publisher_look.c) */
-void looked_judge_survey(struct looked_item *item, const struct observe_result *found, int64_t now);
+void looked_judge_survey(struct looked_item *item, const struct observe_result *found, const struct looked_maker *maker, int64_t now);
+/* Whether that look showed nothing of what a deletion is to remove. */
+bool looked_shows_nothing(const struct looked_item *item);
 /* Whether a server shows the change; ends the item if one does. */
 bool looked_judge_watch(struct looked_item *item, const struct observe_result *found);
 /* No server has shown it in time. found: of the last look. */

@@ -41,14 +41,16 @@ static void fail_silent(struct looked_item *item, const struct observe_result *f
   error_remedy(error, "check that the name servers are up and reachable from here, and servers and ignore-servers of the publisher");
 }
 
-/* Whether the change is there already. */
-static bool is_there(const struct looked_item *item) {
+bool looked_shows_nothing(const struct looked_item *item) { return !item->stand.before && !item->stand.also; }
+
+/* Whether the change is there already. What a file of ours still has comes back with the next reload, whatever servers show now. */
+static bool is_there(const struct looked_item *item, const struct looked_maker *maker) {
   const struct looked_stand *stand = &item->stand;
-  if (item->change->change == PUBLISH_DELETE) return !stand->before && !stand->also;
+  if (item->change->change == PUBLISH_DELETE) return !maker->keeps_file && looked_shows_nothing(item);
   return stand->wanted && !stand->before && !stand->nothing;
 }
 
-void looked_judge_survey(struct looked_item *item, const struct observe_result *found, int64_t now) {
+void looked_judge_survey(struct looked_item *item, const struct observe_result *found, const struct looked_maker *maker, int64_t now) {
   struct publish_result *result = item->result;
   const struct observe_server *foreign = NULL;
   bool any = false;
@@ -66,7 +68,7 @@ void looked_judge_survey(struct looked_item *item, const struct observe_result *
     fail_conflict(item, found, foreign);
   } else if (!any) {
     fail_silent(item, found);
-  } else if (is_there(item)) {
+  } else if (is_there(item, maker)) {
     result->already = true;
     result->completed_at = now;
   } else {

@@ -203,7 +203,7 @@ static void surveyed(void *context, const struct observe_result *results, size_t
   for (size_t i = 0; i < count; i++) {
     const size_t index = operation->asked_work[i];
     struct looked_item *item = &operation->work[index];
-    looked_judge_survey(item, &results[i], loop_wall(operation->owner->loop));
+    looked_judge_survey(item, &results[i], operation->owner->maker, loop_wall(operation->owner->loop));
     if (item->ended) continue;
     item->ended = shares_owner(operation, index);
     if (item->ended) error_set(&item->result->error, ERROR_BUSY, "another record of the same operation goes to %s, too", item->result->owner);

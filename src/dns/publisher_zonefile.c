@@ -157,6 +157,15 @@ static bool take_answers(struct publish_operation *operation, struct zone_write 
   return any;
 }
 
+/* A file that never was, and of which nothing is known, has nothing that could come back. */
+static void end_what_is_gone(struct publish_operation *operation, const struct zone_write *write) {
+  const struct error none = {0};
+  for (size_t i = 0; i < write->count; i++) {
+    const struct looked_item *item = &operation->work[write->items[i]];
+    if (item->change->change == PUBLISH_DELETE && looked_shows_nothing(item)) looked_made(operation, write->items[i], &none);
+  }
+}
+
 static void written(struct publish_operation *operation, size_t index, const struct error *result, const uint8_t *reply, size_t reply_size) {
   struct zone_write *write = &((struct writes *)operation->making)->zones[index];
   CLEANUP(runner_fragment_reply_release) struct runner_fragment_reply said = {0};
@@ -167,6 +176,7 @@ static void written(struct publish_operation *operation, size_t index, const str
     error = (struct error){0};
     if (submit_write(operation, index, &error) == 0) return;
   }
+  if (error.code == ERROR_NOT_FOUND) end_what_is_gone(operation, write);
   if (!error.code) (void)!runner_fragment_read(reply, reply_size, &said, &error);
   if (error.code) {
     error_context(&error, "publisher %s", operation->owner->policy->name);
@@ -255,6 +265,7 @@ static int zonefile_begin(struct publish_operation *operation, struct error *err
 int publisher_zonefile_new(struct loop *loop, struct keeper *runner, struct observer *observer, const struct policy_publisher *policy,
                            struct publisher **ret_publisher, struct error *error) {
   static const struct looked_maker maker = {
+      .keeps_file = true,
       .begin = zonefile_begin,
       .release = zonefile_release,
       .unseen = "look whether the zone's file includes the fragment ($INCLUDE), whether its serial rises, and whether reload has the name server read it; "

@@ -84,6 +84,35 @@ static void test_publisher_looked__a_fragment_that_nobody_made_is_not_begun(void
   rig_close(&rig);
 }
 
+/* A server that answered wrongly, or whose record somebody took away, had the fragment keep it: it came back with the next reload, and no key was left that had it. */
+static void test_publisher_looked__a_record_that_no_server_shows_leaves_the_fragment_too(void **state) {
+  (void)state;
+  struct rig rig;
+  rig_open(&rig, "zonefile");
+  rig_set_fragment(&rig, "");
+  assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), 0);
+  rig_set_name(&rig, RIG_NAME, "");
+  assert_int_equal(rig_publish(&rig, PUBLISH_DELETE, NULL, "new"), 0);
+  CLEANUP_FREE char *text = rig_get_fragment(&rig);
+  assert_null(strstr(text, "s1._domainkey"));
+  assert_int_equal(rig.reloads, 1);
+  rig_assert_stands(&rig, "");
+  rig_close(&rig);
+}
+
+/* Nothing is known of it, and no server shows it: there is nothing to be done. */
+static void test_publisher_looked__a_record_that_is_gone_with_its_fragment_needs_no_file(void **state) {
+  (void)state;
+  struct rig rig;
+  rig_open(&rig, "zonefile");
+  rig.source = (struct publisher_source){give_nothing, NULL};
+  rig.publisher->source = &rig.source;
+  assert_int_equal(rig_publish(&rig, PUBLISH_DELETE, NULL, "new"), 0);
+  assert_null(rig_get_fragment(&rig));
+  assert_int_equal(rig.reloads, 0);
+  rig_close(&rig);
+}
+
 static void test_publisher_looked__a_fragment_with_foreign_lines_is_left_as_it_is(void **state) {
   (void)state;
   struct rig rig;
@@ -140,6 +169,8 @@ int main(void) {
       cmocka_unit_test(test_publisher_looked__a_fragment_that_was_lost_comes_back_with_all_that_belongs_there),
       cmocka_unit_test(test_publisher_looked__without_the_store_a_lost_fragment_is_not_made),
       cmocka_unit_test(test_publisher_looked__a_fragment_that_nobody_made_is_not_begun),
+      cmocka_unit_test(test_publisher_looked__a_record_that_no_server_shows_leaves_the_fragment_too),
+      cmocka_unit_test(test_publisher_looked__a_record_that_is_gone_with_its_fragment_needs_no_file),
       cmocka_unit_test(test_publisher_looked__a_fragment_with_foreign_lines_is_left_as_it_is),
       cmocka_unit_test(test_publisher_looked__a_full_disk_leaves_the_fragment_as_it_was),
       cmocka_unit_test(test_publisher_looked__what_an_attempt_before_wrote_is_reloaded),

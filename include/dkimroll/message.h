@@ -56,7 +56,7 @@ struct message_query {
   bool recursion_desired;
   bool dnssec_ok; /* DO: signed zones answer with RRSIG and NSEC */
 };
-/* *ret_size octets into buffer of capacity (at least MESSAGE_QUERY_MAX). With EDNS(0). ERROR_INVALID: not a name. */
+/* *ret_size octets into buffer of capacity (at least MESSAGE_QUERY_MAX). With EDNS(0). ERROR_INVALID: not a name. ERROR_NO_MEMORY. */
 int message_build_query(const struct message_query *query, uint8_t *buffer, size_t capacity, size_t *ret_size,
                         struct error *error) ERROR_USE_RESULT;
 /* ERROR_PROTOCOL: malformed or over a limit. Caller frees with message_free. */

@@ -31,8 +31,9 @@ int message_name_text(const ldns_rdf *name, char ret_text[DNS_NAME_TEXT_SIZE], s
 static int parse_name(const char *text, ldns_rdf **ret_name, struct error *error) {
   ldns_rdf *name = NULL;
   ldns_status status = ldns_str2rdf_dname(&name, *text ? text : ".");
-  if (status == LDNS_STATUS_MEM_ERR) return error_set(error, ERROR_NO_MEMORY, "reading a domain name: out of memory");
-  if (status != LDNS_STATUS_OK || !name) {
+  /* ldns says that all is well, too, where it had no memory for the name that it had read. */
+  if (status == LDNS_STATUS_MEM_ERR || (status == LDNS_STATUS_OK && !name)) return error_set(error, ERROR_NO_MEMORY, "reading a domain name: out of memory");
+  if (status != LDNS_STATUS_OK) {
     char printable[DNS_NAME_TEXT_SIZE];
     return error_set(error, ERROR_INVALID, "\"%s\" is not a domain name: %s",
                      text_printable(text, strlen(text), printable, sizeof printable), ldns_get_errorstr_by_id(status));

@@ -84,14 +84,19 @@ static void test_publisher_looked__a_fragment_that_nobody_made_is_not_begun(void
   rig_close(&rig);
 }
 
+/* The fragment has the record, and no server shows it. */
+static void open_unshown(struct rig *rig) {
+  rig_open(rig, "zonefile");
+  rig_set_fragment(rig, "");
+  assert_int_equal(rig_publish(rig, PUBLISH_ADD, "new", NULL), 0);
+  rig_set_name(rig, RIG_NAME, "");
+}
+
 /* A server that answered wrongly, or whose record somebody took away, had the fragment keep it: it came back with the next reload, and no key was left that had it. */
 static void test_publisher_looked__a_record_that_no_server_shows_leaves_the_fragment_too(void **state) {
   (void)state;
   struct rig rig;
-  rig_open(&rig, "zonefile");
-  rig_set_fragment(&rig, "");
-  assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), 0);
-  rig_set_name(&rig, RIG_NAME, "");
+  open_unshown(&rig);
   assert_int_equal(rig_publish(&rig, PUBLISH_DELETE, NULL, "new"), 0);
   CLEANUP_FREE char *text = rig_get_fragment(&rig);
   assert_null(strstr(text, "s1._domainkey"));
@@ -154,10 +159,7 @@ static void test_publisher_looked__a_full_disk_leaves_the_fragment_as_it_was(voi
 static void test_publisher_looked__what_an_attempt_before_wrote_is_reloaded(void **state) {
   (void)state;
   struct rig rig;
-  rig_open(&rig, "zonefile");
-  rig_set_fragment(&rig, "");
-  assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), 0);
-  rig_set_name(&rig, RIG_NAME, "");
+  open_unshown(&rig);
   assert_int_equal(rig_publish(&rig, PUBLISH_ADD, "new", NULL), 0);
   assert_int_equal(rig.reloads, 1);
   rig_assert_stands(&rig, "new");
